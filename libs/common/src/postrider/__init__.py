@@ -1,0 +1,1 @@
+"""What the four Postrider services share. Imports no service."""

@@ -1,0 +1,51 @@
+"""CloudEvents 1.0 in Kafka's binary mode: attributes in headers, data (JSON) in the value.
+
+`id` is the key for deduplication: a record that is published again after a crash has the same id.
+User events from other services carry no envelope: their shape is the Segment tracking spec (user_events.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+Headers = Sequence[tuple[str, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A record to publish. `topic` is the full name. A `stage` of a batch is acknowledged before the next is sent."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...] = ()
+    stage: int = 0
+    partition: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What the headers of an internal record say."""
+
+    id: str
+    type: str
+    source: str
+
+
+def headers_of(id: str, type: str, source: str, time: datetime) -> tuple[tuple[str, bytes], ...]:
+    return (
+        ("ce_specversion", b"1.0"),
+        ("ce_id", id.encode()),
+        ("ce_type", type.encode()),
+        ("ce_source", source.encode()),
+        ("ce_time", time.isoformat().encode()),
+        ("content-type", b"application/json"),
+    )
+
+
+def envelope_of(headers: Headers) -> Envelope:
+    """Missing attributes are empty strings: the reader of a stream decides what it needs."""
+    found = {name: value for name, value in headers if name.startswith("ce_")}
+    return Envelope(*(found.get(name, b"").decode("utf-8", "replace") for name in ("ce_id", "ce_type", "ce_source")))

@@ -1,0 +1,1 @@
+"""Kafka: the only place that imports aiokafka. Every hop is at least once; every effect has a key elsewhere."""

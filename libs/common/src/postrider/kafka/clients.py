@@ -1,0 +1,100 @@
+"""One factory for every Kafka client, so that no setting that matters is left to a default."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+from aiokafka.partitioner import murmur2
+
+from postrider.logs import failure, log
+
+STOP_SECONDS = 5.0
+MAX_REQUEST_BYTES = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class KafkaConfig:
+    """Where the brokers are and how to speak to them. `security`: extra client arguments (SASL, TLS)."""
+
+    bootstrap_servers: str
+    topic_prefix: str = "postrider."
+    client_id: str = "postrider"
+    security_protocol: str = "PLAINTEXT"
+    sasl_mechanism: str | None = None
+    sasl_username: str | None = None
+    sasl_password: str | None = None
+
+    def _common(self) -> dict[str, Any]:
+        common: dict[str, Any] = {
+            "bootstrap_servers": self.bootstrap_servers,
+            "client_id": self.client_id,
+            "security_protocol": self.security_protocol,
+            "request_timeout_ms": 15_000,
+            "metadata_max_age_ms": 30_000,
+        }
+        if self.security_protocol.endswith("SSL"):
+            common["ssl_context"] = ssl.create_default_context()
+        if self.sasl_mechanism:
+            common |= {
+                "sasl_mechanism": self.sasl_mechanism,
+                "sasl_plain_username": self.sasl_username,
+                "sasl_plain_password": self.sasl_password,
+            }
+        return common
+
+
+def make_consumer(config: KafkaConfig, group: str | None, max_poll_records: int = 500) -> AIOKafkaConsumer:
+    """Offsets are ours: no auto commit, no automatic reset. `group` None: for `assign`."""
+    return AIOKafkaConsumer(
+        **config._common(),
+        group_id=group,
+        enable_auto_commit=False,
+        auto_offset_reset="none",
+        isolation_level="read_uncommitted",
+        session_timeout_ms=45_000,
+        heartbeat_interval_ms=3_000,
+        max_poll_interval_ms=600_000,
+        max_poll_records=max_poll_records,
+        fetch_max_wait_ms=200,
+        max_partition_fetch_bytes=4 * 1024 * 1024,
+        check_crcs=True,
+    )
+
+
+def make_producer(config: KafkaConfig) -> AIOKafkaProducer:
+    return AIOKafkaProducer(
+        **config._common(),
+        acks="all",
+        enable_idempotence=True,
+        max_batch_size=512 * 1024,
+        max_request_size=MAX_REQUEST_BYTES,
+        linger_ms=0,
+    )
+
+
+def make_admin(config: KafkaConfig) -> AIOKafkaAdminClient:
+    return AIOKafkaAdminClient(**config._common())
+
+
+def partition_for(key: bytes, partitions: int) -> int:
+    """Kafka's own default partitioner (murmur2 of the key), as Java and aiokafka have it."""
+    return int((murmur2(key) & 0x7FFFFFFF) % partitions)
+
+
+def is_kafka_outage(error: BaseException) -> bool:
+    return isinstance(error, KafkaError | OSError | TimeoutError)
+
+
+async def stop_quietly(stopping: Awaitable[None], what: str) -> None:
+    """aiokafka's stop() can hang and can raise for what is already lost: bounded, logged, and over."""
+    try:
+        await asyncio.wait_for(stopping, STOP_SECONDS)
+    except (KafkaError, OSError, TimeoutError) as error:
+        log.warning("kafka_stop_failed", client=what, **failure(error))

@@ -1,0 +1,221 @@
+"""Definitions in memory: compacted topics read without a group, to the end before anybody serves.
+
+Older versions are ignored. `confirmed_within` says whether the view was compared with the log's end a moment ago:
+the dispatcher claims nothing when it was not (delivery.md, rule 1).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+
+from postrider import metrics
+from postrider.clock import Clock, SystemClock
+from postrider.contracts import codec
+from postrider.contracts.codec import Unreadable
+from postrider.contracts.definitions import (
+    CAMPAIGN_TYPE,
+    GROUP_TYPE,
+    PROVIDER_TYPE,
+    SEGMENT_TYPE,
+    SETTINGS_TYPE,
+    AccountSettings,
+    CampaignDefinition,
+    ProviderDefinition,
+    ProviderGroupDefinition,
+    SegmentDefinition,
+)
+from postrider.contracts.envelope import envelope_of
+from postrider.contracts.topics import Topic
+from postrider.health import Check
+from postrider.kafka.clients import KafkaConfig, is_kafka_outage, make_consumer, stop_quietly
+from postrider.logs import failure, log
+
+Definition = CampaignDefinition | SegmentDefinition | ProviderDefinition | ProviderGroupDefinition | AccountSettings
+D = TypeVar("D", CampaignDefinition, SegmentDefinition, ProviderDefinition, ProviderGroupDefinition)
+POLL_SECONDS = 0.1
+CONFIRM_SECONDS = 0.15
+
+
+class DefinitionsReader:
+    """A component (`run`). `on_change` is called in the event loop after the view has changed; it must not block."""
+
+    def __init__(
+        self,
+        config: KafkaConfig,
+        topics: Sequence[Topic],
+        on_change: Callable[[Definition], None] | None = None,
+        check: Check | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self._config = config
+        self._names = [topic.full_name(config.topic_prefix) for topic in topics]
+        self._on_change = on_change
+        self._check = check
+        self._clock = clock or SystemClock()
+        self._read = asyncio.Event()
+        self._confirmed_at = float("-inf")
+        self._confirmation = asyncio.Condition()
+        self._versions: dict[str, int] = {}
+        self.campaigns: dict[str, CampaignDefinition] = {}
+        self.segments: dict[str, SegmentDefinition] = {}
+        self.providers: dict[str, ProviderDefinition] = {}
+        self.groups: dict[str, ProviderGroupDefinition] = {}
+        self.settings = AccountSettings()
+
+    async def wait_until_read(self) -> None:
+        """Until the topics were read to their ends once."""
+        await self._read.wait()
+
+    def confirmed_within(self, seconds: float) -> bool:
+        """True when everything up to the logs' ends, as they were at most so long ago, is in the view."""
+        return self._clock.monotonic() - self._confirmed_at <= seconds
+
+    async def wait_until_confirmed(self) -> None:
+        """Until the view holds everything that was in the log when this was called."""
+        asked = self._clock.monotonic()
+        while self._confirmed_at < asked:
+            async with self._confirmation:
+                await self._confirmation.wait()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            consumer = make_consumer(self._config, None)
+            try:
+                await asyncio.wait_for(consumer.start(), 30)
+                await self._follow(consumer, stop)
+            except Exception as error:
+                if not is_kafka_outage(error):
+                    raise
+                if self._check is not None:
+                    self._check.down(type(error).__name__)
+                log.warning("definitions_wait", **failure(error))
+                await asyncio.sleep(0.5)
+            finally:
+                await stop_quietly(consumer.stop(), "definitions")
+
+    async def _follow(self, consumer: AIOKafkaConsumer, stop: asyncio.Event) -> None:
+        partitions = []
+        for name in self._names:
+            found = await self._partitions(consumer, name, stop)
+            partitions += [TopicPartition(name, number) for number in sorted(found)]
+        if stop.is_set():
+            return
+        consumer.assign(partitions)
+        starts = await consumer.beginning_offsets(partitions)
+        position = dict(starts)
+        for partition in partitions:
+            consumer.seek(partition, starts[partition])
+        confirm = asyncio.create_task(self._confirm(consumer, position))
+        try:
+            while not stop.is_set():
+                if confirm.done():
+                    await confirm
+                polled = await consumer.getmany(timeout_ms=int(POLL_SECONDS * 1000))
+                for partition, records in polled.items():
+                    for record in records:
+                        self._apply(record)
+                    position[partition] = records[-1].offset + 1
+        finally:
+            confirm.cancel()
+            await asyncio.gather(confirm, return_exceptions=True)
+
+    async def _partitions(self, consumer: AIOKafkaConsumer, name: str, stop: asyncio.Event) -> set[int]:
+        while not stop.is_set():
+            await consumer._client.force_metadata_update()
+            found: set[int] | None = consumer.partitions_for_topic(name)
+            if found:
+                return found
+            if self._check is not None:
+                self._check.down(f"topic {name} does not exist")
+            await asyncio.sleep(0.5)
+        return set()
+
+    async def _confirm(self, consumer: AIOKafkaConsumer, position: dict[TopicPartition, int]) -> None:
+        """Asks for the logs' ends over and over; the view is confirmed as of the moment before the question.
+
+        A compacted log may end in holes: then the consumer's own position, which skips them, is what counts.
+        """
+        while True:
+            asked = self._clock.monotonic()
+            ends = await asyncio.wait_for(consumer.end_offsets(list(position)), 10)
+            for _ in range(200):
+                behind = False
+                for partition, end in ends.items():
+                    if position[partition] < end and await consumer.position(partition) < end:
+                        behind = True
+                if not behind:
+                    break
+                await asyncio.sleep(0.005)
+            else:
+                continue
+            self._confirmed_at = asked
+            metrics.DEFINITIONS_CONFIRMED.set(asked)
+            self._read.set()
+            async with self._confirmation:
+                self._confirmation.notify_all()
+            if self._check is not None:
+                self._check.up()
+            await asyncio.sleep(CONFIRM_SECONDS)
+
+    def _apply(self, record: ConsumerRecord) -> None:
+        try:
+            self._apply_value(record)
+        except Unreadable as error:
+            log.error(
+                "definition_unreadable",
+                topic=record.topic,
+                partition=record.partition,
+                offset=record.offset,
+                reason=error.reason,
+            )
+
+    def _apply_value(self, record: ConsumerRecord) -> None:
+        id = (record.key or b"").decode("utf-8", "replace")
+        if record.value is None:
+            views: list[dict[str, Any]] = [self.campaigns, self.segments, self.providers, self.groups]
+            for view in views:
+                view.pop(id, None)
+            return
+        match envelope_of(record.headers).type:
+            case "campaign.defined":
+                campaign = codec.decode(record.value, CampaignDefinition)
+                self._set(self.campaigns, campaign.campaign_id, campaign, campaign.version, campaign.deleted)
+            case "segment.defined":
+                segment = codec.decode(record.value, SegmentDefinition)
+                self._set(self.segments, segment.segment_id, segment, segment.version, segment.deleted)
+            case "provider.defined":
+                provider = codec.decode(record.value, ProviderDefinition)
+                self._set(self.providers, provider.provider_id, provider, provider.version, provider.deleted)
+            case "provider_group.defined":
+                group = codec.decode(record.value, ProviderGroupDefinition)
+                self._set(self.groups, group.group_id, group, group.version, group.deleted)
+            case "account_settings.defined":
+                settings = codec.decode(record.value, AccountSettings)
+                if settings.version >= self.settings.version:
+                    self.settings = settings
+                    self._changed(settings)
+            case other:
+                raise Unreadable(f"unknown type {other!r}")
+
+    def _set(self, view: dict[str, D], id: str, definition: D, version: int, deleted: bool) -> None:
+        if version < self._versions.get(id, 0):
+            return
+        repeated = version == self._versions.get(id)
+        self._versions[id] = version
+        if deleted:
+            view.pop(id, None)
+        else:
+            view[id] = definition
+        if not repeated:
+            self._changed(definition)
+
+    def _changed(self, definition: Definition) -> None:
+        if self._on_change is not None:
+            self._on_change(definition)
+
+
+DEFINITION_TYPES = (CAMPAIGN_TYPE, SEGMENT_TYPE, PROVIDER_TYPE, GROUP_TYPE, SETTINGS_TYPE)

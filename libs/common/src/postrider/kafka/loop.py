@@ -1,0 +1,435 @@
+"""The consumer loop: one Postgres transaction per batch, in which the offset and its effects move together.
+
+Order of a batch's transaction: (1) advance `consumer_progress` by compare-and-set, (2) the handler's state,
+(3) one outbox row with what is to be published. After the commit: publish, then tell Kafka the offset as a hint for
+lag tools. "And if we die here?" has the same answer at each await: the transaction happened or it did not.
+
+A record that cannot be decoded goes to `<topic>.<group>.dlq`. A record on which the handler fails again and again is
+found by halving the batch and goes there too. An outage (Postgres, Kafka) is waited for and never a dead letter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Generic, TypeVar
+
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from postrider import metrics
+from postrider.clock import Clock, SystemClock
+from postrider.contracts.codec import Unreadable
+from postrider.contracts.envelope import Outgoing
+from postrider.contracts.topics import Topic
+from postrider.health import Check
+from postrider.kafka.clients import KafkaConfig, is_kafka_outage, make_consumer, stop_quietly
+from postrider.logs import failure, log
+from postrider.postgres import progress
+from postrider.postgres.database import Database, is_outage
+from postrider.postgres.outbox import Outbox, Pending
+
+T = TypeVar("T")
+
+HANDLER_ATTEMPTS = 3
+DEAD_LETTER_VALUE_BYTES = 900_000
+HINT_SECONDS = 2.0
+POLL_SECONDS = 0.2
+BACK_OFF_SECONDS = (0.1, 0.3, 1.0, 2.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Received(Generic[T]):
+    """A decoded record. `timestamp` is the broker's append time."""
+
+    value: T
+    topic: str
+    partition: int
+    offset: int
+    timestamp: datetime
+    key: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Offsets [from_offset, to_offset) of one partition that a batch covers, dead letters and holes included."""
+
+    topic: str
+    partition: int
+    from_offset: int
+    to_offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Batch(Generic[T]):
+    records: list[Received[T]]
+    ranges: list[Range]
+
+
+Handler = Callable[[AsyncConnection, Batch[T]], Awaitable[Sequence[Outgoing]]]
+Decode = Callable[[ConsumerRecord], T | None]
+
+
+class OffsetLost(Exception):
+    """A stored offset lies outside the log. Never reset automatically: somebody has to decide what was lost."""
+
+
+@dataclass(slots=True)
+class _Owned:
+    epoch: int
+    next_offset: int
+    planned_to: int | None
+    buffer: deque[ConsumerRecord]
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Pauses before the first await; the loop itself takes over, seeks and resumes."""
+
+    def __init__(self, loop: ConsumerLoop[Any]) -> None:
+        self._loop = loop
+
+    def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
+        self._loop._forget(revoked)
+
+    def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
+        self._loop._adopt(assigned)
+
+
+class ConsumerLoop(Generic[T]):
+    """A component (`run`). `linger_seconds`: how long a batch may wait to fill; `hurry` cuts that short.
+
+    `planned`: commit each range before it is worked on and replay exactly that range after a takeover; a handler that
+    fails on such a batch stops the process, since the range cannot be split.
+    """
+
+    def __init__(
+        self,
+        config: KafkaConfig,
+        database: Database,
+        outbox: Outbox,
+        group: str,
+        topics: Sequence[Topic],
+        decode: Decode[T],
+        handler: Handler[T],
+        *,
+        max_records: int = 500,
+        linger_seconds: float = 0.0,
+        planned: bool = False,
+        after_commit: Callable[[], Awaitable[None]] | None = None,
+        check: Check | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self._config = config
+        self._database = database
+        self._outbox = outbox
+        self._group = group
+        self._topics = {topic.full_name(config.topic_prefix): topic for topic in topics}
+        self._decode = decode
+        self._handler = handler
+        self._max_records = max_records
+        self._limit = max_records
+        self._linger = linger_seconds
+        self._planned = planned
+        self._after_commit = after_commit
+        self._check = check
+        self._clock = clock or SystemClock()
+        self.hurry = asyncio.Event()
+        self._consumer: AIOKafkaConsumer | None = None
+        self._owned: dict[TopicPartition, _Owned] = {}
+        self._orphans: set[TopicPartition] = set()
+        self._failures = 0
+        self._publishing: asyncio.Task[None] | None = None
+        self._hint_at = 0.0
+
+    @property
+    def positions(self) -> dict[tuple[str, int], int]:
+        """Committed next offsets of the partitions owned here."""
+        return {(tp.topic, tp.partition): owned.next_offset for tp, owned in self._owned.items()}
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Consumes until `stop`, waiting through outages. Raises `OffsetLost`, and what planned handlers raise."""
+        attempt = 0
+        while not stop.is_set():
+            try:
+                await self._session(stop)
+                attempt = 0
+            except Exception as error:
+                if not (is_outage(error) or is_kafka_outage(error)):
+                    raise
+                self._down(error)
+                log.warning("consumer_waits", group=self._group, **failure(error))
+                await _sleep_or(stop, BACK_OFF_SECONDS[min(attempt, len(BACK_OFF_SECONDS) - 1)])
+                attempt += 1
+
+    async def _session(self, stop: asyncio.Event) -> None:
+        """One connected consumer, from join to leave."""
+        consumer = make_consumer(self._config, self._group, self._max_records)
+        self._consumer = consumer
+        self._owned.clear()
+        self._orphans.clear()
+        try:
+            consumer.subscribe(list(self._topics), listener=_Listener(self))
+            await asyncio.wait_for(consumer.start(), 30)
+            while not stop.is_set():
+                if self._orphans:
+                    await self._take_over(consumer)
+                await self._turn(consumer, stop)
+            await self._await_publishing()
+            await self._hint(consumer, force=True)
+        finally:
+            publishing, self._publishing = self._publishing, None
+            if publishing is not None:
+                publishing.cancel()
+                await asyncio.gather(publishing, return_exceptions=True)
+            self._consumer = None
+            await stop_quietly(consumer.stop(), f"consumer {self._group}")
+
+    # Ownership
+
+    def _forget(self, revoked: Sequence[TopicPartition]) -> None:
+        for partition in revoked:
+            self._owned.pop(partition, None)
+            self._orphans.discard(partition)
+
+    def _adopt(self, assigned: Sequence[TopicPartition]) -> None:
+        if self._consumer is not None and assigned:
+            self._consumer.pause(*assigned)
+        self._owned.clear()
+        self._orphans = set(assigned)
+
+    async def _take_over(self, consumer: AIOKafkaConsumer) -> None:
+        """Takes the next epoch (fences the old owner), then seeks to the stored offset, then resumes."""
+        orphans = sorted(self._orphans)
+        first = await consumer.beginning_offsets(orphans)
+        last = await consumer.end_offsets(orphans)
+        starts = {(tp.topic, tp.partition): first[tp] for tp in orphans}
+        async with self._database.begin() as tx:
+            found = await progress.take_over(tx, self._group, starts)
+        for partition in orphans:
+            if partition not in self._orphans:
+                continue  # revoked while we asked
+            owner = found[(partition.topic, partition.partition)]
+            if not first[partition] <= owner.next_offset <= last[partition]:
+                metrics.OFFSET_LOST.labels(self._group).set(1)
+                raise OffsetLost(
+                    f"{self._group}: {partition.topic}-{partition.partition} is stored at {owner.next_offset}, "
+                    f"the log has {first[partition]}..{last[partition]}"
+                )
+            planned = owner.planned_to if self._planned else None
+            self._owned[partition] = _Owned(owner.epoch, owner.next_offset, planned, deque())
+            self._orphans.discard(partition)
+            consumer.seek(partition, owner.next_offset)
+            consumer.resume(partition)
+        log.info("partitions_taken_over", group=self._group, partitions=len(orphans))
+        if self._check is not None:
+            self._check.up()
+
+    def _reset(self) -> None:
+        """Forget what is in memory; everything owned is taken over again: re-read, seek."""
+        if self._consumer is None:
+            return
+        owned = list(self._owned)
+        if owned:
+            self._consumer.pause(*owned)
+        self._orphans.update(owned)
+        self._owned.clear()
+
+    # Reading
+
+    async def _turn(self, consumer: AIOKafkaConsumer, stop: asyncio.Event) -> None:
+        if not self._buffered():
+            await self._poll(consumer, POLL_SECONDS)
+            if not self._buffered():
+                await self._hint(consumer)
+                return
+        started = self._clock.monotonic()
+        while self._linger and self._buffered() < self._limit and not (stop.is_set() or self.hurry.is_set()):
+            left = started + self._linger - self._clock.monotonic()
+            if left <= 0:
+                break
+            await self._poll(consumer, min(left, 0.05))
+        await self._work_off(started)
+        await self._hint(consumer)
+
+    def _buffered(self) -> int:
+        return sum(len(owned.buffer) for owned in self._owned.values())
+
+    async def _poll(self, consumer: AIOKafkaConsumer, seconds: float) -> None:
+        try:
+            polled = await consumer.getmany(timeout_ms=max(1, int(seconds * 1000)), max_records=self._max_records)
+        except NoOffsetForPartitionError:
+            return  # asked for before our seek; the stored offset decides
+        except OffsetOutOfRangeError as error:
+            metrics.OFFSET_LOST.labels(self._group).set(1)
+            raise OffsetLost(f"{self._group}: the log no longer has what comes next") from error
+        for partition, records in polled.items():
+            owned = self._owned.get(partition)
+            if owned is None:
+                continue
+            expected = owned.buffer[-1].offset + 1 if owned.buffer else owned.next_offset
+            owned.buffer.extend(record for record in records if record.offset >= expected)
+
+    def _cut(self) -> dict[TopicPartition, list[ConsumerRecord]]:
+        """Takes the next batch from the buffers, without removing it; a planned range is taken exactly."""
+        batch: dict[TopicPartition, list[ConsumerRecord]] = {}
+        room = self._limit
+        for partition, owned in self._owned.items():
+            if not owned.buffer:
+                continue
+            if owned.planned_to is not None:
+                if owned.buffer[-1].offset < owned.planned_to - 1:
+                    continue  # the rest of the planned range has not been read yet
+                batch[partition] = [record for record in owned.buffer if record.offset < owned.planned_to]
+            elif room > 0:
+                batch[partition] = [owned.buffer[index] for index in range(min(room, len(owned.buffer)))]
+                room -= len(batch[partition])
+        return batch
+
+    # Working
+
+    async def _work_off(self, started: float) -> None:
+        cut = self._cut()
+        if not cut:
+            assert self._consumer is not None
+            await self._poll(self._consumer, POLL_SECONDS)
+            return
+        try:
+            pending = await self._transact(cut)
+        except progress.Fenced as error:
+            metrics.BATCH_FAILURES.labels(self._group, "fenced").inc()
+            log.warning("batch_fenced", group=self._group, **failure(error))
+            self._reset()
+            return
+        except Exception as error:
+            self._reset()
+            if is_outage(error):
+                metrics.BATCH_FAILURES.labels(self._group, "outage").inc()
+                raise
+            if self._planned:
+                raise
+            metrics.BATCH_FAILURES.labels(self._group, "handler").inc()
+            self._failures += 1
+            self._limit = max(1, sum(len(records) for records in cut.values()) // 2)
+            log.error("batch_failed", group=self._group, next_limit=self._limit, **failure(error), exc_info=error)
+            await asyncio.sleep(BACK_OFF_SECONDS[0])
+            return
+        self._failures = 0
+        self._limit = min(self._max_records, self._limit * 2)
+        metrics.BATCH_SECONDS.labels(self._group).observe(self._clock.monotonic() - started)
+        await self._await_publishing()
+        if pending is not None:
+            self._publishing = asyncio.create_task(self._outbox.publish(pending))
+        if self._after_commit is not None:
+            await self._after_commit()
+
+    async def _transact(self, cut: dict[TopicPartition, list[ConsumerRecord]]) -> Pending | None:
+        advances, ranges = [], []
+        for partition, records in cut.items():
+            owned = self._owned[partition]
+            upto = owned.planned_to or records[-1].offset + 1
+            name = (partition.topic, partition.partition)
+            advances.append(progress.Advance(*name, owned.epoch, owned.next_offset, upto))
+            ranges.append(Range(*name, owned.next_offset, upto))
+        if self._planned:
+            async with self._database.begin() as tx:
+                await progress.plan(tx, self._group, advances)
+        give_up = self._failures >= HANDLER_ATTEMPTS and sum(len(records) for records in cut.values()) == 1
+        received, dead = self._decode_all(cut, give_up)
+        async with self._database.begin() as tx:
+            await progress.advance(tx, self._group, advances)
+            outgoing = await self._handler(tx, Batch(received, ranges)) if received else ()
+            pending = await self._outbox.add(tx, [*outgoing, *dead])
+        for advance in advances:
+            partition = TopicPartition(advance.topic, advance.partition)
+            mine = self._owned.get(partition)
+            if mine is None or mine.epoch != advance.epoch:
+                continue  # revoked while we committed: it is done, and somebody else goes on behind it
+            mine.next_offset, mine.planned_to = advance.to_offset, None
+            while mine.buffer and mine.buffer[0].offset < advance.to_offset:
+                mine.buffer.popleft()
+            metrics.RECORDS_READ.labels(self._group, advance.topic).inc(len(cut[partition]))
+        return pending
+
+    def _decode_all(
+        self, cut: dict[TopicPartition, list[ConsumerRecord]], give_up: bool
+    ) -> tuple[list[Received[T]], list[Outgoing]]:
+        received: list[Received[T]] = []
+        dead: list[Outgoing] = []
+        for records in cut.values():
+            for record in records:
+                if give_up:
+                    dead.append(self._dead_letter(record, "the handler failed on it again and again"))
+                    continue
+                try:
+                    value = self._decode(record)
+                except Unreadable as error:
+                    dead.append(self._dead_letter(record, error.reason))
+                    continue
+                if value is not None:
+                    at = datetime.fromtimestamp(record.timestamp / 1000, UTC)
+                    received.append(
+                        Received(value, record.topic, record.partition, record.offset, at, record.key, record.headers)
+                    )
+        return received, dead
+
+    def _dead_letter(self, record: ConsumerRecord, reason: str) -> Outgoing:
+        metrics.RECORDS_DEAD.labels(self._group, record.topic).inc()
+        log.warning(
+            "dead_letter",
+            group=self._group,
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            reason=reason,
+        )
+        value = record.value
+        headers = [
+            ("reason", reason.encode("utf-8", "replace")),
+            ("topic", record.topic.encode()),
+            ("partition", str(record.partition).encode()),
+            ("offset", str(record.offset).encode()),
+        ]
+        if value is not None and len(value) > DEAD_LETTER_VALUE_BYTES:
+            headers.append(("cut_from_bytes", str(len(value)).encode()))
+            value = value[:DEAD_LETTER_VALUE_BYTES]
+        name = self._topics[record.topic].dead_letter_name(self._group, self._config.topic_prefix)
+        return Outgoing(name, record.key, value, tuple(headers))
+
+    async def _await_publishing(self) -> None:
+        if self._publishing is not None:
+            publishing, self._publishing = self._publishing, None
+            await publishing
+
+    async def _hint(self, consumer: AIOKafkaConsumer, force: bool = False) -> None:
+        """Kafka's own committed offset is a hint for lag tools; losing one loses nothing."""
+        now = self._clock.monotonic()
+        if not self._owned or (now - self._hint_at < HINT_SECONDS and not force):
+            return
+        self._hint_at = now
+        try:
+            await consumer.commit({partition: owned.next_offset for partition, owned in self._owned.items()})
+            ends = {partition: consumer.highwater(partition) for partition in self._owned}
+        except (KafkaError, AssertionError) as error:
+            log.info("hint_failed", group=self._group, **failure(error))
+            return
+        lag: dict[str, int] = {}
+        for partition, owned in self._owned.items():
+            lag[partition.topic] = lag.get(partition.topic, 0) + max(0, (ends[partition] or 0) - owned.next_offset)
+        for topic, records in lag.items():
+            metrics.LAG.labels(self._group, topic).set(records)
+
+    def _down(self, error: BaseException) -> None:
+        if self._check is not None:
+            self._check.down(type(error).__name__)
+
+
+async def _sleep_or(stop: asyncio.Event, seconds: float) -> None:
+    try:
+        await asyncio.wait_for(stop.wait(), seconds)
+    except TimeoutError:
+        return

@@ -1,0 +1,78 @@
+"""Creates the topics of the registry and their dead-letter topics: `python -m postrider.kafka.topics`.
+
+Never changes or deletes a topic; what differs from the registry is reported.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+
+from aiokafka.admin import NewTopic
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+
+from postrider.contracts.topics import TOPICS, Topic
+from postrider.kafka.clients import KafkaConfig, make_admin
+
+GROUPS: dict[str, tuple[str, ...]] = {topic.name: topic.consumers for topic in TOPICS}
+DEAD_LETTER_RETENTION_SECONDS = 14 * 86_400
+
+
+def new_topics(prefix: str, replication: int) -> list[NewTopic]:
+    """The registry as Kafka's requests; a dead-letter topic for every consumer group."""
+    wanted = []
+    for topic in TOPICS:
+        wanted.append(_new(topic.full_name(prefix), topic.partitions, replication, _settings(topic)))
+        if topic.compacted:
+            continue
+        for group in topic.consumers:
+            settings = {"retention.ms": str(DEAD_LETTER_RETENTION_SECONDS * 1000), "max.message.bytes": "2097152"}
+            wanted.append(_new(topic.dead_letter_name(group, prefix), 1, replication, settings))
+    return wanted
+
+
+def _new(name: str, partitions: int, replication: int, settings: dict[str, str]) -> NewTopic:
+    return NewTopic(name, partitions, replication, topic_configs=settings)
+
+
+def _settings(topic: Topic) -> dict[str, str]:
+    settings = {"message.timestamp.type": topic.timestamp, "max.message.bytes": str(topic.max_message_bytes)}
+    if topic.compacted:
+        settings |= {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.1", "segment.ms": "3600000"}
+    elif topic.retention_seconds is not None:
+        settings["retention.ms"] = str(topic.retention_seconds * 1000)
+    return settings
+
+
+async def create_topics(config: KafkaConfig, replication: int = 1) -> list[str]:
+    """Creates what is missing; returns the names created."""
+    admin = make_admin(config)
+    await admin.start()
+    try:
+        existing = set(await admin.list_topics())
+        wanted = [topic for topic in new_topics(config.topic_prefix, replication) if topic.name not in existing]
+        if not wanted:
+            return []
+        response = await admin.create_topics(wanted)
+        for name, code, *_ in response.topic_errors:
+            error = for_code(code)
+            if code and error is not TopicAlreadyExistsError:
+                raise KafkaError(f"{name}: {error.__name__}")
+        return [topic.name for topic in wanted]
+    finally:
+        await admin.close()
+
+
+def main() -> None:
+    servers = os.environ.get("KAFKA_BOOTSTRAP_SERVERS")
+    if not servers:
+        sys.exit("KAFKA_BOOTSTRAP_SERVERS is not set")
+    config = KafkaConfig(servers, os.environ.get("POSTRIDER_TOPIC_PREFIX", "postrider."))
+    replication = int(os.environ.get("POSTRIDER_TOPIC_REPLICATION", "1"))
+    created = asyncio.run(create_topics(config, replication))
+    sys.stdout.write(f"topics created: {len(created)}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Postgres: engine and transactions, migrations, outbox, progress. Kafka carries, Postgres decides."""

@@ -1,0 +1,91 @@
+"""Connections and transactions. Hot paths use `sqlalchemy.text` with `unnest` batches; the ORM is not used.
+
+One schema and one role per service: the role's URL is derived from the owner's unless it is given.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import asyncpg
+from sqlalchemy import make_url
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+COMMAND_TIMEOUT_SECONDS = 60.0
+CONNECT_TIMEOUT_SECONDS = 5.0
+
+
+class Database:
+    """A pool of connections whose search path is one schema."""
+
+    def __init__(self, engine: AsyncEngine, schema: str) -> None:
+        self.engine = engine
+        self.schema = schema
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[AsyncConnection]:
+        """One transaction: committed at the end of the block, rolled back by an exception."""
+        async with self.engine.begin() as connection:
+            yield connection
+
+    async def close(self) -> None:
+        await self.engine.dispose()
+
+
+def schema_of(service: str) -> str:
+    return service.replace("-", "_")
+
+
+def role_of(service: str, database: str) -> str:
+    """Roles belong to the whole cluster, so the database's name is part of the role's."""
+    return f"{database}_{schema_of(service)}"[:63]
+
+
+def role_password(owner_url: str, service: str) -> str:
+    """Derived, so that nothing has to be stored: HMAC of the owner's password over the role's name."""
+    url = make_url(owner_url)
+    secret = (str(url.password) if url.password else "") + (url.database or "")
+    return hmac.new(secret.encode(), schema_of(service).encode(), hashlib.sha256).hexdigest()
+
+
+def service_url(owner_url: str, service: str) -> str:
+    """The URL of the service's own role, derived from the owner's."""
+    url = make_url(owner_url)
+    own = url.set(username=role_of(service, url.database or "postgres"), password=role_password(owner_url, service))
+    return own.render_as_string(hide_password=False)
+
+
+def open_database(url: str, schema: str, pool_size: int = 10) -> Database:
+    """Opens no connection yet. `url` in postgresql:// form."""
+    engine = create_async_engine(
+        make_url(url).set(drivername="postgresql+asyncpg"),
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=30,
+        connect_args={
+            "timeout": CONNECT_TIMEOUT_SECONDS,
+            "command_timeout": COMMAND_TIMEOUT_SECONDS,
+            "server_settings": {"search_path": schema, "jit": "off", "application_name": f"postrider-{schema}"},
+        },
+    )
+    return Database(engine, schema)
+
+
+def is_outage(error: BaseException) -> bool:
+    """True when Postgres is away or the connection broke: wait and try again, nothing is wrong with the data.
+
+    Serialisation failures and deadlocks count too: the same transaction will pass when repeated.
+    """
+    if isinstance(error, InterfaceError | OperationalError | PoolTimeout | OSError | TimeoutError):
+        return True
+    if isinstance(error, DBAPIError):
+        if error.connection_invalidated:
+            return True
+        state = getattr(error.orig, "sqlstate", None) or ""
+        return str(state)[:2] in ("08", "40", "53", "57", "58") or str(state) == "55P03"
+    return isinstance(error, asyncpg.PostgresConnectionError | asyncpg.InterfaceError)

@@ -1,0 +1,222 @@
+"""The port to SMS providers: what goes out, what comes back, and the Protocol every adapter implements.
+
+No vendor's word and no I/O in here. An adapter is handed everything it needs at construction (registry.py builds it),
+keeps no state that matters across a crash, and never retries: the ledger decides what happens after a call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, Protocol
+from urllib.parse import parse_qsl, quote, urlsplit
+
+from dispatcher.domain.outcomes import SubmitResult
+
+Encoding = Literal["GSM-7", "UCS-2"]
+ReceiptStatus = Literal["accepted", "sent", "delivered", "undelivered", "unknown"]
+Keyword = Literal["stop", "start", "help"]
+
+REFERENCE_PARAMETER = "reference"
+
+
+@dataclass(frozen=True, slots=True)
+class OutgoingText:
+    """One attempt to send one message. `to` is E.164.
+
+    `reference` is ours, opaque to the provider, and comes back in receipts (in the vendor's field for it, or in the
+    callback's query). `validity_seconds`: how long the provider may try, already the smaller of the allowed interval's
+    end and `send_by`; None where the message has no end. `callback_url`: the provider's receipts URL without a
+    reference; None asks for no receipts.
+    """
+
+    message_id: str
+    attempt: int
+    reference: str
+    to: str
+    body: str
+    encoding: Encoding
+    parts: int
+    validity_seconds: int | None = None
+    callback_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What the ledger may rely on. `idempotent`: the same (message_id, attempt) may be submitted again in doubt.
+
+    The validity bounds are None where the vendor takes no validity. Below the minimum the caller waits or expires
+    the message; above the maximum the adapter sends the maximum.
+    """
+
+    look_up: bool
+    idempotent: bool
+    receipts: bool
+    min_validity_seconds: int | None = None
+    max_validity_seconds: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LookUp:
+    """Was this message accepted after all? `known_ids`: provider message ids that other messages of ours hold.
+
+    `attempted_at` is the aware moment of the SUBMITTING mark. A negative answer proves nothing before the provider's
+    in_doubt_wait_seconds are over: the caller waits, the adapter does not.
+    """
+
+    message_id: str
+    reference: str
+    to: str
+    body: str
+    attempted_at: datetime
+    known_ids: frozenset[str] = frozenset()
+    attempt: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Exactly one text of the provider's can be this message, and nobody else of ours holds it."""
+
+    provider_message_id: str
+    status: ReceiptStatus
+
+
+@dataclass(frozen=True, slots=True)
+class NotFound:
+    """The provider was read completely back to before the attempt, and has no such text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ambiguous:
+    """Several texts could be this message: it stays in doubt."""
+
+    provider_message_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unavailable:
+    """The provider could not be read to the end. Says nothing about the message. `reason` has no personal data."""
+
+    reason: str
+
+
+LookUpResult = Found | NotFound | Ambiguous | Unavailable
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """A provider's word on a text. May come twice, out of order, before our own reply.
+
+    `definitely_not_sent`: `code` is terminal, means that the text never left, and another provider could carry it.
+    `raw_status` is the vendor's word; `status` "unknown" (alarm) changes no state. `suppress`: a suppression reason.
+    """
+
+    provider_message_id: str
+    status: ReceiptStatus
+    raw_status: str
+    code: str | None = None
+    definitely_not_sent: bool = False
+    reference: str | None = None
+    suppress: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InboundText:
+    """A text from a person. `keyword`: what it asks for when it is exactly one of the opt-out, opt-in, help words."""
+
+    from_: str
+    to: str
+    body: str
+    provider_message_id: str
+    keyword: Keyword | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookRequest:
+    """A callback as it came. `url` is the full public URL with its query, as the provider wrote it.
+
+    Signatures cover that URL and `raw_body`. `headers` may be in any case.
+    """
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    raw_body: bytes
+
+    def header(self, name: str) -> str | None:
+        wanted = name.lower()
+        for key, value in self.headers.items():
+            if key.lower() == wanted:
+                return value
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """The end of a harmless authenticated call. `reason` names what is wrong, without secrets or personal data."""
+
+    ok: bool
+    reason: str | None = None
+
+
+class BadSignature(Exception):
+    """The callback is not the provider's (or the public URL differs from what the provider was given). Answer 403."""
+
+
+class BadWebhook(Exception):
+    """Authentic, but not in the vendor's documented shape. Answer 400."""
+
+
+class ProviderAdapter(Protocol):
+    """One account at one vendor. Safe for any number of concurrent calls up to its HTTP port's connection limit."""
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def provider_id(self) -> str: ...
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+    async def submit(self, text: OutgoingText) -> SubmitResult:
+        """Hand one text over, at most once on the wire. Raises nothing but CancelledError, which means: in doubt.
+
+        Takes at most the provider's timeout_seconds and a little (the clock fence of the caller counts on it).
+        """
+        ...
+
+    async def look_up(self, query: LookUp) -> LookUpResult:
+        """Ask the provider for a message in doubt. A failure of any kind is Unavailable, never NotFound."""
+        ...
+
+    def parse_receipt(self, request: WebhookRequest) -> list[Receipt]:
+        """Check the signature first, then read. Raises BadSignature or BadWebhook."""
+        ...
+
+    def parse_inbound(self, request: WebhookRequest) -> list[InboundText]:
+        """Check the signature first, then read. Raises BadSignature or BadWebhook."""
+        ...
+
+    async def verify(self) -> Verification:
+        """A harmless authenticated call where the vendor has one."""
+        ...
+
+    async def close(self) -> None:
+        """Close connections. Calls under way end as in doubt."""
+        ...
+
+
+def with_reference(callback_url: str, reference: str) -> str:
+    """The callback URL given with one message: begins with `callback_url`, has our reference in its query."""
+    joint = "&" if urlsplit(callback_url).query else "?"
+    return f"{callback_url}{joint}{REFERENCE_PARAMETER}={quote(reference, safe='')}"
+
+
+def reference_of(url: str) -> str | None:
+    """Our reference in a callback's URL, or None."""
+    for name, value in parse_qsl(urlsplit(url).query):
+        if name == REFERENCE_PARAMETER and value:
+            return value
+    return None

@@ -1,0 +1,55 @@
+"""Builds adapters from provider definitions: the only place that knows all kinds.
+
+Must not read the environment or open connections: the HTTP port, the inbox and the receipt sink are handed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from postrider.contracts.provider_fields import Problem, check_provider, with_defaults
+
+from dispatcher.http_port import HttpPort
+from dispatcher.providers.base import ProviderAdapter
+from dispatcher.providers.sandbox import ReceiptSink, SandboxAdapter
+from dispatcher.providers.sandbox_inbox import SandboxInbox
+from dispatcher.providers.twilio import TwilioAdapter
+
+HttpFactory = Callable[[], HttpPort]
+"""Makes one provider's own pool of connections. Called inside the running loop, only for kinds that need HTTP."""
+
+
+class BadProvider(Exception):
+    """The definition cannot be served: it must not take the worker down with it. Carries no values."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__("; ".join(f"{problem.pointer}: {problem.message}" for problem in problems))
+        self.problems = problems
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterParts:
+    """What adapters are built from, the same for every provider of the process."""
+
+    new_http: HttpFactory
+    inbox: SandboxInbox
+    receipt_sink: ReceiptSink
+
+
+def build_adapter(
+    kind: str,
+    provider_id: str,
+    settings: Mapping[str, Any],
+    credentials: Mapping[str, Any],
+    parts: AdapterParts,
+) -> ProviderAdapter:
+    """The adapter of one provider; it owns its pool, close() ends it. Raises BadProvider."""
+    problems = check_provider(kind, settings, credentials)
+    if problems:
+        raise BadProvider(problems)
+    complete = with_defaults(kind, settings)
+    if kind == "twilio":
+        return TwilioAdapter(provider_id, complete, credentials, parts.new_http())
+    return SandboxAdapter(provider_id, complete, parts.inbox, parts.receipt_sink)

@@ -1,0 +1,289 @@
+"""Every client adapter of the HTTP port against servers that misbehave: "not sent" is proven, nothing is sent twice."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import ssl
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+import trustme
+from dispatcher.egress import AddressPolicy
+from dispatcher.http_aiohttp import AiohttpPort
+from dispatcher.http_port import HttpFailure, HttpPort, HttpRequest, HttpResponse, InDoubt, NotSent
+
+from tests.standins import misbehaving
+from tests.support.eventually import eventually
+
+LOOPBACK = AddressPolicy.of(["127.0.0.0/8", "::1"])
+MAX_REPLY_BYTES = 100_000
+NewPort = Callable[..., HttpPort]
+
+
+async def no_such_name(host: str, port: int) -> list[str]:
+    raise OSError(f"no address for {host}")
+
+
+@pytest.fixture(params=[AiohttpPort], ids=["aiohttp"])
+async def new_port(request: pytest.FixtureRequest) -> AsyncIterator[NewPort]:
+    """Another client adapter passes the same suite by joining the parameters."""
+    made: list[HttpPort] = []
+
+    def make(**more: object) -> HttpPort:
+        options = {"connection_limit": 4, "policy": LOOPBACK, "max_reply_bytes": MAX_REPLY_BYTES, **more}
+        made.append(request.param(**options))
+        return made[-1]
+
+    yield make
+    for port in made:
+        await port.close()
+    await asyncio.sleep(0)
+    gc.collect()
+
+
+def post(port: int, *, method: str = "POST", timeout_seconds: float = 5.0, scheme: str = "http") -> HttpRequest:
+    headers = {"Content-Type": "application/x-www-form-urlencoded", "Authorization": "Basic eDp5"}
+    url = f"{scheme}://127.0.0.1:{port}/2010-04-01/Messages.json"
+    return HttpRequest(method, url, headers, b"To=%2B15005550006&Body=hello", timeout_seconds)
+
+
+async def outcome_of(port: HttpPort, request: HttpRequest) -> HttpResponse | HttpFailure:
+    try:
+        return await port.send(request)
+    except HttpFailure as failure:
+        return failure
+
+
+async def test_a_reply_is_handed_over_whole(new_port: NewPort) -> None:
+    async with misbehaving.serving(misbehaving.answer) as seen:
+        http = new_port()
+        responses = [await http.send(post(seen.port)) for _ in range(3)]
+    assert [response.status for response in responses] == [201, 201, 201]
+    assert responses[0].body == b'{"sid":"SM"}'
+    assert responses[0].headers["content-type"] == "application/json"
+    assert (seen.requests, seen.connections) == (3, 1)
+    assert b"Basic eDp5" in seen.heads[0]
+
+
+IN_DOUBT = {
+    "reset after the head was read": (misbehaving.reset_after_head, {"disconnected"}),
+    "reset after the body was read": (misbehaving.reset_after_body, {"disconnected"}),
+    "closed after the body was read": (misbehaving.close_after_body, {"disconnected"}),
+    "reset right after accepting": (misbehaving.close_at_once, {"disconnected"}),
+    "half a head": (misbehaving.half_a_head, {"disconnected", "garbage"}),
+    "half a body": (misbehaving.half_a_body, {"cut_reply"}),
+    "garbage": (misbehaving.garbage, {"garbage"}),
+    "a reply without end": (misbehaving.huge_reply, {"reply_too_large"}),
+    "a head without end": (misbehaving.huge_head, {"garbage"}),
+}
+
+
+@pytest.mark.parametrize("method", ["POST", "GET"])
+@pytest.mark.parametrize("name", IN_DOUBT)
+async def test_after_the_first_byte_it_is_in_doubt_and_sent_once(new_port: NewPort, name: str, method: str) -> None:
+    behaviour, reasons = IN_DOUBT[name]
+    async with misbehaving.serving(behaviour) as seen:
+        outcome = await outcome_of(new_port(), post(seen.port, method=method))
+        assert isinstance(outcome, InDoubt), outcome
+        assert outcome.reason in reasons
+        assert seen.connections == 1
+
+
+@pytest.mark.parametrize("behaviour", [misbehaving.hang, misbehaving.slow_drip])
+async def test_a_reply_that_does_not_come_in_time_is_in_doubt(
+    new_port: NewPort, behaviour: misbehaving.Behaviour
+) -> None:
+    async with misbehaving.serving(behaviour) as seen:
+        outcome = await outcome_of(new_port(), post(seen.port, timeout_seconds=0.3))
+        assert isinstance(outcome, InDoubt)
+        assert outcome.reason == "timeout"
+        assert (seen.requests, seen.connections) == (1, 1)
+
+
+async def test_a_redirect_is_a_reply_and_is_not_followed(new_port: NewPort) -> None:
+    async with misbehaving.serving(misbehaving.redirect) as seen:
+        response = await new_port().send(post(seen.port))
+        assert response.status == 307
+        assert seen.requests == 1
+
+
+@pytest.mark.parametrize("method", ["POST", "GET", "PUT"])
+async def test_a_dead_pooled_connection_never_sends_twice(new_port: NewPort, method: str) -> None:
+    """The server takes the second request whole and hangs up: a transparent retry would be a second text."""
+    async with misbehaving.serving(misbehaving.one_reply_then_swallow) as seen:
+        http = new_port()
+        assert (await http.send(post(seen.port))).status == 201
+        outcome = await outcome_of(http, post(seen.port, method=method))
+        assert isinstance(outcome, InDoubt)
+        assert outcome.reason == "disconnected"
+        assert (seen.requests, seen.connections) == (2, 1)
+
+
+async def test_a_pooled_connection_closed_by_the_server_costs_no_text(new_port: NewPort) -> None:
+    """Seen closed before the next call: a new connection. Not seen yet: in doubt. Never a text twice."""
+    async with misbehaving.serving(misbehaving.one_reply_then_close) as seen:
+        http = new_port()
+        outcomes = [await outcome_of(http, post(seen.port)) for _ in range(20)]
+    assert all(isinstance(outcome, (HttpResponse, InDoubt)) for outcome in outcomes)
+    replies = sum(isinstance(outcome, HttpResponse) for outcome in outcomes)
+    assert replies == seen.requests <= 20
+
+
+async def test_nobody_listens(new_port: NewPort) -> None:
+    outcome = await outcome_of(new_port(), post(misbehaving.refusing_port()))
+    assert isinstance(outcome, NotSent)
+    assert outcome.reason == "refused"
+
+
+async def test_connecting_hangs(new_port: NewPort) -> None:
+    with misbehaving.full_backlog() as port:
+        outcome = await outcome_of(new_port(), post(port, timeout_seconds=0.4))
+    assert isinstance(outcome, NotSent)
+    assert outcome.reason == "connect_timeout"
+
+
+async def test_no_free_connection_in_time(new_port: NewPort) -> None:
+    """Waiting for the pool is part of connecting: nothing was sent."""
+    async with misbehaving.serving(misbehaving.hang) as seen:
+        http = new_port(connection_limit=1)
+        first = asyncio.create_task(outcome_of(http, post(seen.port, timeout_seconds=1.0)))
+        await eventually(lambda: seen.requests == 1)
+        second = await outcome_of(http, post(seen.port, timeout_seconds=0.4))
+        assert isinstance(second, NotSent)
+        assert second.reason == "connect_timeout"
+        assert isinstance(await first, InDoubt)
+        assert seen.requests == 1
+
+
+async def test_the_name_does_not_resolve(new_port: NewPort) -> None:
+    request = HttpRequest("POST", "http://sms.example/x", {}, b"x", 2.0)
+    outcome = await outcome_of(new_port(resolve=no_such_name), request)
+    assert isinstance(outcome, NotSent)
+    assert outcome.reason == "dns"
+
+
+async def test_a_certificate_nobody_signed(new_port: NewPort) -> None:
+    server_side = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(server_side)
+    async with misbehaving.serving(misbehaving.answer, tls=server_side) as seen:
+        outcome = await outcome_of(new_port(), post(seen.port, scheme="https"))
+        assert isinstance(outcome, NotSent)
+        assert outcome.reason == "tls"
+        assert seen.begun == 0
+
+
+async def test_a_certificate_of_another_name(new_port: NewPort) -> None:
+    authority = trustme.CA()
+    server_side = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("other.example").configure_cert(server_side)
+    client_side = ssl.create_default_context()
+    authority.configure_trust(client_side)
+    async with misbehaving.serving(misbehaving.answer, tls=server_side) as seen:
+        outcome = await outcome_of(new_port(ssl_context=client_side), post(seen.port, scheme="https"))
+        assert isinstance(outcome, NotSent)
+        assert outcome.reason == "tls"
+        assert seen.begun == 0
+
+
+async def test_a_good_certificate(new_port: NewPort) -> None:
+    authority = trustme.CA()
+    server_side = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(server_side)
+    client_side = ssl.create_default_context()
+    authority.configure_trust(client_side)
+    async with misbehaving.serving(misbehaving.answer, tls=server_side) as seen:
+        response = await new_port(ssl_context=client_side).send(post(seen.port, scheme="https"))
+        assert response.status == 201
+
+
+@pytest.mark.parametrize("behaviour", [misbehaving.answer, misbehaving.close_at_once])
+async def test_a_server_that_does_not_speak_tls(new_port: NewPort, behaviour: misbehaving.Behaviour) -> None:
+    async with misbehaving.serving(behaviour) as seen:
+        outcome = await outcome_of(new_port(), post(seen.port, scheme="https", timeout_seconds=1.0))
+        assert isinstance(outcome, NotSent)
+        assert seen.begun == 0
+
+
+async def test_proxy_variables_are_ignored(new_port: NewPort, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{misbehaving.refusing_port()}")
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{misbehaving.refusing_port()}")
+    async with misbehaving.serving(misbehaving.answer) as seen:
+        assert (await new_port().send(post(seen.port))).status == 201
+
+
+async def test_cookies_are_not_kept(new_port: NewPort) -> None:
+    async with misbehaving.serving(misbehaving.cookie) as seen:
+        http = new_port()
+        await http.send(post(seen.port))
+        await http.send(post(seen.port))
+        assert not any(b"cookie:" in head.lower() for head in seen.heads)
+
+
+async def test_a_compressed_reply_is_not_inflated(new_port: NewPort) -> None:
+    async with misbehaving.serving(misbehaving.compressed_bomb) as seen:
+        response = await new_port().send(post(seen.port))
+        assert len(response.body) < 10_000
+        assert b"accept-encoding" not in seen.heads[0].lower()
+
+
+async def test_a_header_value_cannot_start_a_header(new_port: NewPort) -> None:
+    async with misbehaving.serving(misbehaving.answer) as seen:
+        for headers in ({"X-Name": "a\r\nX-Evil: b"}, {"X-Na\nme": "a"}, {"X Name": "a"}):
+            request = HttpRequest("POST", f"http://127.0.0.1:{seen.port}/", headers, b"x", 2.0)
+            outcome = await outcome_of(new_port(), request)
+            assert isinstance(outcome, NotSent)
+            assert outcome.reason == "invalid_request"
+        assert seen.begun == 0
+
+
+@pytest.mark.parametrize("url", ["ftp://127.0.0.1/", "http://", "no", "http://127.0.0.1:99999/", "http://127.1/"])
+async def test_a_url_that_is_none(new_port: NewPort, url: str) -> None:
+    outcome = await outcome_of(new_port(), HttpRequest("POST", url, {}, b"x", 2.0))
+    assert isinstance(outcome, NotSent)
+    assert outcome.reason == "invalid_request"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "169.254.169.254"])
+async def test_a_literal_private_address_is_not_connected_to(new_port: NewPort, host: str) -> None:
+    async with misbehaving.serving(misbehaving.answer) as seen:
+        request = HttpRequest("POST", f"http://{host}:{seen.port}/", {}, b"x", 2.0)
+        outcome = await outcome_of(new_port(policy=AddressPolicy()), request)
+        assert isinstance(outcome, NotSent)
+        assert outcome.reason == "address_not_allowed"
+        assert seen.connections == 0
+
+
+async def test_a_name_with_one_private_address_is_not_connected_to(new_port: NewPort) -> None:
+    async def mixed(host: str, port: int) -> list[str]:
+        return ["8.8.8.8", "127.0.0.1"]
+
+    async with misbehaving.serving(misbehaving.answer) as seen:
+        request = HttpRequest("POST", f"http://sms.example:{seen.port}/", {}, b"x", 2.0)
+        outcome = await outcome_of(new_port(policy=AddressPolicy(), resolve=mixed), request)
+        assert isinstance(outcome, NotSent)
+        assert outcome.reason == "address_not_allowed"
+        assert seen.connections == 0
+
+
+async def test_the_checked_address_is_the_one_connected_to(new_port: NewPort) -> None:
+    """A second answer of the name server (rebinding) is never asked for."""
+    answers = [["127.0.0.1"], ["203.0.113.1"]]
+
+    async def rebinding(host: str, port: int) -> list[str]:
+        return answers.pop(0)
+
+    async with misbehaving.serving(misbehaving.answer) as seen:
+        request = HttpRequest("POST", f"http://sms.example:{seen.port}/", {}, b"x", 2.0)
+        assert (await new_port(resolve=rebinding).send(request)).status == 201
+        assert b"sms.example" in seen.heads[0]
+    assert len(answers) == 1
+
+
+async def test_after_close_nothing_is_sent(new_port: NewPort) -> None:
+    async with misbehaving.serving(misbehaving.answer) as seen:
+        http = new_port()
+        await http.close()
+        outcome = await outcome_of(http, post(seen.port))
+        assert isinstance(outcome, NotSent)
+        assert seen.connections == 0

@@ -1,0 +1,226 @@
+"""Rows of the event store: JSON properties and traits split into typed columns, once, when they are written.
+
+A value is looked up by name in the map of its type, so that text never meets a number (rules.md T6). Text that is a
+date (T20) is in `strs` and, read, in `dates`. Must not know any zone: a local time stays local until it is evaluated.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+import msgspec
+
+from postrider.contracts.delivery_events import MessageChanged
+from postrider.contracts.suppressions import SuppressionChanged
+from postrider.contracts.user_events import UserEvent
+from postrider.rules.dates import read_date
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+StoredDate = tuple[int, int]
+"""(kind, microseconds): `postrider.rules.dates.DateKind` and the reading on the clock it belongs to."""
+StoredList = tuple[list[str], list[float], list[bool], list[StoredDate]]
+
+
+class Columns(NamedTuple):
+    """`lists`: elements by type, those that are null, lists or objects left out (T11). `others`: names of objects."""
+
+    strs: dict[str, str]
+    nums: dict[str, float]
+    bools: dict[str, bool]
+    dates: dict[str, StoredDate]
+    lists: dict[str, StoredList]
+    others: list[str]
+
+
+class EventRow(NamedTuple):
+    """Fields in the order of the table's columns."""
+
+    user_id: str
+    event: str
+    at: int
+    received_at: int
+    message_id: str
+    strs: dict[str, str]
+    nums: dict[str, float]
+    bools: dict[str, bool]
+    dates: dict[str, StoredDate]
+    lists: dict[str, StoredList]
+    others: list[str]
+
+
+class ProfileRow(NamedTuple):
+    """`reachable_phone`: the phone is a valid number. `time_zone`: a valid IANA name or "". `phone_country`: ISO or ""."""
+
+    user_id: str
+    version: int
+    deleted: bool
+    phone: str
+    phone_hash: str
+    phone_valid: bool
+    phone_country: str
+    time_zone: str
+    consent: bool | None
+    strs: dict[str, str]
+    nums: dict[str, float]
+    bools: dict[str, bool]
+    dates: dict[str, StoredDate]
+    lists: dict[str, StoredList]
+    others: list[str]
+
+
+class SuppressionRow(NamedTuple):
+    phone_hash: str
+    suppressed: bool
+    version: int
+
+
+class MessageRow(NamedTuple):
+    """A message as the message log has it; `attempts` is JSON text (a list of `AttemptSummary`)."""
+
+    campaign_id: str
+    message_id: str
+    run_id: str
+    occurrence: str
+    user_id: str
+    phone: str
+    status: str
+    reason: str
+    body: str
+    parts: int
+    provider_id: str
+    attempts: str
+    variant: str
+    due_at: int
+    updated_at: int
+    seq: int
+
+
+def microseconds(at: datetime) -> int:
+    """An aware datetime as microseconds since 1970-01-01 UTC, exactly."""
+    return (at - _EPOCH) // _MICROSECOND
+
+
+def from_microseconds(at: int) -> datetime:
+    """The inverse of `microseconds`."""
+    return _EPOCH + timedelta(microseconds=at)
+
+
+def split(values: Mapping[str, Any]) -> Columns:
+    """JSON values by type; a null is as if missing (T3)."""
+    strs: dict[str, str] = {}
+    nums: dict[str, float] = {}
+    bools: dict[str, bool] = {}
+    dates: dict[str, StoredDate] = {}
+    lists: dict[str, StoredList] = {}
+    others: list[str] = []
+    for name, value in values.items():
+        kind = type(value)
+        if kind is str:
+            strs[name] = value
+            if (date := _date(value)) is not None:
+                dates[name] = date
+        elif kind is int or kind is float:
+            if (number := _double(value)) is not None:
+                nums[name] = number
+            else:
+                others.append(name)
+        elif kind is bool:
+            bools[name] = value
+        elif kind is list:
+            lists[name] = _split_list(value)
+        elif value is not None:
+            others.append(name)
+    return Columns(strs, nums, bools, dates, lists, others)
+
+
+def _split_list(items: list[Any]) -> StoredList:
+    strs: list[str] = []
+    nums: list[float] = []
+    bools: list[bool] = []
+    dates: list[StoredDate] = []
+    for item in items:
+        kind = type(item)
+        if kind is str:
+            strs.append(item)
+            if (date := _date(item)) is not None:
+                dates.append(date)
+        elif kind is int or kind is float:
+            if (number := _double(item)) is not None:
+                nums.append(number)
+        elif kind is bool:
+            bools.append(item)
+    return strs, nums, bools, dates
+
+
+def _date(text: str) -> StoredDate | None:
+    # Nearly all text fails here, before the expression that decides.
+    if len(text) < 10 or text[4] != "-" or text[7] != "-":
+        return None
+    date = read_date(text)
+    return None if date is None else (date.kind.value, date.us)
+
+
+def _double(number: int | float) -> float | None:
+    """None for what no double can hold (10^400): it exists and compares with nothing."""
+    try:
+        double = float(number)
+    except OverflowError:
+        return None
+    return double if math.isfinite(double) else None
+
+
+def event_row(event: UserEvent, message_id: str) -> EventRow:
+    """`message_id` names the event when the client did not (topic-partition-offset)."""
+    columns = split(event.values)
+    return EventRow(
+        event.user_id, event.event, microseconds(event.at), microseconds(event.received_at), message_id, *columns
+    )
+
+
+def profile_row(
+    user_id: str,
+    version: int,
+    traits: Mapping[str, Any],
+    *,
+    phone: str = "",
+    phone_hash: str = "",
+    phone_country: str = "",
+    time_zone: str = "",
+    consent: bool | None = None,
+    deleted: bool = False,
+) -> ProfileRow:
+    """`traits` as they are kept: a valid phone in E.164 (T31). `phone` is "" when there is no valid one."""
+    return ProfileRow(
+        user_id, version, deleted, phone, phone_hash, phone != "", phone_country, time_zone, consent, *split(traits)
+    )
+
+
+def suppression_row(change: SuppressionChanged) -> SuppressionRow:
+    return SuppressionRow(change.phone_hash, change.suppressed, change.version)
+
+
+def message_row(change: MessageChanged) -> MessageRow:
+    attempts = msgspec.json.encode(change.attempts).decode()
+    return MessageRow(
+        campaign_id=change.campaign_id,
+        message_id=change.message_id,
+        run_id=change.run_id,
+        occurrence=change.occurrence,
+        user_id=change.user_id,
+        phone=change.phone,
+        status=change.status,
+        reason=change.reason,
+        body=change.body,
+        parts=change.parts,
+        provider_id=change.provider_id,
+        attempts=attempts,
+        variant=change.variant,
+        due_at=microseconds(change.due_at),
+        updated_at=microseconds(change.at),
+        seq=change.seq,
+    )

@@ -1,0 +1,239 @@
+"""The consumer loop, outbox and definitions reader against real Kafka and Postgres."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from aiokafka import ConsumerRecord, TopicPartition
+from postrider.clock import SystemClock
+from postrider.contracts import codec
+from postrider.contracts.codec import Unreadable
+from postrider.contracts.definitions import CAMPAIGN_TYPE, CampaignDefinition, What, When, Who
+from postrider.contracts.envelope import Outgoing, headers_of
+from postrider.contracts.topics import CAMPAIGN_DEFINITIONS, QUALIFIED_USERS, SEND_JOBS, Topic
+from postrider.kafka.clients import KafkaConfig, make_consumer
+from postrider.kafka.definitions import DefinitionsReader
+from postrider.kafka.loop import Batch, ConsumerLoop
+from postrider.kafka.publisher import Publisher
+from postrider.kafka.topics import create_topics
+from postrider.postgres.database import Database, open_database
+from postrider.postgres.migrate import kernel_tables_sql
+from postrider.postgres.outbox import Outbox
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from tests.support.eventually import eventually
+
+pytestmark = pytest.mark.integration
+
+SOURCE: Topic = QUALIFIED_USERS
+TARGET: Topic = SEND_JOBS
+
+
+@dataclass
+class Bench:
+    """One group with a table `seen` of the values it handled and a copy of each record on the target topic."""
+
+    config: KafkaConfig
+    database: Database
+    publisher: Publisher
+    outbox: Outbox
+    fail_on: set[str] = field(default_factory=set)
+    batches: list[Batch[str]] = field(default_factory=list)
+    die_before_commit: bool = False
+
+    def decode(self, record: ConsumerRecord) -> str | None:
+        value = (record.value or b"").decode()
+        if value.startswith("bad"):
+            raise Unreadable("starts with bad")
+        return value
+
+    async def handle(self, tx: AsyncConnection, batch: Batch[str]) -> Sequence[Outgoing]:
+        self.batches.append(batch)
+        values = [record.value for record in batch.records]
+        if self.fail_on.intersection(values):
+            raise RuntimeError("handler bug")
+        await tx.execute(text("INSERT INTO seen SELECT unnest(CAST(:v AS text[]))"), {"v": values})
+        if self.die_before_commit:
+            raise RuntimeError("killed")
+        topic = TARGET.full_name(self.config.topic_prefix)
+        return [Outgoing(topic, value.encode(), value.encode()) for value in values]
+
+    def loop(self, **options: Any) -> ConsumerLoop[str]:
+        return ConsumerLoop(
+            self.config, self.database, self.outbox, "scheduler", [SOURCE], self.decode, self.handle, **options
+        )
+
+    async def send(self, *values: str) -> None:
+        topic = SOURCE.full_name(self.config.topic_prefix)
+        await self.publisher.publish([Outgoing(topic, value.encode(), value.encode()) for value in values])
+
+    async def seen(self) -> list[str]:
+        async with self.database.begin() as tx:
+            return sorted((await tx.execute(text("SELECT value FROM seen"))).scalars())
+
+    async def on_topic(self, name: str) -> list[ConsumerRecord]:
+        consumer = make_consumer(self.config, None)
+        await consumer.start()
+        try:
+            await consumer._client.force_metadata_update()
+            partitions = [TopicPartition(name, number) for number in consumer.partitions_for_topic(name) or ()]
+            consumer.assign(partitions)
+            ends = await consumer.end_offsets(partitions)
+            found: list[ConsumerRecord] = []
+            for partition, offset in (await consumer.beginning_offsets(partitions)).items():
+                consumer.seek(partition, offset)
+            while len(found) < sum(ends.values()):
+                for records in (await consumer.getmany(timeout_ms=500)).values():
+                    found += records
+            return found
+        finally:
+            await consumer.stop()
+
+
+@pytest.fixture
+async def bench(kafka: str, fresh_database: Callable[[], Awaitable[str]], topic_prefix: str) -> AsyncIterator[Bench]:
+    config = KafkaConfig(kafka, topic_prefix + ".")
+    await create_topics(config)
+    database = open_database(await fresh_database(), "public")
+    async with database.begin() as tx:
+        for statement in [*kernel_tables_sql(), "CREATE TABLE seen (value text)"]:
+            await tx.execute(text(statement))
+    publisher = Publisher(config)
+    await publisher.start()
+    yield Bench(config, database, publisher, Outbox(database, publisher, "test", config.topic_prefix))
+    await publisher.stop()
+    await database.close()
+
+
+@asynccontextmanager
+async def running(loop: ConsumerLoop[str]) -> AsyncIterator[asyncio.Task[None]]:
+    stop = asyncio.Event()
+    task = asyncio.create_task(loop.run(stop))
+    try:
+        yield task
+    finally:
+        stop.set()
+        await asyncio.wait_for(asyncio.gather(task, return_exceptions=True), 20)
+
+
+async def test_each_record_has_its_effect_once_over_restarts(bench: Bench) -> None:
+    await bench.send(*(f"a{number}" for number in range(300)))
+    async with running(bench.loop(max_records=50)):
+        await eventually(lambda: _has(bench, 300))
+    await bench.send(*(f"b{number}" for number in range(100)))
+    async with running(bench.loop(max_records=50)):
+        await eventually(lambda: _has(bench, 400))
+    expected = sorted([f"a{number}" for number in range(300)] + [f"b{number}" for number in range(100)])
+    assert await bench.seen() == expected
+    published = await bench.on_topic(TARGET.full_name(bench.config.topic_prefix))
+    assert sorted(record.value.decode() for record in published) == expected
+
+
+async def _has(bench: Bench, count: int) -> bool:
+    return len(await bench.seen()) >= count
+
+
+async def test_an_unreadable_record_goes_to_the_dead_letter_topic_and_the_rest_goes_on(bench: Bench) -> None:
+    await bench.send("good-1", "bad-1", "good-2")
+    async with running(bench.loop()):
+        await eventually(lambda: _has(bench, 2))
+    (dead,) = await bench.on_topic(SOURCE.dead_letter_name("scheduler", bench.config.topic_prefix))
+    assert dead.value == b"bad-1"
+    headers = dict(dead.headers)
+    assert headers["reason"] == b"starts with bad"
+    assert headers["topic"].decode() == SOURCE.full_name(bench.config.topic_prefix)
+    assert set(headers) >= {"partition", "offset"}
+
+
+async def test_a_record_that_fails_its_handler_is_isolated(bench: Bench) -> None:
+    bench.fail_on = {"v7"}
+    await bench.send(*(f"v{number}" for number in range(12)))
+    async with running(bench.loop()):
+        await eventually(lambda: _has(bench, 11), 30)
+    assert await bench.seen() == sorted(f"v{number}" for number in range(12) if number != 7)
+    (dead,) = await bench.on_topic(SOURCE.dead_letter_name("scheduler", bench.config.topic_prefix))
+    assert dead.value == b"v7"
+
+
+async def test_two_members_share_the_partitions_and_nothing_is_handled_twice(bench: Bench) -> None:
+    await bench.send(*(f"a{number}" for number in range(200)))
+    async with running(bench.loop(max_records=20)):
+        await eventually(lambda: _has(bench, 40))
+        async with running(bench.loop(max_records=20)):
+            await bench.send(*(f"b{number}" for number in range(200)))
+            await eventually(lambda: _has(bench, 400), 40)
+    assert len(await bench.seen()) == 400
+    assert len(set(await bench.seen())) == 400
+
+
+async def test_a_takeover_replays_exactly_the_planned_range(bench: Bench) -> None:
+    await bench.send(*(f"a{number}" for number in range(40)))
+    bench.die_before_commit = True
+    async with running(bench.loop(planned=True)) as task:
+        with pytest.raises(RuntimeError, match="killed"):
+            await asyncio.wait_for(task, 20)
+    first = {(r.topic, r.partition): (r.from_offset, r.to_offset) for b in bench.batches for r in b.ranges}
+    await bench.send(*(f"b{number}" for number in range(400)))
+    bench.die_before_commit = False
+    bench.batches.clear()
+    async with running(bench.loop(planned=True)):
+        await eventually(lambda: _has(bench, 440), 30)
+    replayed = {}
+    for batch in bench.batches:
+        for r in batch.ranges:
+            replayed.setdefault((r.topic, r.partition), (r.from_offset, r.to_offset))
+    for partition, planned in first.items():
+        assert replayed[partition] == planned
+    assert len(await bench.seen()) == 440
+
+
+async def test_what_a_crash_left_in_the_outbox_is_published_by_the_next_start(bench: Bench) -> None:
+    topic = TARGET.full_name(bench.config.topic_prefix)
+    async with bench.database.begin() as tx:
+        await bench.outbox.add(tx, [Outgoing(topic, b"k", b"left behind", (("ce_id", b"1"),))])
+    assert await bench.outbox.recover() == 1
+    assert await bench.outbox.recover() == 0
+    (record,) = await bench.on_topic(topic)
+    assert record.value == b"left behind"
+    assert dict(record.headers)["ce_id"] == b"1"
+
+
+async def test_definitions_are_read_to_the_end_and_older_versions_are_ignored(bench: Bench) -> None:
+    def campaign(version: int, status: str) -> Outgoing:
+        definition = CampaignDefinition(
+            "cmp_1",
+            version,
+            status,
+            "one_time",
+            "n",
+            "promotional",
+            When(),
+            Who(rule={"all": []}),
+            1,
+            {"1": What("Hi")},
+        )
+        return Outgoing(
+            CAMPAIGN_DEFINITIONS.full_name(bench.config.topic_prefix), b"cmp_1", codec.encode(definition),
+            headers_of("x", CAMPAIGN_TYPE, "test", SystemClock().now()),
+        )  # fmt: skip
+
+    await bench.publisher.publish([campaign(1, "scheduled"), campaign(3, "stopped"), campaign(2, "running")])
+    changes: list[Any] = []
+    reader = DefinitionsReader(bench.config, [CAMPAIGN_DEFINITIONS], changes.append)
+    stop = asyncio.Event()
+    task = asyncio.create_task(reader.run(stop))
+    await asyncio.wait_for(reader.wait_until_read(), 20)
+    assert reader.campaigns["cmp_1"].status == "stopped"
+    assert [change.version for change in changes] == [1, 3]
+    await eventually(lambda: reader.confirmed_within(0.5))
+    await bench.publisher.publish([campaign(4, "running")])
+    await asyncio.wait_for(reader.wait_until_confirmed(), 10)
+    assert reader.campaigns["cmp_1"].version == 4
+    stop.set()
+    await asyncio.wait_for(task, 15)
