@@ -5,8 +5,8 @@ need it, with the launcher's message; nothing is skipped.
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
-from postrider.local.parts import Parts
 
+from postrider.local.parts import Parts
 from tests.support.parts import create_database, drop_database, session_parts
 from tests.support.parts import topic_prefix as new_topic_prefix
 

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import asyncpg
+
 from postrider.local.errors import HomeInUse
 from postrider.local.home import Home, HomeLock, workspace
 from postrider.local.parts import Parts

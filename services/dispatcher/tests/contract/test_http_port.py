@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 import trustme
+
 from dispatcher.egress import AddressPolicy
 from dispatcher.http_aiohttp import AiohttpPort
 from dispatcher.http_port import HttpFailure, HttpPort, HttpRequest, HttpResponse, InDoubt, NotSent
-
 from tests.standins import misbehaving
 from tests.support.eventually import eventually
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -29,7 +29,8 @@ RESERVED_TRAITS = frozenset({"phone", "timezone", "language", "country", "sms_co
 class UserEvent:
     """One accepted message. `at` is the client's time clamped to received + 5 min; `values` are properties or traits.
 
-    `message_id` is "" when the client gave none: the reader names it (topic-partition-offset).
+    `message_id` is "" when the client gave none: the reader names it (topic-partition-offset). `client_at` is the
+    client's time as given: a repeat has the same.
     """
 
     type: str
@@ -40,6 +41,7 @@ class UserEvent:
     received_at: datetime
     values: dict[str, Any]
     historic: bool
+    client_at: datetime | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,9 @@ def parse(body: object, received_at: datetime) -> UserEvent | Ignored:
     historic = body.get("historic", False)
     if not isinstance(historic, bool):
         raise EventProblem("/historic", "must be true or false")
-    return UserEvent(kind, user_id, message_id, name, _event_time(body, received_at), received_at, values, historic)
+    client_at = _client_time(body)
+    at = received_at if client_at is None else min(client_at, received_at + FUTURE_LIMIT)
+    return UserEvent(kind, user_id, message_id, name, at, received_at, values, historic, client_at)
 
 
 def _identifier(pointer: str, value: object) -> str:
@@ -128,7 +132,7 @@ def _object(body: dict[str, Any], name: str) -> tuple[dict[str, Any], str]:
     return value, f"/{name}"
 
 
-def _event_time(body: dict[str, Any], received_at: datetime) -> datetime:
+def _client_time(body: dict[str, Any]) -> datetime | None:
     for name in ("timestamp", "originalTimestamp"):
         value = body.get(name)
         if value is None:
@@ -142,8 +146,8 @@ def _event_time(body: dict[str, Any], received_at: datetime) -> datetime:
             raise EventProblem(f"/{name}", "must be an RFC 3339 time") from error
         if at.year < 1900:
             raise EventProblem(f"/{name}", "must not be before 1900")
-        return min(at, received_at + FUTURE_LIMIT)
-    return received_at
+        return at
+    return None
 
 
 def _check_values(pointer: str, values: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ the dispatcher claims nothing when it was not (delivery.md, rule 1).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -59,6 +60,7 @@ class DefinitionsReader:
         self._read = asyncio.Event()
         self._confirmed_at = float("-inf")
         self._confirmation = asyncio.Condition()
+        self._wanted = asyncio.Event()
         self._versions: dict[str, int] = {}
         self.campaigns: dict[str, CampaignDefinition] = {}
         self.segments: dict[str, SegmentDefinition] = {}
@@ -78,6 +80,7 @@ class DefinitionsReader:
         """Until the view holds everything that was in the log when this was called."""
         asked = self._clock.monotonic()
         while self._confirmed_at < asked:
+            self._wanted.set()
             async with self._confirmation:
                 await self._confirmation.wait()
 
@@ -140,6 +143,7 @@ class DefinitionsReader:
         A compacted log may end in holes: then the consumer's own position, which skips them, is what counts.
         """
         while True:
+            self._wanted.clear()
             asked = self._clock.monotonic()
             ends = await asyncio.wait_for(consumer.end_offsets(list(position)), 10)
             for _ in range(200):
@@ -159,7 +163,8 @@ class DefinitionsReader:
                 self._confirmation.notify_all()
             if self._check is not None:
                 self._check.up()
-            await asyncio.sleep(CONFIRM_SECONDS)
+            with contextlib.suppress(TimeoutError):  # sooner when somebody waits
+                await asyncio.wait_for(self._wanted.wait(), CONFIRM_SECONDS)
 
     def _apply(self, record: ConsumerRecord) -> None:
         try:

@@ -150,7 +150,7 @@ def server_properties(data: Path, port: int, controller_port: int) -> str:
 
 
 class EmbeddedKafka:
-    """One broker on loopback with its data under a home. `start` and `stop` may be called again and again; data stays."""
+    """One broker on loopback, its data under a home. `start` and `stop` may be called again and again; data stays."""
 
     name = "kafka"
 

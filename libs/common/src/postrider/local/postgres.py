@@ -118,7 +118,7 @@ def _user(name: str) -> pwd.struct_passwd | None:
 
 
 class EmbeddedPostgres:
-    """One server on loopback with its data under a home. `start` and `stop` may be called again and again; data stays."""
+    """One server on loopback, its data under a home. `start` and `stop` may be called again and again; data stays."""
 
     name = "postgres"
 

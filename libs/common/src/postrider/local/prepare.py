@@ -10,18 +10,18 @@ from collections.abc import Mapping
 from postrider.local.errors import StartFailed
 from postrider.local.home import Home
 from postrider.local.process import Command, log_tail, run_to_end
-from postrider.local.services import CAMPAIGN_API, SERVICES, Service
+from postrider.local.services import Service
 
 PATIENCE_SECONDS = 120.0
 
 
 async def prepare(home: Home, environments: Mapping[Service, Mapping[str, str]]) -> None:
     """Migrates every service's schema and creates the topics, all at once; idempotent. Raises StartFailed."""
-    commands = [(f"migrate-{service.name}", service, [service.module, "migrate"]) for service in SERVICES]
-    commands.append(("topics", CAMPAIGN_API, ["postrider.kafka.topics"]))
-    failures = await asyncio.gather(
-        *(_run(home, name, module, environments[service]) for name, service, module in commands)
-    )
+    runs = [
+        _run(home, f"migrate-{service.name}", [service.module, "migrate"], env) for service, env in environments.items()
+    ]
+    any_service = next(iter(environments.values()))
+    failures = await asyncio.gather(*runs, _run(home, "topics", ["postrider.kafka.topics"], any_service))
     told = [failure for failure in failures if failure is not None]
     if told:
         raise StartFailed("\n".join(told))

@@ -90,6 +90,10 @@ class Child:
     def pid(self) -> int:
         return self._process.pid
 
+    @property
+    def log(self) -> Path:
+        return self.command.log
+
     def exit_code(self) -> int | None:
         """None while it runs; minus the signal's number when a signal ended it (as subprocess says it)."""
         if self._returncode is None and _has_exited(self.pid):

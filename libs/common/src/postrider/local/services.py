@@ -4,7 +4,7 @@ The environment of a service is decided here for one machine; in containers the 
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from postrider.local.errors import LocalError
@@ -33,21 +33,24 @@ SEGMENT_ENGINE = Service("segment-engine", "segment_engine", "POSTRIDER_SEGMENT_
 SCHEDULER = Service("scheduler", "scheduler", "POSTRIDER_SCHEDULER_PORT", 8083)
 SERVICES = (SEGMENT_ENGINE, SCHEDULER, DISPATCHER, CAMPAIGN_API)
 
-OWNERS_OF_A_SECRET = {
-    "POSTRIDER_SEALING_PRIVATE_KEY": (DISPATCHER,),
-    "POSTRIDER_SEALING_PUBLIC_KEY": (CAMPAIGN_API,),
-    "POSTRIDER_BOOTSTRAP_KEY": (CAMPAIGN_API,),
+OWNERS_OF_A_SECRET: Mapping[str, tuple[str, ...]] = {
+    "POSTRIDER_SEALING_PRIVATE_KEY": ("dispatcher",),
+    "POSTRIDER_SEALING_PUBLIC_KEY": ("campaign-api",),
+    "POSTRIDER_BOOTSTRAP_KEY": ("campaign-api",),
     # Whoever may open the database gets its URL, and nobody needs the password by itself.
     "POSTRIDER_POSTGRES_PASSWORD": (),
 }
-"""Secrets that only these services may see; the others are for all four."""
+"""Variables that only these services may see; all others are for all four."""
 
 
-def choose_ports(env: Mapping[str, str], *, fixed: bool) -> dict[Service, int]:
-    """The port of each service: its variable, else the usual one (`fixed`, which must not be taken) or a free one."""
+def choose_ports(services: Iterable[Service], env: Mapping[str, str], *, fixed: bool) -> dict[str, int]:
+    """By the name of the service: what its variable says, else the usual port (`fixed`) or a free one.
+
+    Raises PortTaken when a port that was not chosen here is in use.
+    """
     host = env.get("POSTRIDER_BIND_HOST", LOOPBACK)
-    ports: dict[Service, int] = {}
-    for service in SERVICES:
+    ports: dict[str, int] = {}
+    for service in services:
         given = env.get(service.port_variable)
         if given and not (given.isdigit() and 0 < int(given) < 65536):
             raise LocalError(f"{service.port_variable} is {given!r}: it must be a port number")
@@ -59,7 +62,7 @@ def choose_ports(env: Mapping[str, str], *, fixed: bool) -> dict[Service, int]:
                 port = free_port()
         if port in ports.values():
             raise LocalError(f"{service.port_variable} is {port}, which another service has already")
-        ports[service] = port
+        ports[service.name] = port
     return ports
 
 
@@ -73,29 +76,31 @@ def service_environment(
     env: Mapping[str, str],
     *,
     home: Home,
-    ports: Mapping[Service, int],
+    ports: Mapping[str, int],
     addresses: Addresses,
     secrets: Mapping[str, str],
 ) -> dict[str, str]:
-    """The addresses of this run, over `env`, over the kept secrets and the defaults; an empty variable is no variable."""
+    """This run's addresses, over `env`, over the kept secrets and the defaults; an empty variable is no variable."""
     made = {
         "POSTRIDER_BIND_HOST": LOOPBACK,
         "POSTRIDER_DEVELOPMENT": "1",
         "POSTRIDER_BOOTSTRAP_KEY": DEVELOPMENT_KEY,
-        "POSTRIDER_PUBLIC_URL": url_of(ports[DISPATCHER]),
+        "POSTRIDER_PUBLIC_URL": url_of(ports[DISPATCHER.name]),
         "POSTRIDER_EVENT_STORE_PATH": str(home.path / "event-store"),
         "PYTHONUNBUFFERED": "1",
         **secrets,
         **{name: value for name, value in env.items() if value or not name.startswith("POSTRIDER_")},
         "POSTRIDER_HOME": str(home.path),
-        "POSTRIDER_CAMPAIGN_API_URL": url_of(ports[CAMPAIGN_API]),
-        "POSTRIDER_DISPATCHER_URL": url_of(ports[DISPATCHER]),
-        "POSTRIDER_SEGMENT_ENGINE_URL": url_of(ports[SEGMENT_ENGINE]),
-        "POSTRIDER_SCHEDULER_URL": url_of(ports[SCHEDULER]),
-        **{other.port_variable: str(port) for other, port in ports.items()},
+        "POSTRIDER_CAMPAIGN_API_URL": url_of(ports[CAMPAIGN_API.name]),
+        "POSTRIDER_DISPATCHER_URL": url_of(ports[DISPATCHER.name]),
+        "POSTRIDER_SEGMENT_ENGINE_URL": url_of(ports[SEGMENT_ENGINE.name]),
+        "POSTRIDER_SCHEDULER_URL": url_of(ports[SCHEDULER.name]),
+        **{other.port_variable: str(ports[other.name]) for other in SERVICES},
         **addresses.environment(),
     }
-    return {name: value for name, value in made.items() if service in OWNERS_OF_A_SECRET.get(name, (service,))}
+    return {
+        name: value for name, value in made.items() if service.name in OWNERS_OF_A_SECRET.get(name, (service.name,))
+    }
 
 
 class ServiceProcess:

@@ -41,7 +41,7 @@ class Suite:
         """`env` is what the services get beside what this run decides (pass os.environ with overrides).
 
         `fixed_ports`: the product's usual ports, as `make run` has them, else free ones; the variables win over both.
-        `services` may be empty: then the parts alone run.
+        `services` is empty when the parts alone shall run; tests put stand-ins of the same names there.
         """
         self.home = Home(home)
         self._env = dict(env)
@@ -53,7 +53,8 @@ class Suite:
         self._processes: list[ServiceProcess] = []
         self._supervision: asyncio.Task[None] | None = None
         self.addresses: Addresses | None = None
-        self.ports: dict[Service, int] = {}
+        self.ports: dict[str, int] = {}
+        """Of the services, by name."""
 
     async def __aenter__(self) -> Self:
         try:
@@ -71,7 +72,7 @@ class Suite:
 
     def url(self, service: Service) -> str:
         """`http://127.0.0.1:port` of a service."""
-        return url_of(self.ports[service])
+        return url_of(self.ports[service.name])
 
     def pids(self) -> dict[str, int]:
         """What runs at this moment, by name: the services, and the embedded parts (`kafka`, `postgres`)."""
@@ -81,10 +82,10 @@ class Suite:
         """Parts, schemas, topics, then all services at once. Raises LocalError; call `stop` afterwards in any case."""
         self.home.create()
         self._lock.__enter__()
-        for service in SERVICES:
+        for service in self._services:
             await self._end_orphan(service)
         if self._services:
-            self.ports = choose_ports(self._env, fixed=self._fixed_ports)
+            self.ports = choose_ports(self._services, self._env, fixed=self._fixed_ports)
         self.addresses = await self._parts.start()
         self._say(f"kafka: {self.addresses.bootstrap_servers}")
         self._say(f"postgres: {self.addresses.database_url.rpartition('@')[2]}")
@@ -136,11 +137,12 @@ class Suite:
             service: service_environment(
                 service, self._env, home=self.home, ports=self.ports, addresses=addresses, secrets=secrets
             )
-            for service in SERVICES
+            for service in self._services
         }
         await prepare(self.home, environments)
         self._processes = [
-            ServiceProcess(service, self.home, self.ports[service], environments[service]) for service in self._services
+            ServiceProcess(service, self.home, self.ports[service.name], environments[service])
+            for service in self._services
         ]
         for process in self._processes:
             child = process.spawn()

@@ -8,9 +8,8 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
-
-from postrider.local.process import Child
 
 RESTART_DELAYS_SECONDS = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
 """By the number of quick deaths in a row; the last one repeats."""
@@ -39,16 +38,31 @@ def describe_exit(code: int) -> str:
     return f"signal {-code}" if code < 0 else f"code {code}"
 
 
+class Running(Protocol):
+    """A started process, as the supervisor needs it (`process.Child` is one)."""
+
+    @property
+    def pid(self) -> int: ...
+
+    @property
+    def started_at(self) -> float: ...
+
+    @property
+    def log(self) -> Path: ...
+
+    def exit_code(self) -> int | None: ...
+
+
 class Restartable(Protocol):
-    """A process as the supervisor needs it."""
+    """What can be started again."""
 
     @property
     def name(self) -> str: ...
 
     @property
-    def child(self) -> Child | None: ...
+    def child(self) -> Running | None: ...
 
-    def spawn(self) -> Child: ...
+    def spawn(self) -> Running: ...
 
 
 @dataclass
@@ -100,7 +114,7 @@ class Supervisor:
         watch.deaths, watch.due_at = restart.deaths, now + restart.delay_seconds
         self._say(
             f"{watch.part.name}: pid {child.pid} died ({describe_exit(code)}), "
-            f"starting it again in {restart.delay_seconds:g} s; its log: {child.command.log}"
+            f"starting it again in {restart.delay_seconds:g} s; its log: {child.log}"
         )
 
     def _start_again(self, watch: _Watch, now: float) -> None:

@@ -52,7 +52,7 @@ def _positive(op: str, test: Filter, zone: str, clock: Callable[[], datetime]) -
     if op == "exists":
         return lambda stored: True
     if op == "contains":
-        return _contains(test.value if isinstance(test.value, tuple) else (test.value,))
+        return _contains(_scalars(test))
     element = _element_test(op, test, zone, clock)
     return lambda stored: any(map(element, stored)) if type(stored) is list else element(stored)
 
@@ -70,7 +70,7 @@ def _element_test(op: str, test: Filter, zone: str, clock: Callable[[], datetime
         prefix = value
         return lambda stored: type(stored) is str and stored.startswith(prefix)
     if op in ("eq", "in"):
-        return _one_of(value if isinstance(value, tuple) else (value,))
+        return _one_of(_scalars(test))
     assert isinstance(value, float)
     return _comparison(op, value)
 
@@ -98,7 +98,14 @@ def _number(stored: Any) -> float | None:
     return None
 
 
-def _one_of(values: Sequence[Scalar | None]) -> _Test:
+def _scalars(test: Filter) -> tuple[Scalar, ...]:
+    if isinstance(test.value, tuple):
+        return test.value
+    assert isinstance(test.value, str | float | bool)
+    return (test.value,)
+
+
+def _one_of(values: Sequence[Scalar]) -> _Test:
     texts = frozenset(value for value in values if type(value) is str)
     numbers = frozenset(value for value in values if type(value) is float)
     bools = frozenset(value for value in values if type(value) is bool)
@@ -114,7 +121,7 @@ def _one_of(values: Sequence[Scalar | None]) -> _Test:
     return holds
 
 
-def _contains(values: Sequence[Scalar | None]) -> _Test:
+def _contains(values: Sequence[Scalar]) -> _Test:
     texts = [value for value in values if type(value) is str]
     only_texts = len(texts) == len(values)
     elements = [_one_of((value,)) for value in values]

@@ -81,7 +81,11 @@ def _test(name_field: str) -> _Schema:
     return {
         "oneOf": [
             _object(
-                {name_field: name, "op": {"type": "string", "enum": ops}, **({} if value is None else {"value": value})},
+                {
+                    name_field: name,
+                    "op": {"type": "string", "enum": ops},
+                    **({} if value is None else {"value": value}),
+                },
                 [name_field, "op", *([] if value is None else ["value"])],
             )
             for ops, value in values
@@ -118,11 +122,11 @@ def _did() -> _Schema:
         "event": _text(MAX_EVENT_CHARACTERS, 1, "The event's name, exactly."),
         "where": where_schema(),
         "count": _number_test(
-            {}, [], {"type": "integer", "minimum": 0}, "How often; absent: at least once. Counts people who never did, too."
+            {}, [], {"type": "integer", "minimum": 0}, "How often; absent: at least once. Who never did has 0."
         ),
         "window": _WINDOW,
-        "first_time": {"type": "boolean", "description": "Only the first occurrence counts. Not with count or last_time."},
-        "last_time": {"type": "boolean", "description": "Only the last occurrence counts. Not with count or first_time."},
+        "first_time": {"type": "boolean", "description": "Only the first one counts. Not with count or last_time."},
+        "last_time": {"type": "boolean", "description": "Only the last one counts. Not with count or first_time."},
         "time_of_day": {
             **_list(time, 2, 2),
             "description": "[from, to) on the clock of the account's zone; over midnight when from is later.",
@@ -161,7 +165,13 @@ def rule_schema(ref: str = "#/components/schemas/Rule") -> _Schema:
         "examples": [
             {
                 "all": [
-                    {"did": {"event": "Order Completed", "count": {"op": "gte", "value": 2}, "window": {"last": "P30D"}}},
+                    {
+                        "did": {
+                            "event": "Order Completed",
+                            "count": {"op": "gte", "value": 2},
+                            "window": {"last": "P30D"},
+                        }
+                    },
                     {"not": {"did": {"event": "App Opened", "window": {"last": "P7D"}}}},
                     {"attribute": {"name": "city", "op": "in", "value": ["Mumbai", "Pune"]}},
                 ]

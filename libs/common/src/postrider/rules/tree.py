@@ -66,7 +66,7 @@ class NumberRange:
     high: float
 
 
-FilterValue: TypeAlias = None | Scalar | tuple[Scalar, ...] | NumberRange | DateTest
+FilterValue: TypeAlias = Scalar | tuple[Scalar, ...] | NumberRange | DateTest | None
 
 
 @dataclass(frozen=True, slots=True)

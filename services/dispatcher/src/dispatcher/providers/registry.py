@@ -9,13 +9,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from postrider.contracts.provider_fields import Problem, check_provider, with_defaults
-
 from dispatcher.http_port import HttpPort
 from dispatcher.providers.base import ProviderAdapter
 from dispatcher.providers.sandbox import ReceiptSink, SandboxAdapter
 from dispatcher.providers.sandbox_inbox import SandboxInbox
 from dispatcher.providers.twilio import TwilioAdapter
+from postrider.contracts.provider_fields import Problem, check_provider, with_defaults
 
 HttpFactory = Callable[[], HttpPort]
 """Makes one provider's own pool of connections. Called inside the running loop, only for kinds that need HTTP."""

@@ -54,7 +54,7 @@ class EventRow(NamedTuple):
 
 
 class ProfileRow(NamedTuple):
-    """`reachable_phone`: the phone is a valid number. `time_zone`: a valid IANA name or "". `phone_country`: ISO or ""."""
+    """`phone`: E.164 when `phone_valid`, else "". `phone_country`: ISO or "". `time_zone`: a valid IANA name or ""."""
 
     user_id: str
     version: int
@@ -171,7 +171,7 @@ def _double(number: int | float) -> float | None:
         double = float(number)
     except OverflowError:
         return None
-    return double if math.isfinite(double) else None
+    return double + 0.0 if math.isfinite(double) else None  # −0 becomes 0
 
 
 def event_row(event: UserEvent, message_id: str) -> EventRow:

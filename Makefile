@@ -1,0 +1,97 @@
+# Everything a person or CI does with this repository. `make` alone prints the list.
+# Variables: PYTHON=<interpreter for .venv>  PARTS=containers  SEED=<number>  ARGS=<more for pytest>  POSTRIDER_HOME=<data>
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.set-up
+PACKAGES := libs/common services/campaign-api services/segment-engine services/scheduler services/dispatcher
+SOURCES := libs services tests demo $(if $(wildcard benchmarks/*.py),benchmarks)
+TEST_FOLDERS := $(wildcard libs/*/tests services/*/tests tests)
+SEED ?= 1
+UV ?= uv
+PYTEST := $(PY) -m pytest -p tests.support.totals $(ARGS)
+
+.PHONY: help setup run demo test lint types format unit contract integration e2e faults bench lock stop clean
+
+help: ## this list
+	@echo "Postrider. Needs Python >= 3.11, Java >= 17 and Maven (or Docker); make setup fetches the rest."
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+setup: $(STAMP) ## virtual environment in .venv with the locked packages (the other targets do it when needed)
+	@:
+
+$(STAMP): deploy/locks/requirements.lock $(PACKAGES:%=%/pyproject.toml)
+	@python=""; seen=""; \
+	for candidate in $(or $(PYTHON),python3 python3.13 python3.12 python3.11); do \
+	  version=$$("$$candidate" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || continue; \
+	  if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then python="$$candidate"; break; fi; \
+	  seen="$$seen $$candidate is $$version;"; \
+	done; \
+	if [ -z "$$python" ]; then \
+	  echo "error: Postrider needs Python 3.11 or newer ($${seen:-no python3 was found}):" \
+	    "install it, or say make PYTHON=/path/to/python3.11" >&2; exit 1; \
+	fi; \
+	if ! [ -x $(PY) ]; then \
+	  echo "setup: making $(VENV) with Python $$version"; \
+	  "$$python" -m venv $(VENV) || { rm -rf $(VENV); \
+	    echo "error: $$python cannot make virtual environments (Debian: apt-get install python3-venv)" >&2; exit 1; }; \
+	fi
+	@echo "setup: installing $$(grep -c '==' $<) locked packages (a minute the first time)"
+	@$(PY) -m pip install -q --disable-pip-version-check --no-input --require-hashes -r $<
+	@echo "setup: installing Postrider's own packages"
+	@$(PY) -m pip install -q --disable-pip-version-check --no-input --no-index --no-deps --no-build-isolation $(PACKAGES:%=-e %)
+	@touch $@
+
+run: setup ## the whole suite in the foreground, until Ctrl-C; data in .local
+	@exec $(PY) -m postrider.local.run --stop-with-parent
+
+demo: setup ## a story on real input: imports, campaigns, failover, funnel; leaves nothing running
+	@exec $(PY) -m demo
+
+test: setup lint types ## everything CI runs; the last line is the totals
+	@echo "test: unit, contract, integration, e2e"
+	@$(PYTEST) -m "not faults and not containers" $(TEST_FOLDERS)
+
+lint: setup ## ruff, formatting, the layer rule
+	@echo "lint: ruff, import-linter"
+	@$(PY) -m ruff check -q .
+	@$(PY) -m ruff format -q --check . || { echo "error: not formatted as above says: make format" >&2; exit 1; }
+	@report=$$($(VENV)/bin/lint-imports) || { echo "$$report"; exit 1; }
+
+types: setup ## mypy --strict
+	@echo "types: mypy"
+	@$(PY) -m mypy $(SOURCES)
+
+format: setup ## rewrite the code as lint wants it
+	@$(PY) -m ruff check -q --fix . && $(PY) -m ruff format -q .
+
+unit: setup ## unit and contract tests: seconds, nothing real
+	@$(PYTEST) $(wildcard libs/*/tests services/*/tests)
+
+integration: setup ## tests on a real Kafka and Postgres, started by the tests
+	@$(PYTEST) -m "not containers" tests/integration
+
+e2e: setup ## all four services as processes
+	@$(PYTEST) tests/e2e
+
+faults: setup ## kills and stops services at random moments during a campaign; SEED=<number>
+	@exec $(PY) -m tests.faults --seed $(SEED)
+
+bench: setup ## throughput and latency, beside a naive sender
+	@exec $(PY) -m benchmarks
+
+lock: ## resolve deploy/locks/requirements.in into requirements.lock with hashes; needs uv; UPGRADE=1 takes new versions
+	@command -v $(UV) >/dev/null || { echo "error: make lock needs uv on the PATH (or UV=/path/to/uv)" >&2; exit 1; }
+	@cd deploy/locks && $(UV) pip compile -q --universal --generate-hashes --python-version 3.11 --no-emit-index-url \
+	  --no-annotate --no-header $(if $(UPGRADE),--upgrade) requirements.in -o requirements.lock
+
+stop: ## end what make run started, also what a killed one left behind
+	@if [ -x $(PY) ]; then $(PY) -m postrider.local.stop; fi
+
+clean: stop ## remove data (.local) and caches; .venv stays
+	@rm -rf .local .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find libs services tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

@@ -1,0 +1,75 @@
+"""What may be changed of a campaign, and the versions of its `what` that jobs may name.
+
+A draft is free. Once scheduled, its name and its texts may change: `what` touches the jobs not yet emitted, and every
+earlier version stays, because a job names the version it was made for (semantics.md §3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any, Final
+
+import msgspec
+
+from campaign_api.domain.campaign_checks import references_of
+from campaign_api.domain.campaign_states import LIVE_KINDS, TERMINAL, Status
+from campaign_api.domain.errors import Conflict, FieldProblem, Invalid
+from postrider.contracts.definitions import What
+from postrider.durations import parse_duration
+
+CHANGEABLE_WHEN_SCHEDULED: Final = frozenset({"name", "what"})
+MAX_WHAT_VERSIONS: Final = 100
+DEFAULT_SEND_BY: Final = {"scheduled": timedelta(hours=4), "live": timedelta(minutes=15)}
+
+
+def check_change(status: Status, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    """Raises `Conflict` that points at what may no longer change."""
+    if status in TERMINAL:
+        raise Conflict(f"a campaign that is {status} cannot be changed")
+    if status is Status.DRAFT:
+        return
+    changed = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+    refused = [name for name in changed if name not in CHANGEABLE_WHEN_SCHEDULED]
+    if refused:
+        message = f"cannot change once the campaign is {status}"
+        raise Conflict(
+            f"a campaign that is {status} can change its name and what only",
+            [FieldProblem(f"/{name}", message) for name in refused],
+        )
+
+
+def with_what(internal: Mapping[str, Any], body: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """`internal` with the body's `what` as its newest version; unchanged when it says what the newest says already."""
+    what = msgspec.to_builtins(_what(body["what"], settings))
+    whats = dict(internal.get("whats", {}))
+    newest = int(internal.get("what_version", 0))
+    if newest and whats[str(newest)] == what:
+        return dict(internal)
+    if len(whats) >= MAX_WHAT_VERSIONS:
+        problem = FieldProblem("/what", f"has been changed {MAX_WHAT_VERSIONS} times: make a new campaign")
+        raise Invalid([problem])
+    whats[str(newest + 1)] = what
+    return {**internal, "whats": whats, "what_version": newest + 1}
+
+
+def send_by_of(body: Mapping[str, Any], settings: Mapping[str, Any]) -> timedelta:
+    """The campaign's own deadline, else the account's for its kind, else the product's."""
+    lane = "live" if body["kind"] in LIVE_KINDS else "scheduled"
+    given = body["when"].get("send_by") or (settings.get("send_by") or {}).get(lane)
+    return parse_duration(given) if given else DEFAULT_SEND_BY[lane]
+
+
+def _what(what: Mapping[str, Any], settings: Mapping[str, Any]) -> What:
+    """Account-wide values are filled in here, so that a version means the same for ever."""
+    max_parts, transliterate = what.get("max_parts"), what.get("transliterate")
+    return What(
+        body=what["body"],
+        references=references_of(what),
+        fallback_body=what.get("fallback_body"),
+        provider_id=what.get("provider_id"),
+        provider_group_id=what.get("provider_group_id"),
+        on_doubt=what.get("on_doubt", "never_double"),
+        max_parts=settings.get("max_parts") if max_parts is None else max_parts,
+        transliterate=bool(settings.get("transliterate")) if transliterate is None else transliterate,
+    )

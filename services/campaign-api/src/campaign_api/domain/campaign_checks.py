@@ -1,0 +1,179 @@
+"""Whether a campaign can work, against what it names: every reason why not, each with a pointer to its field.
+
+Checks meaning; shapes (types, unknown fields, what is not built yet) were checked before. Must not look anything up:
+the caller hands over what is known.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from campaign_api.domain.campaign_states import LIVE_KINDS
+from campaign_api.domain.errors import FieldProblem
+from postrider.contracts.definitions import References
+from postrider.durations import parse_duration
+from postrider.rules import RuleErrors, parse_rule, parse_where
+from postrider.sms.errors import TemplateError
+from postrider.sms.template import compile_body
+from postrider.zones import is_past_everywhere, is_zone, to_instant
+
+MAX_SEND_BY: Final = timedelta(days=30)
+MAX_CATCH_UP: Final = timedelta(days=7)
+_LOCAL: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0-9]{2})?")
+_LAST_YEAR: Final = 2200
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a campaign may refer to. `providers`: id → status. `groups`: id → provider ids. Deleted ones are absent."""
+
+    account_time_zone: str = "UTC"
+    segments: frozenset[str] = frozenset()
+    providers: Mapping[str, str] = field(default_factory=dict)
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    default_group_id: str | None = None
+
+
+def check_campaign(
+    body: Mapping[str, Any], around: Surroundings, now: datetime, *, dates: bool = True
+) -> list[FieldProblem]:
+    """Empty when the campaign can work. `dates` False: its time was judged when it was scheduled."""
+    problems = [*_check_when(body, around, now, dates), *_check_who(body["who"], around)]
+    return problems + _check_what(body["what"], around, live=body["kind"] in LIVE_KINDS)
+
+
+def check_rule(rule: object, pointer: str) -> list[FieldProblem]:
+    try:
+        parse_rule(rule)
+    except RuleErrors as error:
+        return [FieldProblem(pointer + inner, message) for inner, message in error.problems]
+    return []
+
+
+def check_duration(value: str | None, pointer: str, longest: timedelta) -> list[FieldProblem]:
+    if value is None:
+        return []
+    try:
+        length = parse_duration(value)
+    except ValueError as error:
+        return [FieldProblem(pointer, str(error))]
+    if length > longest:
+        return [FieldProblem(pointer, f"must be at most {longest.days} days")]
+    return []
+
+
+def references_of(what: Mapping[str, Any]) -> References:
+    """The names that body and fallback refer to. Raises `TemplateError` for a body that was never checked."""
+    profile: set[str] = set()
+    event: set[str] = set()
+    for name in ("body", "fallback_body"):
+        if what.get(name) is not None:
+            references = compile_body(what[name]).references
+            profile.update(references.profile)
+            event.update(references.event)
+    return References(sorted(profile), sorted(event))
+
+
+def read_local(text: str) -> datetime:
+    """A local date-time without offset. Raises ValueError."""
+    if not _LOCAL.fullmatch(text):
+        raise ValueError('must be "now" or a local time without offset, such as 2026-12-01T09:00:00')
+    try:
+        local = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ValueError("no such date or time") from error
+    if not 1900 <= local.year <= _LAST_YEAR:
+        raise ValueError(f"the year must be between 1900 and {_LAST_YEAR}")
+    return local
+
+
+def _check_when(body: Mapping[str, Any], around: Surroundings, now: datetime, dates: bool) -> list[FieldProblem]:
+    when = body["when"]
+    problems = check_duration(when.get("send_by"), "/when/send_by", MAX_SEND_BY)
+    problems += check_duration(when.get("catch_up"), "/when/catch_up", MAX_CATCH_UP)
+    zone = when.get("time_zone", "account")
+    if zone not in ("account", "user"):
+        known = zone == "best_time" or is_zone(zone)
+        built = 'not built yet: "account" or "user"'
+        problems.append(FieldProblem("/when/time_zone", built if known else 'must be "account" or "user"'))
+        return problems
+    at = when.get("at")
+    if at is None or at == "now":
+        return problems
+    try:
+        local = read_local(at)
+    except ValueError as error:
+        return [*problems, FieldProblem("/when/at", str(error))]
+    if not dates:
+        return problems
+    if zone == "user" and is_past_everywhere(local, now):
+        problems.append(FieldProblem("/when/at", "is past in every time zone on Earth"))
+    if zone == "account" and to_instant(local, around.account_time_zone).at < now:
+        problems.append(FieldProblem("/when/at", f"is past in the account's time zone, {around.account_time_zone}"))
+    return problems
+
+
+def _check_who(who: Mapping[str, Any], around: Surroundings) -> list[FieldProblem]:
+    trigger = who.get("trigger")
+    if trigger is not None:
+        try:
+            parse_where(trigger["where"])
+        except RuleErrors as error:
+            return [FieldProblem("/who/trigger/where" + inner, message) for inner, message in error.problems]
+        return []
+    rule, segment_id = who.get("rule"), who.get("segment_id")
+    if (rule is None) == (segment_id is None):
+        return [FieldProblem("/who", "needs exactly one of rule and segment_id")]
+    if rule is not None:
+        return check_rule(rule, "/who/rule")
+    if segment_id not in around.segments:
+        return [FieldProblem("/who/segment_id", "there is no such segment")]
+    return []
+
+
+def _check_what(what: Mapping[str, Any], around: Surroundings, *, live: bool) -> list[FieldProblem]:
+    problems = []
+    for name in ("body", "fallback_body"):
+        text = what.get(name)
+        if text is None:
+            continue
+        if not text.strip():
+            problems.append(FieldProblem(f"/what/{name}", "must not be blank"))
+            continue
+        try:
+            references = compile_body(text).references
+        except TemplateError as error:
+            message = f"line {error.line}, column {error.column}: {error.message}"
+            problems.append(FieldProblem(f"/what/{name}", message))
+            continue
+        if references.event and not live:
+            names = ", ".join(f"Event.{key}" for key in sorted(references.event)[:3])
+            problems.append(FieldProblem(f"/what/{name}", f"{names}: only a live campaign has an event"))
+    return problems + _check_provider(what, around)
+
+
+def _check_provider(what: Mapping[str, Any], around: Surroundings) -> list[FieldProblem]:
+    provider_id, group_id = what.get("provider_id"), what.get("provider_group_id")
+    if provider_id is not None and group_id is not None:
+        return [FieldProblem("/what/provider_id", "not together with provider_group_id")]
+    if provider_id is not None:
+        if provider_id not in around.providers:
+            return [FieldProblem("/what/provider_id", "there is no such provider")]
+        if around.providers[provider_id] != "active":
+            return [FieldProblem("/what/provider_id", "the provider is archived")]
+        return []
+    pointer = "/what/provider_group_id"
+    if group_id is None:
+        if around.default_group_id is None:
+            message = "there is no default provider group: name a provider_group_id or a provider_id"
+            return [FieldProblem(pointer, message)]
+        group_id = around.default_group_id
+    if group_id not in around.groups:
+        return [FieldProblem(pointer, "there is no such provider group")]
+    if not any(around.providers.get(member) == "active" for member in around.groups[group_id]):
+        return [FieldProblem(pointer, "every provider of the group is archived")]
+    return []

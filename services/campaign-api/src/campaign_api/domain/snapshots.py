@@ -1,0 +1,145 @@
+"""Resources as the definitions that other services read: a whole snapshot with a version, and where it is published.
+
+Pure. A draft has no definition: nobody but this service needs to know of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from campaign_api.domain.campaign_changes import send_by_of
+from campaign_api.domain.campaign_checks import read_local
+from campaign_api.domain.campaign_states import Status
+from campaign_api.domain.resource import SETTINGS_ID, Kind, Resource
+from postrider.contracts import definitions as d
+from postrider.contracts.topics import (
+    ACCOUNT_SETTINGS,
+    CAMPAIGN_DEFINITIONS,
+    PROVIDER_DEFINITIONS,
+    SEGMENT_DEFINITIONS,
+    Topic,
+)
+from postrider.durations import parse_duration
+
+TOPIC_OF: Mapping[Kind, Topic] = {
+    "settings": ACCOUNT_SETTINGS,
+    "provider": PROVIDER_DEFINITIONS,
+    "provider_group": PROVIDER_DEFINITIONS,
+    "segment": SEGMENT_DEFINITIONS,
+    "campaign": CAMPAIGN_DEFINITIONS,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    topic: Topic
+    key: str
+    type: str
+    definition: msgspec.Struct
+
+
+def is_published(resource: Resource) -> bool:
+    """Whether other services know it at all."""
+    return not (resource.kind == "campaign" and resource.status == Status.DRAFT)
+
+
+def snapshot_of(resource: Resource) -> Snapshot:
+    key = d.SETTINGS_KEY if resource.id == SETTINGS_ID else resource.id
+    type, build = _BUILDERS[resource.kind]
+    return Snapshot(TOPIC_OF[resource.kind], key, type, build(resource))
+
+
+def _campaign(resource: Resource) -> d.CampaignDefinition:
+    body, internal = resource.body, resource.internal
+    when, who = body["when"], body["who"]
+    at = when.get("at")
+    trigger = who.get("trigger")
+    return d.CampaignDefinition(
+        campaign_id=resource.id,
+        version=resource.version,
+        status=resource.status,
+        kind=body["kind"],
+        name=body["name"],
+        message_class=body["message_class"],
+        when=d.When(
+            at=None if at in (None, "now") else read_local(at).isoformat(),
+            time_zone=when.get("time_zone", "account"),
+            passed_zone=when.get("passed_zone", "drop"),
+            send_by_seconds=internal["send_by_seconds"],
+            catch_up_seconds=_seconds(when.get("catch_up"), 3600),
+        ),
+        who=d.Who(
+            rule=who.get("rule"),
+            segment_id=who.get("segment_id"),
+            trigger=d.Trigger(trigger["event"], trigger["where"]) if trigger else None,
+        ),
+        what_version=internal["what_version"],
+        whats={version: msgspec.convert(what, d.What) for version, what in internal["whats"].items()},
+        scheduled_at=datetime.fromisoformat(internal["scheduled_at"]),
+        deleted=resource.deleted,
+    )
+
+
+def _segment(resource: Resource) -> d.SegmentDefinition:
+    body = resource.body
+    return d.SegmentDefinition(resource.id, resource.version, body["name"], body["rule"], resource.deleted)
+
+
+def _provider(resource: Resource) -> d.ProviderDefinition:
+    body, internal = resource.body, resource.internal
+    return d.ProviderDefinition(
+        provider_id=resource.id,
+        version=resource.version,
+        name=body["name"],
+        kind=body["kind"],
+        settings=body["settings"],
+        sealed_credentials=internal["sealed_credentials"],
+        token=internal["token"],
+        parts_per_second=body.get("parts_per_second"),
+        status=resource.status,
+        deleted=resource.deleted,
+    )
+
+
+def _group(resource: Resource) -> d.ProviderGroupDefinition:
+    body = resource.body
+    return d.ProviderGroupDefinition(
+        resource.id,
+        resource.version,
+        body["name"],
+        body["provider_ids"],
+        body["is_default"],
+        deleted=resource.deleted,
+    )
+
+
+def _settings(resource: Resource) -> d.AccountSettings:
+    body = resource.body
+    return d.AccountSettings(
+        version=resource.version,
+        account_time_zone=body["account_time_zone"],
+        default_country=body.get("default_country"),
+        require_consent=body["require_consent"],
+        max_parts=body.get("max_parts"),
+        transliterate=body["transliterate"],
+        send_by_scheduled_seconds=int(send_by_of({"kind": "one_time", "when": {}}, body).total_seconds()),
+        send_by_live_seconds=int(send_by_of({"kind": "live_action", "when": {}}, body).total_seconds()),
+    )
+
+
+def _seconds(duration: str | None, default: int) -> int:
+    return default if duration is None else int(parse_duration(duration).total_seconds())
+
+
+_BUILDERS: Mapping[Kind, tuple[str, Callable[[Resource], Any]]] = {
+    "campaign": (d.CAMPAIGN_TYPE, _campaign),
+    "segment": (d.SEGMENT_TYPE, _segment),
+    "provider": (d.PROVIDER_TYPE, _provider),
+    "provider_group": (d.GROUP_TYPE, _group),
+    "settings": (d.SETTINGS_TYPE, _settings),
+}

@@ -1,0 +1,19 @@
+"""Seals provider credentials to the dispatcher's public key. There is no way back from here: the API cannot open them."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from nacl.public import PublicKey, SealedBox
+
+
+class Sealer:
+    def __init__(self, public_key: bytes) -> None:
+        self._box = SealedBox(PublicKey(public_key))
+
+    def seal(self, credentials: Mapping[str, Any]) -> str:
+        """Base64 of a libsodium sealed box around the JSON of the credentials."""
+        return base64.b64encode(self._box.encrypt(msgspec.json.encode(dict(credentials)))).decode()

@@ -1,0 +1,1 @@
+"""Postgres: plain SQL in a caller's transaction. Decides nothing."""

@@ -1,0 +1,95 @@
+"""What follows the end of one provider call. This is the place where it is decided that a text may be failed over:
+only after a definite rejection whose cause is the provider or its load (`SubmitResult.may_fail_over`), never on doubt.
+
+Pure: the outcome, what is known of the text, and now go in; the next step comes out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from dispatcher.domain.outcomes import Outcome, SubmitResult
+
+FIRST_WAIT_SECONDS = 2.0
+LONGEST_WAIT_SECONDS = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """`started_at`: the moment of the mark. `has_another`: a provider is left that has not refused this text.
+
+    `wait_after_doubt_seconds`: HTTP timeout + the provider's in_doubt_wait_seconds.
+    """
+
+    attempt: int
+    started_at: datetime
+    now: datetime
+    send_by: datetime
+    has_another: bool
+    wait_after_doubt_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    provider_message_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Definitely not sent and never will be."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class NextProvider:
+    """Failover: the text is free again, without the provider that refused it."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    """Definitely not sent: wait. `forget_refusals`: afterwards every provider may be asked again."""
+
+    until: datetime
+    reason: str
+    forget_refusals: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Doubted:
+    """Stays with its provider. Before `not_before` a negative look-up proves nothing."""
+
+    not_before: datetime
+    reason: str
+
+
+Next = Accepted | Failed | NextProvider | Deferred | Doubted
+
+
+def after_outcome(result: SubmitResult, situation: Situation) -> Next:
+    reason = result.code or result.outcome.value
+    match result.outcome:
+        case Outcome.ACCEPTED:
+            assert result.provider_message_id is not None
+            return Accepted(result.provider_message_id)
+        case Outcome.IN_DOUBT:
+            return Doubted(
+                situation.started_at + timedelta(seconds=situation.wait_after_doubt_seconds), result.code or ""
+            )
+        case Outcome.REJECTED_RECIPIENT | Outcome.REJECTED_CONTENT:
+            return Failed(reason)
+    if result.may_fail_over and result.outcome is Outcome.REJECTED_PROVIDER and situation.has_another:
+        return NextProvider(reason)
+    wait = result.retry_after_seconds if result.retry_after_seconds is not None else back_off(situation.attempt)
+    until = min(situation.now + timedelta(seconds=max(wait, 0.1)), situation.send_by)
+    if result.outcome is Outcome.REJECTED_LATER and result.may_fail_over and situation.has_another:
+        return NextProvider(reason) if wait > FIRST_WAIT_SECONDS else Deferred(until, reason, forget_refusals=True)
+    return Deferred(until, reason, forget_refusals=True)
+
+
+def back_off(attempt: int) -> float:
+    """Seconds before the next try after `attempt` tries: 2, 4, 8 … up to two minutes."""
+    return min(FIRST_WAIT_SECONDS * 2.0 ** max(attempt - 1, 0), LONGEST_WAIT_SECONDS)

@@ -1,0 +1,111 @@
+"""What to do with a message in doubt: the decision table of the resolver.
+
+Pure. A doubt pins the message to its provider. Proof ends it; silence proves nothing before `not_before`; only when no
+means of finding out is left does the campaign's policy decide.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+Answer = Literal["found", "negative", "ambiguous", "unavailable", "not_asked"]
+"""What a look-up said. `not_asked`: the provider has none, or it has not been asked yet."""
+
+FIRST_LOOK_UP_SECONDS = 1.0
+LONGEST_PAUSE_SECONDS = 60.0
+AMBIGUITY_LASTS = timedelta(minutes=10)
+"""Several texts that fit will not become fewer: after this the policy decides."""
+OUTAGE_LASTS = timedelta(hours=6)
+"""A provider that cannot be asked for so long will hardly answer: after this the policy decides."""
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """`answer` with `asked_at`: the look-up began at this moment. `tries`: look-ups so far."""
+
+    now: datetime
+    not_before: datetime
+    send_by: datetime
+    answer: Answer
+    asked_at: datetime
+    tries: int
+    can_look_up: bool
+    is_idempotent: bool
+    may_double: bool
+    is_stopped: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Believe:
+    """The look-up found it: ACCEPTED."""
+
+
+@dataclass(frozen=True, slots=True)
+class Requeue:
+    """`proven`: definitely not sent. Otherwise the campaign takes the risk of a double text."""
+
+    proven: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Proven not sent, and nobody wants it any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expire:
+    """Proven not sent, and too late."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resubmit:
+    """The same bytes under the same key to the same provider, which recognises its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """UNKNOWN: nothing can be found out any more, and the policy is never_double."""
+
+
+@dataclass(frozen=True, slots=True)
+class AskAgain:
+    at: datetime
+
+
+Decision = Believe | Requeue | Cancel | Expire | Resubmit | GiveUp | AskAgain
+
+
+def decide(doubt: Doubt) -> Decision:
+    if doubt.answer == "found":
+        return Believe()
+    if doubt.answer == "negative" and doubt.asked_at >= doubt.not_before:
+        if doubt.is_stopped:
+            return Cancel()
+        return Requeue(proven=True) if doubt.now < doubt.send_by else Expire()
+    if doubt.is_idempotent and not doubt.can_look_up and not doubt.is_stopped and doubt.now < doubt.send_by:
+        return Resubmit()
+    if doubt.now < doubt.not_before:
+        return AskAgain(_next_look(doubt))
+    if _may_still_learn(doubt):
+        risky = doubt.may_double and not doubt.is_stopped and doubt.now < doubt.send_by
+        asked = doubt.answer in ("ambiguous", "unavailable")
+        return Requeue(proven=False) if risky and asked else AskAgain(_next_look(doubt))
+    if doubt.may_double and not doubt.is_stopped and doubt.now < doubt.send_by:
+        return Requeue(proven=False)
+    return GiveUp()
+
+
+def _may_still_learn(doubt: Doubt) -> bool:
+    if not doubt.can_look_up:
+        return False
+    lasts = AMBIGUITY_LASTS if doubt.answer == "ambiguous" else OUTAGE_LASTS
+    return doubt.now < doubt.not_before + lasts
+
+
+def _next_look(doubt: Doubt) -> datetime:
+    """Growing pauses, but the first look that can prove something happens as soon as it can."""
+    pause = min(FIRST_LOOK_UP_SECONDS * 2.0 ** min(doubt.tries, 10), LONGEST_PAUSE_SECONDS)
+    at = doubt.now + timedelta(seconds=pause)
+    return doubt.not_before if doubt.now < doubt.not_before < at or not doubt.can_look_up else at

@@ -1,0 +1,78 @@
+"""Which provider a text goes to next. Whether it may go to another one at all is decided in `after_outcome.py`.
+
+Pure. A provider that has definitely refused this text is in `tried` and is skipped; so are archived ones and those
+whose breaker is open. The group is looked at as it is now, at submission.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+
+from postrider.contracts.definitions import ProviderDefinition, ProviderGroupDefinition, What
+
+
+@dataclass(frozen=True, slots=True)
+class To:
+    provider_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Nowhere:
+    """`exhausted`: every provider that could have it has refused it. Otherwise one may become free again."""
+
+    reason: str
+    exhausted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """Providers and groups as defined now."""
+
+    providers: Mapping[str, ProviderDefinition]
+    groups: Mapping[str, ProviderGroupDefinition]
+
+    def candidates(self, what: What, country: str | None) -> list[str]:
+        """Providers by priority: the campaign's own, or its group's, or the default group's; a route for the
+        recipient's country replaces the group's list."""
+        if what.provider_id is not None:
+            return [what.provider_id]
+        group = self._group(what)
+        if group is None:
+            return []
+        for route in group.routes:
+            if route.country == country and country is not None:
+                return list(route.provider_ids)
+        return list(group.provider_ids)
+
+    def _group(self, what: What) -> ProviderGroupDefinition | None:
+        if what.provider_group_id is not None:
+            return self.groups.get(what.provider_group_id)
+        return next((group for group in self.groups.values() if group.is_default), None)
+
+    def is_active(self, provider_id: str) -> bool:
+        provider = self.providers.get(provider_id)
+        return provider is not None and provider.status == "active"
+
+
+def choose(
+    network: Network, what: What, country: str | None, tried: Collection[str], is_closed: Callable[[str], bool]
+) -> To | Nowhere:
+    """The first active candidate by priority that has not refused the text and whose breaker lets calls through."""
+    active = [provider for provider in network.candidates(what, country) if network.is_active(provider)]
+    if not active:
+        return Nowhere("no_active_provider")
+    untried = [provider for provider in active if provider not in tried]
+    if not untried:
+        return Nowhere("every_provider_refused", exhausted=True)
+    for provider in untried:
+        if is_closed(provider):
+            return To(provider)
+    return Nowhere("breaker_open")
+
+
+def has_another(network: Network, what: What, country: str | None, tried: Collection[str]) -> bool:
+    """Whether a provider is left that has not refused the text, whatever its breaker says."""
+    return any(
+        network.is_active(provider) and provider not in tried for provider in network.candidates(what, country)
+    )

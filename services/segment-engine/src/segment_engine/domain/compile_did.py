@@ -1,0 +1,150 @@
+"""`did` → a semi-join of `user_id` with the aggregated events, or with its complement (rules.md T16 to T28)."""
+
+from __future__ import annotations
+
+from postrider.rules.dates import DAY, MINUTE
+from postrider.rules.local_times import offset_table, span_of
+from postrider.rules.tree import DAYS, Aggregate, Did, NumberRange, NumberTest
+from segment_engine.domain.compile_filters import FilterCompiler
+from segment_engine.domain.compile_params import Parameters
+
+_COMPARISONS = {"eq": "=", "ne": "!=", "lt": "<", "lte": "<=", "gt": ">", "gte": ">="}
+_LARGEST_COUNT = 1 << 62
+
+
+class DidCompiler:
+    """`only`: a condition on `user_id` that spares reading other people's events."""
+
+    def __init__(
+        self, parameters: Parameters, filters: FilterCompiler, now: int, zone: str, only: str | None = None
+    ) -> None:
+        self._only = [only] if only else []
+        self._bind = parameters.bind
+        self._filters = filters
+        self._now = now
+        self._zone = zone
+
+    def compile(self, did: Did) -> str:
+        """A truth value about `user_id`."""
+        where = [self._filters.compile(test) for test in did.where]
+        matching = [f"event = {self._bind('String', did.event)}", *self._only, *where]
+        if did.pick:
+            return f"user_id IN ({self._picked(did, matching)})"
+        remaining = [*matching, *self._times(did, "at")]
+        if did.aggregate is None and did.count is None:
+            return f"user_id IN (SELECT user_id FROM events WHERE {' AND '.join(remaining)})"
+        having = []
+        if did.count is not None:
+            having.append(self._count_test(did.count))
+        if did.aggregate is not None:
+            present = f"mapContains(nums, {self._bind('String', did.aggregate.property)})"
+            if did.count is None:
+                remaining.append(present)
+            else:
+                having.append(f"countIf({present}) > 0")
+            having.append(self._aggregate_test(did.aggregate, self._aggregated(did.aggregate, present)))
+        grouped = f"SELECT user_id FROM events WHERE {' AND '.join(remaining)} GROUP BY user_id HAVING "
+        if did.aggregate is None and did.count is not None and _holds_for_none(did.count):
+            # People without such events are in no group: leave out those whose count is wrong instead.
+            return f"user_id NOT IN ({grouped}NOT ({' AND '.join(having)}))"
+        return f"user_id IN ({grouped}{' AND '.join(having)})"
+
+    def _picked(self, did: Did, matching: list[str]) -> str:
+        choose = "argMin" if did.pick == "first" else "argMax"
+        if did.aggregate is None:
+            kept = "min(at)" if did.pick == "first" else "max(at)"
+            tests = self._times(did, "kept")
+        else:
+            name = self._bind("String", did.aggregate.property)
+            kept = f"{choose}((at, mapContains(nums, {name}), nums[{name}]), (at, message_id))"
+            tests = [
+                *self._times(did, "kept.1"),
+                "kept.2",
+                self._aggregate_test(did.aggregate, "kept.3"),
+            ]
+        inner = f"SELECT user_id, {kept} AS kept FROM events WHERE {' AND '.join(matching)} GROUP BY user_id"
+        return f"SELECT user_id FROM ({inner}) WHERE {' AND '.join(tests) or 'true'}"
+
+    def _times(self, did: Did, at: str) -> list[str]:
+        tests = []
+        if did.window is not None:
+            tests.append(self._filters.instants(at, span_of(did.window, self._now, self._zone)))
+        if did.time_of_day is not None:
+            start, end = did.time_of_day
+            minute = f"intDiv(positiveModulo({self._local(at)}, {DAY}), {MINUTE})"
+            low, high = f"{minute} >= {self._bind('Int64', start)}", f"{minute} < {self._bind('Int64', end)}"
+            tests.append(f"({low} {'AND' if start < end else 'OR'} {high})")
+        if did.days_of_week is not None:
+            local = self._local(at)
+            # 1970-01-01 was a Thursday.
+            weekday = f"positiveModulo(intDiv({local} - positiveModulo({local}, {DAY}), {DAY}) + 3, 7)"
+            tests.append(f"{weekday} IN {self._bind('Array(Int64)', [DAYS.index(day) for day in did.days_of_week])}")
+        return tests
+
+    def _local(self, at: str) -> str:
+        """What the clock of the account's zone reads at `at`, in microseconds: `OffsetTable`, arrays from 1."""
+        table = offset_table(self._zone)
+        if len(table.offsets) == 1:
+            return f"({at} + {self._bind('Int64', table.offsets[0])})"
+        first = self._bind("Array(Int64)", table.first)
+        transitions = self._bind("Array(Int64)", table.transitions)
+        start = self._bind("Int64", table.start)
+        bucket = f"least(greatest(intDiv({at} - {start}, {table.width}), 0), {len(table.first) - 1})"
+        base = f"{first}[{bucket} + 1]"
+        later = "".join(f" + ({transitions}[{base} + {j + 1}] <= {at})" for j in range(1, table.most + 1))
+        return f"({at} + {self._bind('Array(Int64)', table.offsets)}[{base}{later} + 1])"
+
+    def _count_test(self, test: NumberTest) -> str:
+        if isinstance(test.value, NumberRange):
+            low, high = self._count(test.value.low), self._count(test.value.high)
+            return f"(count() >= {low} AND count() <= {high})"
+        return f"count() {_COMPARISONS[test.op]} {self._count(test.value)}"
+
+    def _count(self, value: float) -> str:
+        return self._bind("UInt64", int(min(value, _LARGEST_COUNT)))
+
+    def _aggregated(self, aggregate: Aggregate, present: str) -> str:
+        """sumKahan: an order of adding cannot move the result past the tolerance of T26."""
+        number = f"nums[{self._bind('String', aggregate.property)}]"
+        if aggregate.function in ("min", "max"):
+            return f"{aggregate.function}If({number}, {present})"
+        total = f"sumKahanIf({number}, {present})"
+        return total if aggregate.function == "sum" else f"{total} / countIf({present})"
+
+    def _aggregate_test(self, aggregate: Aggregate, number: str) -> str:
+        test = aggregate.test
+        compare = self._exact if aggregate.function in ("min", "max") else self._tolerant
+        if isinstance(test.value, NumberRange):
+            return f"({compare(number, 'gte', test.value.low)} AND {compare(number, 'lte', test.value.high)})"
+        return compare(number, test.op, test.value)
+
+    def _exact(self, number: str, op: str, value: float) -> str:
+        return f"{number} {_COMPARISONS[op]} {self._bind('Float64', value)}"
+
+    def _tolerant(self, number: str, op: str, value: float) -> str:
+        """T26: a difference of at most 1e-9 · max(1, |value|) is equality."""
+        difference = f"({number} - {self._bind('Float64', value)})"
+        tolerance = 1e-9 * max(1.0, abs(value))
+        above, below = self._bind("Float64", tolerance), self._bind("Float64", -tolerance)
+        return {
+            "eq": f"abs({difference}) <= {above}",
+            "ne": f"abs({difference}) > {above}",
+            "gt": f"{difference} > {above}",
+            "gte": f"{difference} >= {below}",
+            "lt": f"{difference} < {below}",
+            "lte": f"{difference} <= {above}",
+        }[op]
+
+
+def _holds_for_none(test: NumberTest) -> bool:
+    """Does a count of 0 satisfy the test (T24)?"""
+    if isinstance(test.value, NumberRange):
+        return test.value.low == 0
+    return {
+        "eq": test.value == 0,
+        "ne": test.value != 0,
+        "lt": test.value > 0,
+        "lte": True,
+        "gt": False,
+        "gte": test.value == 0,
+    }[test.op]

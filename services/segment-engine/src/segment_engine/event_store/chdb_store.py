@@ -1,0 +1,119 @@
+"""The embedded event store: chDB in this process, one folder, one owner.
+
+chDB blocks, so every statement runs on a small pool of threads (it releases the interpreter's lock and runs statements
+side by side). Must not contain SQL of its own beyond the session's settings.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import re
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+from chdb import ChdbError
+from chdb.session import Session
+
+from segment_engine.event_store.port import StoreFailed, StoreInUse
+from segment_engine.event_store.sql_store import SqlEventStore
+from segment_engine.event_store.statements import SESSION_SETTINGS
+
+T = TypeVar("T")
+
+_THREADS = 4
+_LINES = "JSONCompactEachRow"
+_ERROR = re.compile(r"Code: (\d+)\..*\(([A-Z_]+)\)\s*$", re.DOTALL)
+_decode = msgspec.json.Decoder(list[Any]).decode
+
+
+class ChdbStore(SqlEventStore):
+    """`port.EventStore` in a folder, which is made when missing. A process can have one open at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(ChdbRunner(folder))
+
+
+class ChdbRunner:
+    """`sql_store.Runner` on chDB. The folder's lock goes with the process, however that ends."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock: int | None = None
+        self._session: Any = None
+        self._threads: ThreadPoolExecutor | None = None
+
+    async def open(self) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._lock = _own(self._folder)
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="event-store")
+        settings = ", ".join(f"{name} = {value}" for name, value in SESSION_SETTINGS.items())
+        try:
+            path = str(self._folder / "chdb")
+            self._session = await self._on_thread(lambda: Session(path))  # type: ignore[no-untyped-call]
+            await self.execute(f"SET {settings}")
+        except StoreFailed:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        threads, self._threads = self._threads, None
+        session, self._session = self._session, None
+        lock, self._lock = self._lock, None
+        if threads is not None:
+            await asyncio.to_thread(threads.shutdown)
+        if session is not None:
+            await asyncio.to_thread(session.close)
+        if lock is not None:
+            os.close(lock)
+
+    async def execute(self, sql: str, params: Mapping[str, str] | None = None) -> None:
+        await self._query(sql, params)
+
+    async def insert(self, sql: str, lines: bytes) -> None:
+        await self._query(sql + lines.decode(), None)
+
+    async def rows(self, sql: str, params: Mapping[str, str] | None = None) -> list[list[Any]]:
+        data = await self._query(sql, params)
+        return [_decode(line) for line in data.splitlines()]
+
+    async def _query(self, sql: str, params: Mapping[str, str] | None) -> bytes:
+        session = self._session
+        if session is None:
+            raise StoreFailed("the event store is not open")
+        return await self._on_thread(lambda: bytes(session.query(sql, _LINES, params=dict(params or {})).bytes()))
+
+    async def _on_thread(self, work: Callable[[], T]) -> T:
+        if self._threads is None:
+            raise StoreFailed("the event store is not open")
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        except (ChdbError, RuntimeError) as error:
+            # The store's text may quote rows: only its code and name go on, and not as a cause either.
+            raise StoreFailed(_reason(str(error))) from None
+
+
+def _own(folder: Path) -> int:
+    """Takes the folder's lock or raises `StoreInUse`; the descriptor holds it."""
+    lock = os.open(folder / "owner.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = os.read(lock, 32).decode(errors="replace").strip()
+        os.close(lock)
+        raise StoreInUse(
+            f"the event store in {folder} belongs to process {owner or 'unknown'}: the embedded store has one owner, "
+            "so run one segment-engine, or give this one a folder of its own"
+        ) from None
+    os.truncate(lock, 0)
+    os.write(lock, f"{os.getpid()}\n".encode())
+    return lock
+
+
+def _reason(text: str) -> str:
+    match = _ERROR.search(text)
+    return f"statement failed: {match[2]} ({match[1]})" if match else "statement failed"

@@ -1,0 +1,124 @@
+"""The SQL of the event store, as text with placeholders; the same for chDB and for a ClickHouse server.
+
+Must not run anything, and puts into the text only names of its own: values are bound.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from segment_engine.domain.columns import EventRow, MessageRow, ProfileRow, SuppressionRow
+
+SESSION_SETTINGS = {
+    # A rule may have a thousand conditions and lists of ten thousand values.
+    "max_query_size": 64 << 20,
+    "max_ast_elements": 2_000_000,
+    "max_expanded_ast_elements": 5_000_000,
+    "max_ast_depth": 5_000,
+    # An insert that returns is on the disk, in one block: a token stands for a block.
+    "async_insert": 0,
+    "min_insert_block_size_rows": 4_000_000_000,
+    "min_insert_block_size_bytes": 0,
+    "max_insert_threads": 1,
+    "insert_deduplicate": 1,
+    "precise_float_parsing": 1,
+    "input_format_json_named_tuples_as_objects": 0,
+    "output_format_json_quote_64bit_integers": 0,
+    # A filter must see the winning version of a row, never an older one.
+    "optimize_move_to_prewhere_if_final": 0,
+    "mutations_sync": 2,
+    "lightweight_deletes_sync": 2,
+}
+
+
+def token_setting(token: str) -> str:
+    """The clause that makes a repeat of an insert with the same token change nothing."""
+    return f"SETTINGS insert_deduplication_token = '{hashlib.sha256(token.encode()).hexdigest()}'"
+
+
+def insert_rows(table: str, columns: tuple[str, ...], token: str | None = None) -> str:
+    """To be followed by rows, one JSON array a line."""
+    clause = f" {token_setting(token)}" if token is not None else ""
+    return f"INSERT INTO {table} ({', '.join(columns)}){clause} FORMAT JSONCompactEachRow\n"
+
+
+EVENT_COLUMNS = EventRow._fields
+PROFILE_COLUMNS = ProfileRow._fields
+SUPPRESSION_COLUMNS = SuppressionRow._fields
+MESSAGE_COLUMNS = MessageRow._fields
+
+
+def people(condition: str) -> str:
+    """user_id, zone, verdict of everybody who qualifies. The first verdict that applies counts (semantics.md §8).
+
+    Bound besides the condition's own: countries, country_zones (parallel), account_zone, consent_default.
+    """
+    return f"""SELECT user_id, zone,
+  if(base = '' AND user_id != min(user_id) OVER (PARTITION BY phone_hash, base), 'duplicate_phone', base) AS verdict
+FROM (
+  SELECT user_id, phone_hash,
+    if(time_zone != '', toString(time_zone), transform(toString(phone_country), {{countries:Array(String)}},
+      {{country_zones:Array(String)}}, {{account_zone:String}})) AS zone,
+    multiIf(NOT phone_valid OR NOT ifNull(consent, {{consent_default:Bool}}), 'unreachable',
+      phone_hash IN (SELECT phone_hash FROM suppressions FINAL WHERE suppressed), 'suppressed', '') AS base
+  FROM profiles FINAL WHERE NOT deleted AND ({condition})
+)"""
+
+
+def estimate(condition: str) -> str:
+    return f"SELECT zone, verdict, count() FROM ({people(condition)}) GROUP BY zone, verdict"
+
+
+def matching(condition: str) -> str:
+    return f"SELECT user_id FROM profiles FINAL WHERE NOT deleted AND ({condition})"
+
+
+def store_audience(condition: str, run_id: str) -> str:
+    """One block, hence all or nothing. The rank is a random order made of the seed: SHA-256(seed, newline, user_id)."""
+    return f"""INSERT INTO audiences (run_id, campaign_id, occurrence, zone, rank, user_id, verdict)
+{token_setting(run_id)}
+SELECT {{run_id:String}}, {{campaign_id:String}}, {{occurrence:String}}, zone,
+  row_number() OVER (ORDER BY verdict != '', SHA256(concat({{seed:String}}, '\\n', user_id)), user_id) - 1,
+  user_id, verdict
+FROM ({people(condition)})"""
+
+
+AUDIENCE_ZONES = """SELECT zone, count(), countIf(verdict = '') FROM audiences
+WHERE run_id = {run_id:String} GROUP BY zone"""
+
+STORED_SNAPSHOT = "SELECT total, reachable, zones FROM snapshots WHERE run_id = {run_id:String} LIMIT 1"
+
+PAGE = """SELECT rank, user_id, verdict FROM audiences
+WHERE run_id = {run_id:String} AND zone = {zone:String} AND rank > {after_rank:Int64} ORDER BY rank
+LIMIT {limit:UInt64}"""
+
+UNEXPANDED = f"""INSERT INTO messages ({", ".join(MESSAGE_COLUMNS)})
+SELECT campaign_id, substring(lower(hex(SHA256(concat(campaign_id, '\\n', occurrence, '\\n', user_id)))), 1, 32),
+  run_id, occurrence, user_id, phone, {{status:String}}, {{reason:String}}, '', 0, '', '[]', '',
+  {{due_at:Int64}}, {{updated_at:Int64}}, {{seq:UInt64}}
+FROM (
+  SELECT run_id, campaign_id, occurrence, zone, user_id, row_number() OVER (PARTITION BY zone ORDER BY rank) AS position
+  FROM audiences WHERE run_id = {{run_id:String}} AND zone IN {{zones:Array(String)}}
+) AS members
+LEFT ANY JOIN (SELECT user_id, phone FROM profiles FINAL WHERE NOT deleted) AS phones USING user_id
+WHERE position > transform(toString(zone), {{zones:Array(String)}}, {{expanded:Array(Int64)}}, toInt64(0))"""
+
+MESSAGE_FILTERS = ("campaign_id", "run_id", "user_id", "phone", "status", "reason", "variant")
+
+
+def messages(filters: tuple[str, ...], *, after: bool) -> str:
+    """`filters`: some of MESSAGE_FILTERS, bound by their own names. `after`: begin behind after_campaign, after_id."""
+    tests = [f"{name} = {{{name}:String}}" for name in filters]
+    if after:
+        tests.append("(campaign_id, message_id) > ({after_campaign:String}, {after_id:String})")
+    return f"""SELECT {", ".join(MESSAGE_COLUMNS)} FROM messages FINAL WHERE {" AND ".join(tests) or "true"}
+ORDER BY campaign_id, message_id LIMIT {{limit:UInt64}}"""
+
+
+def count_events(filters: tuple[str, ...]) -> str:
+    return (
+        f"SELECT count() FROM events WHERE {' AND '.join(f'{name} = {{{name}:String}}' for name in filters) or 'true'}"
+    )
+
+
+ERASE_EVENTS = "DELETE FROM events WHERE user_id = {user_id:String}"

@@ -1,0 +1,98 @@
+"""The people of a fault run, and what must become of each, decided here and not by Postrider. Pure.
+
+By number n: every 40th has no phone (unreachable), every 41st said no (unreachable), every 43rd shares the phone of
+the person before (duplicate_phone, the first by user_id gets it), every 47th lacks the value the body needs
+(personalisation_failed), every 53rd did not do the event (does not qualify).
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import asdict, dataclass
+from typing import Any
+
+ZONES = (
+    "America/New_York",
+    "Asia/Kolkata",
+    "Asia/Kathmandu",
+    "Pacific/Honolulu",
+    "Europe/Paris",
+    "Australia/Lord_Howe",
+)
+EVENT = "Order Completed"
+BODY = "Hi {{ Profile.first_name }}, your code is {{ Profile.code }}."
+RULE: dict[str, Any] = {"all": [{"did": {"event": EVENT, "where": [{"property": "amount", "op": "gt", "value": 50}]}}]}
+
+
+@dataclass(frozen=True)
+class Person:
+    """`expected`: "sent", or the status that must be recorded instead; meaningless unless `qualifies`."""
+
+    user_id: str
+    phone: str | None
+    consent: bool
+    first_name: str | None
+    code: str
+    zone: str
+    amount: float
+    qualifies: bool
+    expected: str
+    body: str
+
+    def identify(self) -> dict[str, Any]:
+        traits: dict[str, Any] = {"code": self.code, "timezone": self.zone, "sms_consent": self.consent}
+        if self.phone:
+            traits["phone"] = self.phone
+        if self.first_name:
+            traits["first_name"] = self.first_name
+        return {"type": "identify", "userId": self.user_id, "messageId": f"i-{self.user_id}", "traits": traits}
+
+    def track(self) -> dict[str, Any]:
+        return {
+            "type": "track", "userId": self.user_id, "messageId": f"t-{self.user_id}", "event": EVENT,
+            "properties": {"amount": self.amount},
+        }  # fmt: skip
+
+    def line(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def make_people(count: int, seed: int) -> list[Person]:
+    """People in the order of their user ids, so that "the first by user_id" is the one before."""
+    chance = random.Random(seed)
+    people: list[Person] = []
+    for number in range(1, count + 1):
+        phone: str | None = f"+1{200 + number // 10_000}555{number % 10_000:04}"
+        if number % 40 == 0:
+            phone = None
+        before = people[-1] if people else None
+        if number % 43 == 0 and before is not None and before.phone is not None:
+            phone = before.phone
+        consent = number % 41 != 0
+        name = None if number % 47 == 0 else f"Name{number}"
+        qualifies = number % 53 != 0
+        shares = before is not None and phone is not None and before.phone == phone
+        if not phone or not consent:
+            expected = "unreachable"
+        elif shares and before is not None and before.qualifies and before.consent:
+            expected = "duplicate_phone"
+        elif name is None:
+            expected = "personalisation_failed"
+        else:
+            expected = "sent"
+        code = f"C{chance.randrange(10**8):08}"
+        people.append(
+            Person(
+                f"u-{number:06}",
+                phone,
+                consent,
+                name,
+                code,
+                chance.choice(ZONES),
+                60.0 if qualifies else 40.0,
+                qualifies,
+                expected,
+                f"Hi {name}, your code is {code}.",
+            )
+        )
+    return people
