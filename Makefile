@@ -15,7 +15,7 @@ SEED ?= 1
 UV ?= uv
 PYTEST := $(PY) -m pytest -p tests.support.totals $(ARGS)
 
-.PHONY: help setup run demo test lint types format unit contract integration e2e faults bench lock stop clean
+.PHONY: help setup run demo test lint types format unit integration e2e containers faults bench lock stop clean
 
 help: ## this list
 	@echo "Postrider. Needs Python >= 3.11, Java >= 17 and Maven (or Docker); make setup fetches the rest."
@@ -77,6 +77,9 @@ integration: setup ## tests on a real Kafka and Postgres, started by the tests
 
 e2e: setup ## all four services as processes
 	@$(PYTEST) tests/e2e
+
+containers: setup ## the tests that need a Docker engine
+	@$(PYTEST) -m containers tests
 
 faults: setup ## kills and stops services at random moments during a campaign; SEED=<number>
 	@exec $(PY) -m tests.faults --seed $(SEED)

@@ -21,11 +21,11 @@ from urllib.parse import urlencode
 
 import httpx
 import uvloop
+from pyreqwest.client import ClientBuilder
+
 from dispatcher.egress import AddressPolicy
 from dispatcher.http_aiohttp import AiohttpPort
 from dispatcher.http_port import HttpRequest
-from pyreqwest.client import ClientBuilder
-
 from tests.standins.running import twilio_process
 
 IN_FLIGHT = 64

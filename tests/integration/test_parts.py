@@ -1,4 +1,4 @@
-"""The embedded parts as real processes: they answer, survive kill -9 with their data, and leave nothing behind."""
+"""The parts as real processes: they answer, survive kill -9 with their data, and leave nothing behind."""
 
 import asyncio
 import json
@@ -129,6 +129,22 @@ async def test_kafka_keeps_its_data_over_a_kill(closed_home: Home) -> None:
         await broker.stop()
     assert not _alive(pid)
     assert recorded_pid(broker.pid_file) is None
+
+
+@pytest.mark.containers
+async def test_containers_answer_and_are_replaced_after_a_dead_launcher(tmp_path: Path) -> None:
+    home, env, said = Home(tmp_path), {**os.environ, "PARTS": "containers"}, list[str]()
+    for name in ("KAFKA_BOOTSTRAP_SERVERS", "DATABASE_URL"):
+        env.pop(name, None)
+    abandoned = Parts(home, env, quiet)
+    await abandoned.start()
+    parts = Parts(home, env, said.append)
+    async with parts as addresses:
+        assert await _fetch(addresses.database_url, "SELECT 1") == 1
+        host, _, port = addresses.bootstrap_servers.rpartition(":")
+        assert host == "127.0.0.1"
+        assert await broker_answers(host, int(port))
+        assert sum("left behind by a launcher that died" in line for line in said) == 2
 
 
 async def test_given_addresses_start_nothing(tmp_path: Path) -> None:

@@ -53,6 +53,11 @@ def normalise(raw: object, default_country: str | None = None) -> Phone:
     return _normalise(text, default_country)
 
 
+def is_country(code: object) -> bool:
+    """Whether `code` is an ISO 3166-1 alpha-2 code, in capitals, of a country that has phone numbers."""
+    return isinstance(code, str) and code in phonenumbers.SUPPORTED_REGIONS
+
+
 def mask(phone: str | None) -> str:
     """For logs: `+1******42`. The number of stars says nothing about the length; short or odd values show nothing."""
     if phone is None or len(phone) < 8 or not phone.startswith("+"):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Annotated
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from postrider.kafka.clients import KafkaConfig
 
 
 class ServiceSettings(BaseSettings):
@@ -37,6 +40,14 @@ class ServiceSettings(BaseSettings):
     drain_seconds: float = Field(20.0, alias="POSTRIDER_DRAIN_SECONDS", gt=0)
     """How long a stop may take before what is left is abandoned (and recovered by the next start)."""
     log_level: str = Field("INFO", alias="POSTRIDER_LOG_LEVEL")
+
+    instance_id: str | None = Field(None, alias="POSTRIDER_INSTANCE_ID")
+    """This replica's name among those of its service, kept over restarts. Default: host name and port."""
+
+    def kafka(self, service: str, port: int) -> KafkaConfig:
+        """The Kafka configuration of this process."""
+        instance = self.instance_id or f"{socket.gethostname()}-{port}"
+        return KafkaConfig(self.kafka_bootstrap_servers, self.topic_prefix, service, instance)
 
     @field_validator("allowed_private_hosts", mode="before")
     @classmethod

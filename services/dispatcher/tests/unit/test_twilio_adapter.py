@@ -88,9 +88,9 @@ async def test_validity_stays_in_the_vendors_bounds(asked: int, sent: str) -> No
 # --- look-up
 
 
-def entry(sid: str, age: timedelta = timedelta(), **more: Any) -> dict[str, Any]:
+def entry(sid: str, age: timedelta = timedelta(), from_: str | None = FROM, **more: Any) -> dict[str, Any]:
     created = format_datetime(ATTEMPTED_AT - age)
-    plain = {"sid": sid, "to": TO, "from": FROM, "body": BODY, "status": "queued", "direction": "outbound-api"}
+    plain = {"sid": sid, "to": TO, "from": from_, "body": BODY, "status": "queued", "direction": "outbound-api"}
     return {**plain, "date_created": created, "date_sent": None, **more}
 
 
@@ -119,8 +119,8 @@ NEXT = LIST + "?To=x&Page=1&PageToken=y"
         ([page(entry("SM1", body="Sent from your Twilio trial account - Hi Ada"))], Found("SM1", "accepted")),
         ([page(entry("SM1", body=""))], Ambiguous(("SM1",))),
         ([page(entry("SM1"), entry("SM2", body=None))], Found("SM1", "accepted")),
-        ([page(entry("SM1", **{"from": "+15005550099"}))], NotFound()),
-        ([page(entry("SM1", **{"from": None}))], Found("SM1", "accepted")),
+        ([page(entry("SM1", from_="+15005550099"))], NotFound()),
+        ([page(entry("SM1", from_=None))], Found("SM1", "accepted")),
         ([page(entry("SM1", to="+15005550099"))], NotFound()),
         ([page(entry("SM1", direction="inbound"))], NotFound()),
         ([page(entry("SM1", date_created=None))], Found("SM1", "accepted")),
@@ -165,7 +165,7 @@ async def test_the_list_is_asked_for_by_recipient_only() -> None:
 
 
 async def test_a_messaging_service_is_known_by_its_own_id() -> None:
-    ours = entry("SM1", messaging_service_sid="MG1", **{"from": "+15005550077"})
+    ours = entry("SM1", messaging_service_sid="MG1", from_="+15005550077")
     theirs = entry("SM2", messaging_service_sid="MG2")
     twilio, _ = adapter(page(ours, theirs), messaging_service_sid="MG1", **{"from": None})
     assert await twilio.look_up(QUERY) == Found("SM1", "accepted")

@@ -12,6 +12,13 @@ from datetime import datetime
 
 Headers = Sequence[tuple[str, bytes]]
 
+MAX_RECORD_BYTES = 2 * 1024 * 1024
+"""Key and value of one record; every topic with large records allows at least that."""
+
+
+class RecordTooLarge(Exception):
+    """A record over the limit: it would poison the producer, so it is refused before it is stored or sent."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
@@ -23,6 +30,12 @@ class Outgoing:
     headers: tuple[tuple[str, bytes], ...] = ()
     stage: int = 0
     partition: int | None = None
+
+    def check_size(self) -> None:
+        """Raises RecordTooLarge."""
+        size = len(self.value or b"") + len(self.key or b"")
+        if size > MAX_RECORD_BYTES:
+            raise RecordTooLarge(f"{self.topic}: {size} bytes")
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,9 @@ class KafkaConfig:
     bootstrap_servers: str
     topic_prefix: str = "postrider."
     client_id: str = "postrider"
+    instance_id: str | None = None
+    """Static membership: a process that was killed and comes back as the same member has its partitions at once,
+    instead of after the session's 45 seconds. Unique among the replicas of a service."""
     security_protocol: str = "PLAINTEXT"
     sasl_mechanism: str | None = None
     sasl_username: str | None = None
@@ -55,6 +58,7 @@ def make_consumer(config: KafkaConfig, group: str | None, max_poll_records: int 
     return AIOKafkaConsumer(
         **config._common(),
         group_id=group,
+        group_instance_id=None if group is None else config.instance_id,
         enable_auto_commit=False,
         auto_offset_reset="none",
         isolation_level="read_uncommitted",

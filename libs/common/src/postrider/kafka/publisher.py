@@ -19,12 +19,7 @@ from postrider.kafka.clients import KafkaConfig, make_producer, partition_for, s
 from postrider.logs import log
 from postrider.postgres.outbox import PublishFailed
 
-MAX_RECORD_BYTES = 2 * 1024 * 1024
 ACKNOWLEDGE_SECONDS = 20.0
-
-
-class RecordTooLarge(Exception):
-    """A record over the limit: it would poison the producer, so it is refused before it is sent."""
 
 
 class Publisher:
@@ -50,9 +45,7 @@ class Publisher:
     async def publish(self, records: Sequence[Outgoing]) -> None:
         """Returns when every record is acknowledged by all replicas. Raises `PublishFailed`, `RecordTooLarge`."""
         for record in records:
-            size = len(record.value or b"") + len(record.key or b"")
-            if size > MAX_RECORD_BYTES:
-                raise RecordTooLarge(f"{record.topic}: {size} bytes")
+            record.check_size()
         producer = None
         try:
             producer = await self._current()
@@ -125,7 +118,9 @@ class Publisher:
 
     async def _discard(self, producer: AIOKafkaProducer | None) -> None:
         """Whoever sees the failure first throws the producer away; others see a new one."""
-        if producer is not None and producer is self._producer:
-            self._producer = None
-            log.warning("producer_rebuilt")
-            await stop_quietly(producer.stop(), "producer")
+        if producer is None or producer is not self._producer:
+            return
+        self._producer = None
+        log.warning("producer_rebuilt")
+        closing: AIOKafkaProducer = producer
+        await stop_quietly(closing.stop(), "producer")

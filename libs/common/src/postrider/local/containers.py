@@ -16,7 +16,7 @@ import asyncpg
 from postrider.local.errors import PartMissing, StartFailed
 from postrider.local.home import Home
 from postrider.local.kafka import broker_answers
-from postrider.local.ports import LOOPBACK, free_port
+from postrider.local.ports import KAFKA_PORT_VARIABLE, LOOPBACK, POSTGRES_PORT_VARIABLE, free_port, require_free
 from postrider.local.process import until
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ class _Container(ABC):
     name = ""
     image = ""
     inner_port = 0
+    port_variable = ""
 
     def __init__(self, home: Home, env: Mapping[str, str], say: Callable[[str], None], *, port: int | None) -> None:
         self._home = home
@@ -63,7 +64,11 @@ class _Container(ABC):
     async def start(self) -> None:
         """Returns when the part answers; raises PartMissing or StartFailed."""
         await asyncio.to_thread(require_engine, self._env)
-        self.port = self.port or free_port()
+        await asyncio.to_thread(self._remove_stale)
+        if self.port:
+            require_free(self.port, self.port_variable)
+        else:
+            self.port = free_port()
         self._say(f"{self.name}: starting a container of {self.image}")
         await asyncio.to_thread(self._run)
         if not await until(self._answers, READY_SECONDS):
@@ -86,22 +91,34 @@ class _Container(ABC):
 
     def _run(self) -> None:
         # Imported here: testcontainers reads Docker's configuration when it is imported.
+        from docker.errors import DockerException  # type: ignore[import-untyped]
         from testcontainers.core.config import testcontainers_config
         from testcontainers.core.container import DockerContainer
 
         testcontainers_config.ryuk_disabled = True  # one more image; the label does its work
-        labels = {LABEL: str(self._home.path), "postrider.part": self.name}
-        container = DockerContainer(self.image).with_kwargs(labels=labels, restart_policy={"Name": "on-failure"})
+        container = DockerContainer(self.image).with_kwargs(
+            labels=self._labels(), restart_policy={"Name": "on-failure"}
+        )
         for name, value in self._variables().items():
             container = container.with_env(name, value)
-        published: Any = (LOOPBACK, self.port)
-        container = container.with_bind_ports(self.inner_port, published)
-        client = container.get_docker_client().client
-        ours = {"label": [f"{key}={value}" for key, value in labels.items()]}
-        for stale in client.containers.list(all=True, filters=ours):
-            stale.remove(force=True, v=True)
+        published: dict[str, Any] = container.ports
+        published[str(self.inner_port)] = (LOOPBACK, self.port)  # with_bind_ports would publish to the whole network
         self._container = container
-        container.start()
+        try:
+            container.start()
+        except DockerException as error:
+            raise StartFailed(f"a container of {self.image} could not be started: {error}") from error
+
+    def _labels(self) -> dict[str, str]:
+        return {LABEL: str(self._home.path), "postrider.part": self.name}
+
+    def _remove_stale(self) -> None:
+        from testcontainers.core.docker_client import DockerClient
+
+        ours = {"label": [f"{key}={value}" for key, value in self._labels().items()]}
+        for stale in DockerClient().client.containers.list(all=True, filters=ours):
+            self._say(f"{self.name}: removing container {stale.short_id}, left behind by a launcher that died")
+            stale.remove(force=True, v=True)
 
     def _log_tail(self) -> str:
         if self._container is None:
@@ -114,6 +131,7 @@ class ContainerKafka(_Container):
     name = "kafka"
     image = KAFKA_IMAGE
     inner_port = 9092
+    port_variable = KAFKA_PORT_VARIABLE
 
     @property
     def bootstrap_servers(self) -> str:
@@ -148,6 +166,7 @@ class ContainerPostgres(_Container):
     name = "postgres"
     image = POSTGRES_IMAGE
     inner_port = 5432
+    port_variable = POSTGRES_PORT_VARIABLE
 
     def __init__(
         self, home: Home, env: Mapping[str, str], say: Callable[[str], None], *, password: str, port: int | None

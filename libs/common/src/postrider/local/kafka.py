@@ -20,7 +20,7 @@ from typing import IO
 
 from postrider.local.errors import PartMissing, StartFailed
 from postrider.local.home import Home, workspace
-from postrider.local.ports import LOOPBACK, free_port
+from postrider.local.ports import KAFKA_PORT_VARIABLE, LOOPBACK, free_port, require_free
 from postrider.local.process import Child, Command, end_orphan, log_tail, run_to_end, until
 
 MIN_JAVA = 17
@@ -183,10 +183,12 @@ class EmbeddedKafka:
         return self._home.pids / "kafka.json"
 
     async def start(self) -> None:
-        """Returns when the broker answers; raises PartMissing or StartFailed."""
+        """Returns when the broker answers; raises PartMissing, PortTaken or StartFailed."""
         orphan = await end_orphan(self.pid_file, Command.stop_signal, STOP_SECONDS)
         if orphan is not None:
             self._say(f"kafka: ended pid {orphan}, left behind by a launcher that died")
+        if self._given_port is not None:
+            require_free(self._given_port, KAFKA_PORT_VARIABLE)
         java = await asyncio.to_thread(find_java, self._env)
         await fetch_jars(self._libs, self._home, self._env, self._say)
         for attempt in range(3):

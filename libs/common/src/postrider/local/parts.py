@@ -16,7 +16,7 @@ from postrider.local.containers import ContainerKafka, ContainerPostgres
 from postrider.local.errors import LocalError
 from postrider.local.home import Home, load_secrets
 from postrider.local.kafka import EmbeddedKafka
-from postrider.local.ports import require_free
+from postrider.local.ports import KAFKA_PORT_VARIABLE, POSTGRES_PORT_VARIABLE
 from postrider.local.postgres import EmbeddedPostgres
 
 KAFKA_PORT = 9092
@@ -103,9 +103,12 @@ class Parts:
             async with asyncio.TaskGroup() as group:
                 kafka = group.create_task(self.start_kafka())
                 postgres = group.create_task(self.start_postgres())
-        except* LocalError as errors:
+        except BaseException as error:
             await self.stop()
-            raise LocalError("\n".join(str(error) for error in _leaves(errors))) from errors
+            problems = error.split((LocalError, OSError))[0] if isinstance(error, BaseExceptionGroup) else None
+            if problems is None:
+                raise
+            raise LocalError("\n".join(str(problem) for problem in problems.exceptions)) from error
         return Addresses(kafka.result(), postgres.result())
 
     async def start_kafka(self) -> str:
@@ -113,7 +116,7 @@ class Parts:
         source = source_of("KAFKA_BOOTSTRAP_SERVERS", self._env)
         if source is Source.GIVEN:
             return self._env["KAFKA_BOOTSTRAP_SERVERS"]
-        port = self._port("POSTRIDER_KAFKA_PORT", KAFKA_PORT)
+        port = self._port(KAFKA_PORT_VARIABLE, KAFKA_PORT)
         self._home.create()
         if source is Source.CONTAINER:
             self.kafka = ContainerKafka(self._home, self._env, self._say, port=port)
@@ -127,7 +130,7 @@ class Parts:
         source = source_of("DATABASE_URL", self._env)
         if source is Source.GIVEN:
             return self._env["DATABASE_URL"]
-        port = self._port("POSTRIDER_POSTGRES_PORT", POSTGRES_PORT)
+        port = self._port(POSTGRES_PORT_VARIABLE, POSTGRES_PORT)
         self._home.create()
         password = load_secrets(self._home)["POSTRIDER_POSTGRES_PASSWORD"]
         if source is Source.CONTAINER:
@@ -152,11 +155,4 @@ class Parts:
             raise LocalError(f"{variable} is {given!r}: it must be a port number")
         if not given and not self._fixed_ports:
             return None
-        return require_free(int(given) if given else usual, variable)
-
-
-def _leaves(group: BaseExceptionGroup[LocalError]) -> list[LocalError]:
-    found: list[LocalError] = []
-    for error in group.exceptions:
-        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
-    return found
+        return int(given) if given else usual

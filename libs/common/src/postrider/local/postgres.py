@@ -21,7 +21,7 @@ import asyncpg
 from postrider.local.child import birth_mark
 from postrider.local.errors import PartMissing, StartFailed
 from postrider.local.home import Home
-from postrider.local.ports import LOOPBACK, free_port
+from postrider.local.ports import LOOPBACK, POSTGRES_PORT_VARIABLE, free_port, require_free
 from postrider.local.process import Child, Command, RunAs, end_orphan, log_tail, run_to_end, wrapped
 
 READY_SECONDS = 60.0
@@ -149,10 +149,12 @@ class EmbeddedPostgres:
         return self._home.pids / "postgres.json"
 
     async def start(self) -> None:
-        """Returns when the server answers and the database exists; raises PartMissing or StartFailed."""
+        """Returns when the server answers and the database exists; raises PartMissing, PortTaken or StartFailed."""
         orphan = await end_orphan(self.pid_file, signal.SIGINT, STOP_SECONDS)
         if orphan is not None:
             self._say(f"postgres: ended pid {orphan}, left behind by a launcher that died")
+        if self._given_port is not None:
+            require_free(self._given_port, POSTGRES_PORT_VARIABLE)
         self._folder.mkdir(parents=True, exist_ok=True)
         binaries = await asyncio.to_thread(find_binaries, self._data, self._env)
         run_as = await asyncio.to_thread(choose_user, self._folder, binaries)

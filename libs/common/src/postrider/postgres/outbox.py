@@ -89,7 +89,10 @@ class Outbox:
         )
 
     async def add(self, tx: AsyncConnection, records: Sequence[Outgoing]) -> Pending | None:
-        """Stores the records in the caller's transaction. Publish what it returns after the commit, and only then."""
+        """Stores the records in the caller's transaction. Publish what it returns after the commit, and only then.
+
+        Raises RecordTooLarge: a row that can never be published must not be committed.
+        """
         done, self._published = self._published, []
         if done:
             try:
@@ -99,6 +102,8 @@ class Outbox:
                 raise
         if not records:
             return None
+        for record in records:
+            record.check_size()
         result = await tx.execute(_ADD, {"records": _packer.encode(records)})
         return Pending(result.scalar_one(), records)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class TemplateError(ValueError):
-    """The template means nothing. `line` and `column` count from 1, in characters of the text as the author wrote it."""
+    """The template means nothing. `line` and `column` count from 1, in characters of the author's own text."""
 
     def __init__(self, message: str, line: int, column: int) -> None:
         super().__init__(f"{message} (line {line}, column {column})")

@@ -140,6 +140,9 @@ def _tag_name(source: str, start: int, inside: int, end: int) -> str:
 def _nest(open_blocks: list[tuple[str, int]], name: str, source: str, start: int) -> None:
     if name in _ENDS:
         open_blocks.append((name, start))
+    elif name in ("break", "continue"):
+        if all(block != "for" for block, _ in open_blocks):
+            raise TemplateError.at(f"'{{% {name} %}}' belongs inside '{{% for %}}'", source, start)
     elif name in _ENDS.values():
         if not open_blocks or _ENDS[open_blocks[-1][0]] != name:
             raise TemplateError.at(f"'{{% {name} %}}' closes nothing that is open here", source, start)

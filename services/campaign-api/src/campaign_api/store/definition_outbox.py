@@ -28,11 +28,6 @@ SELECT o.resource_id FROM definition_outbox o
 WHERE NOT o.settled OR o.again_at <= db_now()
 ORDER BY o.resource_id LIMIT :limit
 """)
-_CURRENT = text("""
-SELECT id, kind, version, status, CAST(body AS text) AS body, CAST(internal AS text) AS internal,
-       deleted, created_at, updated_at
-FROM resources WHERE id = ANY(CAST(:ids AS text[])) ORDER BY id
-""")
 _MARK = text("""
 UPDATE resources r SET published_version = v.version
 FROM unnest(CAST(:ids AS text[]), CAST(:versions AS bigint[])) AS v(id, version) WHERE r.id = v.id
@@ -50,9 +45,7 @@ WHERE o.resource_id = v.id AND (o.again_at IS NULL OR o.again_at <= db_now())
   AND NOT EXISTS (SELECT 1 FROM resources r WHERE r.id = v.id AND r.version <> v.version)
 """)
 _WAITING = text("SELECT count(*) FROM definition_outbox WHERE NOT settled")
-_STILL_WAITING = text(
-    "SELECT 1 FROM definition_outbox WHERE resource_id = ANY(CAST(:ids AS text[])) AND NOT settled LIMIT 1"
-)
+_IS_WAITING = text("SELECT 1 FROM definition_outbox WHERE resource_id = :id AND NOT settled")
 _REQUEST_DIFFERING = text("""
 INSERT INTO definition_outbox (resource_id)
 SELECT id FROM resources
@@ -96,8 +89,6 @@ async def waiting(tx: AsyncConnection) -> int:
     return int((await tx.execute(_WAITING)).scalar_one())
 
 
-async def is_waiting(tx: AsyncConnection, ids: Sequence[str]) -> bool:
-    return (await tx.execute(_STILL_WAITING, {"ids": list(ids)})).first() is not None
-
-
-CURRENT = _CURRENT
+async def is_waiting(tx: AsyncConnection, id: str) -> bool:
+    """Whether the newest version of this one is saved but not acknowledged yet."""
+    return (await tx.execute(_IS_WAITING, {"id": id})).first() is not None

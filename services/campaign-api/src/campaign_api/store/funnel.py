@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import text
@@ -30,12 +29,13 @@ ON CONFLICT (campaign_id, run_id, variant, provider_id, status, reason) DO UPDAT
 """)
 _RUNS = text("""
 INSERT INTO runs AS r (run_id, campaign_id, occurrence, state, rank, total, reachable, reason, started_at, changed_at)
-SELECT DISTINCT ON (v.run_id) v.run_id, v.campaign_id, v.occurrence, v.state, v.rank, v.total, v.reachable, v.reason,
-       min(v.at) OVER (PARTITION BY v.run_id), v.at
+SELECT DISTINCT ON (v.run_id) v.run_id, v.campaign_id, v.occurrence, v.state, v.rank,
+       max(v.total) OVER whole, max(v.reachable) OVER whole, max(v.reason) OVER whole, min(v.at) OVER whole, v.at
 FROM unnest(CAST(:ids AS text[]), CAST(:campaigns AS text[]), CAST(:occurrences AS text[]), CAST(:states AS text[]),
             CAST(:ranks AS int[]), CAST(:totals AS bigint[]), CAST(:reachables AS bigint[]), CAST(:reasons AS text[]),
             CAST(:ats AS timestamptz[]))
      AS v(run_id, campaign_id, occurrence, state, rank, total, reachable, reason, at)
+WINDOW whole AS (PARTITION BY v.run_id)
 ORDER BY v.run_id, v.rank DESC, v.at DESC
 ON CONFLICT (run_id) DO UPDATE SET
     state = excluded.state, rank = excluded.rank, changed_at = excluded.changed_at,
@@ -43,7 +43,6 @@ ON CONFLICT (run_id) DO UPDATE SET
     reason = CASE WHEN excluded.reason = '' THEN r.reason ELSE excluded.reason END
 WHERE r.rank <= excluded.rank
 """)
-_CELLS = text("SELECT campaign_id, run_id, variant, provider_id, status, reason, n FROM funnel WHERE campaign_id = :id")
 _REPORT = text("""
 SELECT 'cell' AS what, campaign_id, run_id, variant, provider_id, status, reason, n,
        NULL AS occurrence, NULL AS total, NULL AS reachable, NULL AS started_at, NULL AS changed_at
@@ -149,9 +148,6 @@ async def forget_applied(tx: AsyncConnection) -> int:
 
 
 def _run(row: Any) -> dict[str, Any]:
-    def shown(at: datetime) -> str:
-        return rfc3339(at)
-
     return {
         "run_id": row.run_id,
         "occurrence": row.occurrence,
@@ -159,8 +155,8 @@ def _run(row: Any) -> dict[str, Any]:
         "reason": row.reason or None,
         "total": row.total,
         "reachable": row.reachable,
-        "started_at": shown(row.started_at),
-        "changed_at": shown(row.changed_at),
+        "started_at": rfc3339(row.started_at),
+        "changed_at": rfc3339(row.changed_at),
     }
 
 

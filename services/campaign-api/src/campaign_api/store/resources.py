@@ -37,6 +37,7 @@ _LOCK_MANY = text(
     f"SELECT {_COLUMNS} FROM resources WHERE id = ANY(CAST(:ids AS text[])) AND kind = 'campaign' AND NOT deleted"
     " ORDER BY id FOR UPDATE"
 )
+_GET_MANY = text(f"SELECT {_COLUMNS} FROM resources WHERE id = ANY(CAST(:ids AS text[])) ORDER BY id")
 _UPDATE = text(f"""
 UPDATE resources SET version = version + 1, status = :status, body = CAST(:body AS json),
        internal = CAST(:internal AS json), deleted = :deleted, updated_at = db_now()
@@ -90,6 +91,11 @@ async def get(tx: AsyncConnection, kind: Kind, id: str, *, for_update: bool = Fa
 
 async def get_settings(tx: AsyncConnection) -> Resource:
     return _resource((await tx.execute(_GET, {"id": SETTINGS_ID, "kind": "settings"})).one())
+
+
+async def get_many(tx: AsyncConnection, ids: Collection[str]) -> list[Resource]:
+    """Of any kind, deleted ones too."""
+    return [_resource(row) for row in await tx.execute(_GET_MANY, {"ids": list(ids)})]
 
 
 async def lock_campaigns(tx: AsyncConnection, ids: Collection[str]) -> list[Resource]:

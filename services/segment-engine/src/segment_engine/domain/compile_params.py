@@ -1,6 +1,7 @@
 """Bound parameters of a statement: nothing that a user wrote ever becomes SQL text.
 
-A parameter's text is what ClickHouse reads for `{name:Type}`, over HTTP and in chDB: TSV-escaped. Must not know rules.
+A parameter's text is what ClickHouse reads for `{name:Type}`, over HTTP and in chDB: text is TSV-escaped, the elements
+of an array are quoted instead (an array is not unescaped as a whole). Must not know rules.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from typing import TypeAlias
 
 ParameterValue: TypeAlias = str | int | float | bool | Sequence[str] | Sequence[int] | Sequence[float] | Sequence[bool]
 
-_TSV = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\b": "\\b", "\f": "\\f", "\0": "\\0"})
-_QUOTED = str.maketrans({"\\": "\\\\", "'": "\\'"})
+_ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r", "\b": "\\b", "\f": "\\f", "\0": "\\0"}
+_TSV = str.maketrans(_ESCAPES)
+_QUOTED = str.maketrans({**_ESCAPES, "'": "\\'"})
 
 
 class Parameters:
@@ -37,7 +39,7 @@ def render(value: ParameterValue) -> str:
         return value.translate(_TSV)
     if isinstance(value, int | float):
         return _literal(value)
-    return f"[{','.join(_literal(item) for item in value)}]".translate(_TSV)
+    return f"[{','.join(map(_literal, value))}]"
 
 
 def _literal(value: str | int | float | bool) -> str:

@@ -1,0 +1,1 @@
+"""Benchmarks: figures beside the naive way, in one run. They print; they never assert a wall-clock time."""

@@ -1,0 +1,1 @@
+"""HTTP: reads requests, calls a use case, writes its answer. Decides nothing about campaigns."""

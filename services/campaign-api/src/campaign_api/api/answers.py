@@ -1,0 +1,161 @@
+"""Answers that all resources share: pages, ETags, creations under an `Idempotency-Key`, and waiting for the broker."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import Depends, Header, Path, Query, Request, Response
+from pydantic import BaseModel
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from campaign_api.api.problems import Problem
+from campaign_api.api.services import Services
+from campaign_api.domain.errors import FieldProblem
+from campaign_api.domain.keys import Caller
+from campaign_api.domain.resource import Resource, rfc3339
+from campaign_api.handlers.common import Version
+from campaign_api.store import idempotency, resources
+from postrider.contracts import codec
+from postrider.contracts.ids import PREFIXES
+
+_SORTED = msgspec.json.Encoder(order="sorted")
+_ETAG = re.compile(r'(?:W/)?"?([0-9]{1,18})"?')
+_CURSOR = re.compile(r"[a-z]{3}_[0-9a-z]{26}")
+
+Limit = Annotated[int, Query(ge=1, le=200, description="How many items at most.")]
+Cursor = Annotated[str | None, Query(max_length=200, description="`next_cursor` of the page before.")]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=200,
+        pattern=r"^[\x21-\x7e]+$",
+        description="Same key and body: the same reply, for two days. Same key and another body: 409.",
+    ),
+]
+
+
+def _if_match(
+    given: Annotated[
+        str | None,
+        Header(alias="If-Match", max_length=100, description="The ETag that was read; `*` for any version."),
+    ] = None,
+) -> Version:
+    if given is None or given.strip() == "*":
+        return given and "*"
+    match = _ETAG.fullmatch(given.strip())
+    if match is None:
+        raise Problem(422, "If-Match must be an ETag", [FieldProblem("/header/If-Match", "must be an ETag")])
+    return int(match[1])
+
+
+IfMatch = Annotated[Version, Depends(_if_match)]
+
+
+def id_of(kind: str) -> Any:
+    """A path parameter. Anything that is no id of this kind is not found."""
+    pattern = re.compile(PREFIXES[kind] + "[0-9a-z]{26}")
+
+    def check(id: Annotated[str, Path(description=f"Id of the {kind.replace('_', ' ')}, `{PREFIXES[kind]}…`.")]) -> str:
+        if not pattern.fullmatch(id):
+            raise Problem(404, f"there is no such {kind.replace('_', ' ')}")
+        return id
+
+    return Depends(check)
+
+
+def decode_cursor(cursor: str | None) -> str | None:
+    """The id after which the page begins. Raises `Problem`."""
+    if cursor is None:
+        return None
+    try:
+        id = base64.urlsafe_b64decode(cursor.encode() + b"=" * (-len(cursor) % 4)).decode("ascii")
+    except (binascii.Error, ValueError) as error:
+        raise _bad_cursor() from error
+    if not _CURSOR.fullmatch(id):
+        raise _bad_cursor()
+    return id
+
+
+def page(items: Sequence[Any], limit: int, show: Callable[[Any], dict[str, Any]]) -> Response:
+    """`items` holds one more than the limit when there is a next page."""
+    shown = items[:limit]
+    following = None
+    if len(items) > limit:
+        following = base64.urlsafe_b64encode(shown[-1].id.encode()).decode().rstrip("=")
+    return answer({"items": [show(item) for item in shown], "next_cursor": following})
+
+
+def answer(body: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(codec.encode(body), status, headers, "application/json")
+
+
+def with_etag(shown: dict[str, Any], status: int = 200) -> Response:
+    return answer(shown, status, {"ETag": f'"{shown["version"]}"'})
+
+
+def frame(resource: Resource) -> dict[str, Any]:
+    """The fields every resource has."""
+    return {
+        "created_at": rfc3339(resource.created_at),
+        "updated_at": rfc3339(resource.updated_at),
+        "version": resource.version,
+    }
+
+
+@dataclass(frozen=True)
+class Created:
+    """`shown`: the reply. `kept`: what a repeat is answered with, where that differs. `published`: wait for these."""
+
+    shown: dict[str, Any]
+    published: tuple[str, ...] = ()
+    kept: dict[str, Any] | None = None
+
+
+async def create(
+    services: Services,
+    request: Request,
+    caller: Caller,
+    key: str | None,
+    body: BaseModel,
+    make: Callable[[AsyncConnection], Awaitable[Created]],
+) -> Response:
+    """201 with the new resource; with an `Idempotency-Key` seen before, the same reply as then."""
+    print_ = _fingerprint(request, body)
+    async with services.database.begin() as tx:
+        await resources.lock_configuration(tx)
+        former = await idempotency.find(tx, caller.key_id, key) if key else None
+        if former is not None and former.fingerprint != print_:
+            raise Problem(409, "this Idempotency-Key was used for another request")
+        if former is None:
+            made = await make(tx)
+            created = made.shown
+            if key:
+                kept = codec.encode(made.kept or created).decode()
+                reply = idempotency.Reply(print_, created["id"], 201, kept, f'"{created["version"]}"')
+                await idempotency.save(tx, caller.key_id, key, reply)
+    if former is not None:
+        await services.definitions.published([former.resource_id])
+        headers = {"ETag": former.etag} if former.etag else None
+        return Response(former.reply, former.status, headers, "application/json")
+    await services.definitions.published(made.published)
+    response = with_etag(created, 201)
+    response.headers["Location"] = f"{request.url.path}/{created['id']}"
+    return response
+
+
+def _fingerprint(request: Request, body: BaseModel) -> bytes:
+    """Of the path and the body as understood: spelling and order of keys do not matter."""
+    return hashlib.sha256(request.url.path.encode() + b"\n" + _SORTED.encode(body.model_dump(mode="json"))).digest()
+
+
+def _bad_cursor() -> Problem:
+    return Problem(422, "the cursor is not one of ours", [FieldProblem("/query/cursor", "is not one of ours")])

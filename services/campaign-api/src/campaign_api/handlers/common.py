@@ -1,0 +1,78 @@
+"""What every change of a resource has in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from campaign_api.definitions import request
+from campaign_api.domain.errors import Conflict, FieldProblem, Invalid, NotFound, StaleVersion, VersionMissing
+from campaign_api.domain.resource import Kind, Resource
+from campaign_api.domain.snapshots import is_published, snapshot_of
+from campaign_api.store import resources
+from postrider.contracts import codec
+
+ANY_VERSION: Final = "*"
+MAX_DEFINITION_BYTES: Final = 900_000
+NAMES: Final[Mapping[Kind, str]] = {
+    "settings": "settings",
+    "provider": "provider",
+    "provider_group": "provider group",
+    "segment": "segment",
+    "campaign": "campaign",
+}
+
+Version = int | str | None
+"""What `If-Match` says: a version, "*" for any, None when it is absent."""
+
+
+async def get(tx: AsyncConnection, kind: Kind, id: str, *, for_update: bool = False) -> Resource:
+    """Raises `NotFound`."""
+    found = await resources.get(tx, kind, id, for_update=for_update)
+    if found is None:
+        raise NotFound(f"there is no such {NAMES[kind]}")
+    return found
+
+
+async def get_to_change(tx: AsyncConnection, kind: Kind, id: str, if_match: Version) -> Resource:
+    """The resource, locked, at the version the caller read. Raises `NotFound`, `VersionMissing`, `StaleVersion`."""
+    await resources.lock_configuration(tx)
+    found = await get(tx, kind, id, for_update=True)
+    if if_match is None:
+        raise VersionMissing("a change needs If-Match with the version that was read (the ETag)")
+    if if_match not in (ANY_VERSION, found.version):
+        raise StaleVersion(f"it is at version {found.version} now: read it again")
+    return found
+
+
+async def store(tx: AsyncConnection, changed: Resource) -> Resource:
+    """Stores a change and, unless it is a draft, asks for its definition to be published."""
+    stored = await resources.update(tx, changed)
+    await publish(tx, stored)
+    return stored
+
+
+async def publish(tx: AsyncConnection, resource: Resource) -> None:
+    if not is_published(resource):
+        return
+    if len(codec.encode(snapshot_of(resource).definition)) > MAX_DEFINITION_BYTES:
+        raise Invalid([FieldProblem("", f"its definition would be larger than {MAX_DEFINITION_BYTES} bytes")])
+    await request(tx, [resource.id])
+
+
+def check_read_only(given: Mapping[str, Any], shown: Mapping[str, Any]) -> None:
+    """Read-only fields may be sent back as read, and not otherwise."""
+    problems = [
+        FieldProblem(f"/{name}", "is read-only") for name, value in given.items() if value != shown.get(name)
+    ]
+    if problems:
+        raise Invalid(problems)
+
+
+def in_use(what: str, users: Sequence[Resource]) -> Conflict:
+    """Lists up to ten of those that stand in the way."""
+    shown = ", ".join(f"{user.id} ({user.body['name']})" for user in users[:10])
+    more = f" and {len(users) - 10} more" if len(users) > 10 else ""
+    return Conflict(f"{what}: {shown}{more}")

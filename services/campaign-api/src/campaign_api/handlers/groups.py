@@ -1,0 +1,83 @@
+"""Provider groups: providers by priority; one group at most is the default."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from campaign_api.domain.campaign_states import ACTIVE, TERMINAL
+from campaign_api.domain.errors import FieldProblem, Invalid
+from campaign_api.domain.resource import Resource
+from campaign_api.handlers import common
+from campaign_api.store import resources
+from postrider.contracts.ids import new_id
+
+
+async def create(tx: AsyncConnection, body: dict[str, Any]) -> tuple[Resource, list[str]]:
+    """The group, and the ids of those that are not the default any longer."""
+    await resources.lock_configuration(tx)
+    await _check_members(tx, body["provider_ids"], ())
+    former = await _depose(tx, "") if body["is_default"] else []
+    created = await resources.insert(tx, new_id("provider_group"), "provider_group", "active", body, {})
+    await common.publish(tx, created)
+    return created, former
+
+
+async def put(
+    tx: AsyncConnection, id: str, body: dict[str, Any], if_match: common.Version
+) -> tuple[Resource, list[str]]:
+    current = await common.get_to_change(tx, "provider_group", id, if_match)
+    await _check_members(tx, body["provider_ids"], current.body["provider_ids"])
+    former = []
+    if body["is_default"] and not current.body["is_default"]:
+        former = await _depose(tx, id)
+    elif current.body["is_default"] and not body["is_default"]:
+        await _check_default_not_needed(tx)
+    return await common.store(tx, replace(current, body=body)), former
+
+
+async def delete(tx: AsyncConnection, id: str) -> Resource:
+    """Only while no campaign that can still run uses it."""
+    await resources.lock_configuration(tx)
+    current = await common.get(tx, "provider_group", id, for_update=True)
+    users = [user for user in await resources.campaigns_naming(tx, id) if user.status not in TERMINAL]
+    if users:
+        raise common.in_use("the group is used by campaigns", users)
+    if current.body["is_default"]:
+        await _check_default_not_needed(tx)
+    return await common.store(tx, replace(current, deleted=True))
+
+
+async def _depose(tx: AsyncConnection, but: str) -> list[str]:
+    """There is one default group: naming a new one takes it from the old one."""
+    former = []
+    for group in await resources.all_of(tx, "provider_group"):
+        if group.id != but and group.body["is_default"]:
+            await common.store(tx, replace(group, body={**group.body, "is_default": False}))
+            former.append(group.id)
+    return former
+
+
+async def _check_default_not_needed(tx: AsyncConnection) -> None:
+    users = [user for user in await resources.campaigns_by_default_group(tx) if user.status in ACTIVE]
+    if users:
+        raise common.in_use("campaigns go by the default group: make another group the default first", users)
+
+
+async def _check_members(tx: AsyncConnection, ids: Sequence[str], kept: Sequence[str]) -> None:
+    """An archived provider may stay in a group, and not join one."""
+    providers = {provider.id: provider.status for provider in await resources.all_of(tx, "provider")}
+    problems = []
+    for index, id in enumerate(ids):
+        pointer = f"/provider_ids/{index}"
+        if id not in providers:
+            problems.append(FieldProblem(pointer, "there is no such provider"))
+        elif id in ids[:index]:
+            problems.append(FieldProblem(pointer, "is in the list already"))
+        elif providers[id] != "active" and id not in kept:
+            problems.append(FieldProblem(pointer, "the provider is archived"))
+    if problems:
+        raise Invalid(problems)

@@ -1,0 +1,103 @@
+"""Providers: accounts at vendors. Credentials come in, are sealed, and never go out again."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from campaign_api.domain.campaign_states import ACTIVE, LIVE_KINDS
+from campaign_api.domain.errors import Conflict, FieldProblem, Invalid
+from campaign_api.domain.resource import Resource
+from campaign_api.handlers import common
+from campaign_api.sealing import Sealer
+from campaign_api.store import funnel, resources
+from postrider.contracts.ids import new_id
+from postrider.contracts.provider_fields import check_provider
+
+ARCHIVED = "archived"
+
+
+async def create(
+    tx: AsyncConnection, body: dict[str, Any], credentials: Mapping[str, Any] | None, sealer: Sealer
+) -> Resource:
+    given = dict(credentials or {})
+    _check(body, given)
+    internal = {"sealed_credentials": sealer.seal(given), "token": secrets.token_urlsafe(24)}
+    created = await resources.insert(tx, new_id("provider"), "provider", "active", body, internal)
+    await common.publish(tx, created)
+    return created
+
+
+async def put(
+    tx: AsyncConnection,
+    id: str,
+    body: dict[str, Any],
+    credentials: Mapping[str, Any] | None,
+    sealer: Sealer,
+    if_match: common.Version,
+) -> Resource:
+    """Without credentials those stored are kept."""
+    current = await common.get_to_change(tx, "provider", id, if_match)
+    if body["kind"] != current.body["kind"]:
+        raise Invalid([FieldProblem("/kind", "cannot change: make a new provider")])
+    _check(body, credentials)
+    internal = current.internal
+    if credentials is not None:
+        internal = {**internal, "sealed_credentials": sealer.seal(credentials)}
+    return await common.store(tx, replace(current, body=body, internal=internal))
+
+
+async def archive(tx: AsyncConnection, id: str) -> Resource:
+    """Not while a live campaign would be left without a provider: semantics.md §7."""
+    await resources.lock_configuration(tx)
+    current = await common.get(tx, "provider", id, for_update=True)
+    if current.status == ARCHIVED:
+        raise Conflict("the provider is archived already")
+    stranded = await _stranded_live_campaigns(tx, id)
+    if stranded:
+        raise common.in_use("it is the only provider of running live campaigns", stranded)
+    return await common.store(tx, replace(current, status=ARCHIVED))
+
+
+async def delete(tx: AsyncConnection, id: str) -> Resource:
+    """Only what nothing uses and nothing was sent with."""
+    await resources.lock_configuration(tx)
+    current = await common.get(tx, "provider", id, for_update=True)
+    groups = [group for group in await resources.all_of(tx, "provider_group") if id in group.body["provider_ids"]]
+    if groups:
+        raise common.in_use("the provider is in groups", groups)
+    campaigns = await resources.campaigns_naming(tx, id)
+    if campaigns:
+        raise common.in_use("the provider is used by campaigns (archive it instead)", campaigns)
+    if await funnel.uses_provider(tx, id):
+        raise Conflict("texts were given to this provider: archive it instead, receipts still need it")
+    return await common.store(tx, replace(current, deleted=True))
+
+
+async def _stranded_live_campaigns(tx: AsyncConnection, id: str) -> list[Resource]:
+    providers = {provider.id: provider.status for provider in await resources.all_of(tx, "provider")}
+    using = await resources.campaigns_naming(tx, id)
+    for group in await resources.all_of(tx, "provider_group"):
+        members = group.body["provider_ids"]
+        others = [member for member in members if member != id and providers.get(member) == "active"]
+        if id not in members or others:
+            continue
+        using += await resources.campaigns_naming(tx, group.id)
+        if group.body["is_default"]:
+            using += await resources.campaigns_by_default_group(tx)
+    live = {
+        campaign.id: campaign
+        for campaign in using
+        if campaign.status in ACTIVE and campaign.body["kind"] in LIVE_KINDS
+    }
+    return list(live.values())
+
+
+def _check(body: Mapping[str, Any], credentials: Mapping[str, Any] | None) -> None:
+    found = check_provider(body["kind"], body["settings"], credentials, body.get("parts_per_second"))
+    if found:
+        raise Invalid([FieldProblem(problem.pointer, problem.message) for problem in found])

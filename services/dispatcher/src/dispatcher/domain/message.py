@@ -1,0 +1,98 @@
+"""One text to one person, as the ledger has it: what was ordered, and where it stands.
+
+Pure. A Message is a snapshot; the row in Postgres is the truth, and every write compares before it sets.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from dispatcher.domain.admission import Interval
+from dispatcher.domain.ledger import State, status_of
+
+LIVE, BULK = 0, 1
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """`variables`: JSON of {"profile": …, "event": …}. `attempt` counts the calls marked so far.
+
+    `provider_id`, `provider_message_id`, `marked_at` belong to the last attempt.
+    """
+
+    message_id: str
+    campaign_id: str
+    run_id: str
+    occurrence: str
+    user_id: str
+    what_version: int
+    lane: int
+    phone: str
+    country: str | None
+    variables: bytes
+    variant: str
+    due_at: datetime
+    send_by: datetime
+    allowed: tuple[Interval, ...]
+    on_hit: str
+    queue: str
+    state: State
+    cause: str
+    reason: str
+    attempt: int
+    provider_id: str
+    provider_message_id: str
+    tried: tuple[str, ...]
+    marked_at: datetime | None
+    not_before: datetime | None
+    look_ups: int
+    body: str
+    encoding: str
+    parts: int
+    seq: int
+
+    @property
+    def status(self) -> str:
+        return status_of(self.state, self.cause)
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """Everything that decides where a text may be routed: texts of one queue go the same way at the same time."""
+
+    campaign_id: str
+    what_version: int
+    country: str | None
+    tried: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Sorts by campaign, so that a campaign's rows are one stretch of an index."""
+        return f"{self.campaign_id}|{self.what_version}|{self.country or ''}|{','.join(self.tried)}"
+
+    @classmethod
+    def parse(cls, name: str) -> Queue:
+        campaign, version, country, tried = name.split("|")
+        return cls(campaign, int(version), country or None, tuple(tried.split(",")) if tried else ())
+
+
+def queue_of(message: Message, tried: tuple[str, ...]) -> str:
+    return Queue(message.campaign_id, message.what_version, message.country, tried).name
+
+
+def reference(message_id: str, attempt: int) -> str:
+    """Our name of an attempt, which providers give back in receipts."""
+    return f"{message_id}.{attempt}"
+
+
+def parse_reference(text: str | None) -> tuple[str, int] | None:
+    """(message_id, attempt), or None for anything that is not a reference of ours."""
+    if text is None:
+        return None
+    message_id, dot, attempt = text.partition(".")
+    if not dot or len(message_id) != 32 or not attempt.isascii() or not attempt.isdigit() or len(attempt) > 6:
+        return None
+    if not all(c in "0123456789abcdef" for c in message_id):
+        return None
+    return message_id, int(attempt)

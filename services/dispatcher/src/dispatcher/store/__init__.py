@@ -1,0 +1,1 @@
+"""The dispatcher's Postgres: SQL only, one module a concern. Decides nothing; every write is a compare-and-set."""

@@ -1,0 +1,88 @@
+"""The inbox of receipts: kept before the provider is answered, applied later; a repeat is dropped by its key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from dispatcher.providers.base import Receipt
+from dispatcher.store.rows import CLOCK
+
+_KEEP = text(f"""
+WITH {CLOCK}
+INSERT INTO receipts (provider_id, provider_message_id, status, raw_status, code, reference, suppress, received_at,
+    next_at)
+SELECT v.provider_id, v.provider_message_id, v.status, v.raw_status, v.code, v.reference, v.suppress, clock.now,
+    clock.now
+FROM clock, unnest(CAST(:providers AS text[]), CAST(:ids AS text[]), CAST(:statuses AS text[]),
+    CAST(:raw_statuses AS text[]), CAST(:codes AS text[]), CAST(:references AS text[]), CAST(:suppress AS text[]))
+    AS v(provider_id, provider_message_id, status, raw_status, code, reference, suppress)
+ORDER BY v.provider_message_id, v.status, v.code
+ON CONFLICT DO NOTHING
+""")  # noqa: S608
+
+_DUE = text(f"""
+WITH {CLOCK}
+SELECT r.id, r.provider_id, r.provider_message_id, r.status, r.code, r.reference, r.suppress, r.received_at, clock.now
+FROM receipts r, clock WHERE r.next_at <= clock.now ORDER BY r.next_at LIMIT :n FOR UPDATE OF r SKIP LOCKED
+""")  # noqa: S608
+
+_DONE = text(f"""
+WITH {CLOCK}
+UPDATE receipts r SET result = v.result,
+    next_at = CASE WHEN v.wait IS NULL THEN NULL ELSE clock.now + make_interval(secs => v.wait) END
+FROM clock, unnest(CAST(:ids AS bigint[]), CAST(:results AS text[]), CAST(:waits AS float8[]))
+    AS v(id, result, wait)
+WHERE r.id = v.id
+""")  # noqa: S608
+
+
+@dataclass(frozen=True, slots=True)
+class StoredReceipt:
+    id: int
+    provider_id: str
+    provider_message_id: str
+    status: str
+    code: str
+    reference: str | None
+    suppress: str | None
+    received_at: datetime
+    now: datetime
+
+
+async def keep(tx: AsyncConnection, receipts: Sequence[tuple[str, Receipt]]) -> int:
+    """(provider_id, receipt) → how many were new."""
+    result = await tx.execute(
+        _KEEP,
+        {
+            "providers": [provider for provider, _ in receipts],
+            "ids": [each.provider_message_id for _, each in receipts],
+            "statuses": [each.status for _, each in receipts],
+            "raw_statuses": [each.raw_status for _, each in receipts],
+            "codes": [each.code or "" for _, each in receipts],
+            "references": [each.reference for _, each in receipts],
+            "suppress": [each.suppress for _, each in receipts],
+        },
+    )
+    return result.rowcount
+
+
+async def due(tx: AsyncConnection, limit: int) -> list[StoredReceipt]:
+    """Receipts that are not applied yet, locked."""
+    return [StoredReceipt(*row) for row in await tx.execute(_DUE, {"n": limit})]
+
+
+async def done(tx: AsyncConnection, results: Mapping[int, tuple[str, float | None]]) -> None:
+    """id → (what came of it, seconds until it is tried again or None)."""
+    await tx.execute(
+        _DONE,
+        {
+            "ids": list(results),
+            "results": [result for result, _ in results.values()],
+            "waits": [wait for _, wait in results.values()],
+        },
+    )

@@ -1,0 +1,78 @@
+"""Moves many waiting messages at once for a reason outside them: deadline, stop, pause, opt-out."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from dispatcher.domain.ledger import State
+from dispatcher.domain.message import Message
+from dispatcher.store.rows import CLOCK, COLUMNS, WAITING, message_of
+
+_MOVE = f"""
+UPDATE ledger l SET state = :state, cause = '', reason = CASE WHEN :keep_reason AND l.reason <> '' THEN l.reason
+    ELSE :reason END, owner = NULL, lease_until = NULL, seq = l.seq + 1, updated_at = clock.now,
+    next_at = CASE WHEN :state = 'QUEUED' THEN clock.now ELSE l.next_at END
+FROM picked, clock WHERE l.message_id = picked.message_id
+RETURNING {COLUMNS}, clock.now, picked.state
+"""
+
+_PICK = {
+    "deadline": f"""SELECT l.message_id, l.state FROM ledger l, clock
+        WHERE l.state IN {WAITING} AND l.send_by <= clock.now ORDER BY l.send_by LIMIT :n""",
+    "campaign": """SELECT l.message_id, l.state FROM ledger l
+        WHERE l.state IN ('QUEUED', 'DEFERRED', 'HELD') AND l.lane IN (0, 1)
+          AND l.queue >= :campaign_id || '|' AND l.queue < :campaign_id || '}'
+          AND l.state = ANY(CAST(:states AS text[])) LIMIT :n""",
+    "phone": f"""SELECT l.message_id, l.state FROM ledger l
+        WHERE l.state IN {WAITING} AND l.phone_hash = :phone_hash LIMIT :n""",
+}
+_STATEMENTS = {
+    kind: text(f"WITH {CLOCK}, picked AS ({pick} FOR UPDATE OF l SKIP LOCKED) {_MOVE}")  # noqa: S608
+    for kind, pick in _PICK.items()
+}
+
+_HELD = text("SELECT DISTINCT campaign_id FROM ledger WHERE state = 'HELD'")
+
+Swept = list[tuple[Message, State]]
+"""Messages as they are now, and the state they were in."""
+
+
+async def _sweep(
+    tx: AsyncConnection, kind: Literal["deadline", "campaign", "phone"], state: State, reason: str, limit: int,
+    **parameters: object,
+) -> Swept:  # fmt: skip
+    rows = await tx.execute(
+        _STATEMENTS[kind],
+        {"state": state.value, "reason": reason, "keep_reason": kind == "deadline", "n": limit, **parameters},
+    )
+    return [(message_of(row), State(row[-1])) for row in rows]
+
+
+async def expire(tx: AsyncConnection, limit: int) -> Swept:
+    """What waits past its deadline. A reason that is known (the last refusal) stays."""
+    return await _sweep(tx, "deadline", State.EXPIRED, "deadline", limit)
+
+
+async def cancel(tx: AsyncConnection, campaign_id: str, reason: str, limit: int) -> Swept:
+    states = ["QUEUED", "DEFERRED", "HELD"]
+    return await _sweep(tx, "campaign", State.CANCELLED, reason, limit, campaign_id=campaign_id, states=states)
+
+
+async def hold(tx: AsyncConnection, campaign_id: str, limit: int) -> Swept:
+    states = ["QUEUED", "DEFERRED"]
+    return await _sweep(tx, "campaign", State.HELD, "campaign_paused", limit, campaign_id=campaign_id, states=states)
+
+
+async def resume(tx: AsyncConnection, campaign_id: str, limit: int) -> Swept:
+    return await _sweep(tx, "campaign", State.QUEUED, "", limit, campaign_id=campaign_id, states=["HELD"])
+
+
+async def suppress(tx: AsyncConnection, phone_hash: bytes, reason: str, limit: int) -> Swept:
+    return await _sweep(tx, "phone", State.SUPPRESSED, reason, limit, phone_hash=phone_hash)
+
+
+async def held_campaigns(tx: AsyncConnection) -> set[str]:
+    return {row.campaign_id for row in await tx.execute(_HELD)}

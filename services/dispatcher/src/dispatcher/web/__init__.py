@@ -1,0 +1,1 @@
+"""HTTP: providers' callbacks (public) and the calls of other services (internal)."""

@@ -1,0 +1,157 @@
+"""Settings and credentials of providers: what the API refuses, with the pointer, and what it completes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from postrider.contracts.provider_fields import (
+    KINDS,
+    PROVIDER_KINDS,
+    SANDBOX_OUTCOMES,
+    check_parts_per_second,
+    check_provider,
+    with_defaults,
+)
+
+TWILIO: dict[str, Any] = {"account_sid": "AC" + "0" * 32, "from": "+15005550001"}
+TOKEN: dict[str, Any] = {"auth_token": "t" * 32}
+
+
+def pointers(kind: str, settings: dict[str, Any], credentials: dict[str, Any] | None) -> set[str]:
+    return {problem.pointer for problem in check_provider(kind, settings, credentials)}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        TWILIO,
+        {**TWILIO, "from": "12345"},
+        {**TWILIO, "from": "ACME Shop"},
+        {"account_sid": "AC1", "messaging_service_sid": "MG1"},
+        {**TWILIO, "messaging_service_sid": None},
+        {**TWILIO, "base_url": "http://127.0.0.1:4010"},
+        {**TWILIO, "base_url": "https://proxy.example/twilio/"},
+        {**TWILIO, "timeout_seconds": 0.5, "in_doubt_wait_seconds": 0},
+    ],
+)
+def test_good_twilio(settings: dict[str, Any]) -> None:
+    assert check_provider("twilio", settings, TOKEN) == []
+
+
+@pytest.mark.parametrize(
+    ("more", "wrong"),
+    [
+        ({"account_sid": None}, "/settings/account_sid"),
+        ({"account_sid": "../evil"}, "/settings/account_sid"),
+        ({"account_sid": 7}, "/settings/account_sid"),
+        ({"from": None}, "/settings/from"),
+        ({"from": "+1500555000x"}, "/settings/from"),
+        ({"from": "a\r\nb"}, "/settings/from"),
+        ({"messaging_service_sid": "MG1"}, "/settings/messaging_service_sid"),
+        ({"base_url": "ftp://x.example"}, "/settings/base_url"),
+        ({"base_url": "https://"}, "/settings/base_url"),
+        ({"base_url": "https://u:p@x.example"}, "/settings/base_url"),
+        ({"base_url": "https://x.example/?a=1"}, "/settings/base_url"),
+        ({"base_url": "https://x.example/#a"}, "/settings/base_url"),
+        ({"base_url": "https://x.example:99999"}, "/settings/base_url"),
+        ({"base_url": "https://x.exa mple"}, "/settings/base_url"),
+        ({"base_url": ["https://x.example"]}, "/settings/base_url"),
+        ({"timeout_seconds": 0}, "/settings/timeout_seconds"),
+        ({"timeout_seconds": -1}, "/settings/timeout_seconds"),
+        ({"timeout_seconds": 61}, "/settings/timeout_seconds"),
+        ({"timeout_seconds": "10"}, "/settings/timeout_seconds"),
+        ({"timeout_seconds": True}, "/settings/timeout_seconds"),
+        ({"timeout_seconds": float("nan")}, "/settings/timeout_seconds"),
+        ({"timeout_seconds": 10**400}, "/settings/timeout_seconds"),
+        ({"in_doubt_wait_seconds": -1}, "/settings/in_doubt_wait_seconds"),
+        ({"in_doubt_wait_seconds": 86_401}, "/settings/in_doubt_wait_seconds"),
+        ({"latency_ms": 1}, "/settings/latency_ms"),
+        ({"a/b~c": 1}, "/settings/a~1b~0c"),
+    ],
+)
+def test_bad_twilio_settings(more: dict[str, Any], wrong: str) -> None:
+    assert pointers("twilio", {**TWILIO, **more}, TOKEN) == {wrong}
+
+
+@pytest.mark.parametrize(
+    ("credentials", "wrong"),
+    [
+        ({}, {"/credentials/auth_token"}),
+        ({"auth_token": ""}, {"/credentials/auth_token"}),
+        ({"auth_token": "a b"}, {"/credentials/auth_token"}),
+        ({"auth_token": "a\n"}, {"/credentials/auth_token"}),
+        ({"auth_token": "ok", "api_key": "x"}, {"/credentials/api_key"}),
+        (None, set()),
+    ],
+)
+def test_credentials(credentials: dict[str, Any] | None, wrong: set[str]) -> None:
+    """None keeps what is stored: credentials are write-only."""
+    assert pointers("twilio", TWILIO, credentials) == wrong
+
+
+def test_a_problem_never_repeats_the_value() -> None:
+    """A secret pasted into the wrong field must not come back in an error that ends up in a log."""
+    problems = check_provider("twilio", {**TWILIO, "from": "top secret!!"}, {"auth_token": "hush hush"})
+    assert problems
+    assert not any("secret" in problem.message or "hush" in problem.message for problem in problems)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in PROVIDER_KINDS])
+def test_kinds_to_come(kind: str) -> None:
+    (problem,) = check_provider(kind, {}, {})
+    assert problem.pointer == "/kind"
+    assert "not built yet" in problem.message
+
+
+def test_a_kind_that_is_none() -> None:
+    assert pointers("pigeon", {}, {}) == {"/kind"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "wrong"),
+    [
+        ({}, set()),
+        ({"outcome": "rejected: later", "receipt": "none", "latency_ms": 250}, set()),
+        ({"outcome": "maybe"}, {"/settings/outcome"}),
+        ({"outcome": ["accept"]}, {"/settings/outcome"}),
+        ({"receipt": "lost"}, {"/settings/receipt"}),
+        ({"latency_ms": -1}, {"/settings/latency_ms"}),
+        ({"latency_ms": 1.5}, {"/settings/latency_ms"}),
+        ({"latency_ms": 60_001}, {"/settings/latency_ms"}),
+    ],
+)
+def test_sandbox(settings: dict[str, Any], wrong: set[str]) -> None:
+    assert pointers("sandbox", settings, {}) == wrong
+
+
+@pytest.mark.parametrize("value", [0, -1, "5", True, float("inf"), float("nan"), 10**400])
+def test_bad_parts_per_second(value: object) -> None:
+    assert [problem.pointer for problem in check_parts_per_second(value)] == ["/parts_per_second"]
+
+
+@pytest.mark.parametrize("value", [0.1, 1, 100, 2.5])
+def test_good_parts_per_second(value: float) -> None:
+    assert check_parts_per_second(value) == []
+    assert check_provider("sandbox", {}, {}, parts_per_second=value) == []
+
+
+def test_defaults() -> None:
+    complete = with_defaults("twilio", {**TWILIO, "messaging_service_sid": None, "base_url": None})
+    assert complete == {
+        **TWILIO,
+        "base_url": "https://api.twilio.com",
+        "timeout_seconds": 10.0,
+        "in_doubt_wait_seconds": 120,
+    }
+    assert with_defaults("twilio", {**TWILIO, "base_url": "http://a.example/x/"})["base_url"] == "http://a.example/x"
+
+
+@pytest.mark.parametrize("outcome", SANDBOX_OUTCOMES)
+def test_spellings_of_the_outcome_table(outcome: str) -> None:
+    """providers.md writes `rejected: later`, code writes rejected_later: both mean the row."""
+    assert with_defaults("sandbox", {"outcome": outcome})["outcome"] == outcome
+    spelled = {"accept": "accepted", "in_doubt": "in doubt"}.get(outcome, outcome.replace("_", ": "))
+    assert with_defaults("sandbox", {"outcome": spelled})["outcome"] == outcome
+    assert check_provider("sandbox", {"outcome": spelled}, {}) == []

@@ -1,0 +1,86 @@
+"""What the scheduler publishes, with topic, key, id and stage. Decides nothing.
+
+Ids are deterministic where a repeat is possible, so that readers drop it. Stages: what is said about people (moves,
+log rows, run states) is acknowledged before the jobs and requests it speaks of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from postrider.contracts.audience import (
+    SNAPSHOT_REQUESTED,
+    UNEXPANDED_SETTLED,
+    ZONE_REQUESTED,
+    SnapshotRequested,
+    UnexpandedSettled,
+    ZoneRequested,
+)
+from postrider.contracts.delivery_events import (
+    FUNNEL_MOVED,
+    MESSAGE_CHANGED,
+    RUN_CHANGED,
+    FunnelMoved,
+    MessageChanged,
+    RunChanged,
+)
+from postrider.contracts.envelope import Outgoing
+from postrider.contracts.send_jobs import SEND_JOB, SendJob
+from postrider.contracts.topics import AUDIENCE_REQUESTS, DELIVERY_EVENTS, SEND_JOBS, SEND_JOBS_BULK
+from postrider.postgres.outbox import Outbox
+from scheduler.domain.moves import RunName
+
+TOLD, ORDERED = 0, 1
+
+
+class Records:
+    """Builds outgoing records; nothing is published until they are in the outbox."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+
+    def moves(self, moves: Iterable[FunnelMoved], cause: str | None) -> list[Outgoing]:
+        """`cause` names what moved them, once and for all; None where that has no name (a batch of live people)."""
+        return [
+            self._outbox.outgoing(
+                DELIVERY_EVENTS, move.campaign_id, FUNNEL_MOVED, move, f"{cause}:{index}" if cause else None, TOLD
+            )
+            for index, move in enumerate(moves)
+        ]
+
+    def messages(self, messages: Iterable[MessageChanged]) -> list[Outgoing]:
+        return [
+            self._outbox.outgoing(
+                DELIVERY_EVENTS, row.user_id, MESSAGE_CHANGED, row, f"{row.message_id}:{row.seq}", TOLD
+            )
+            for row in messages
+        ]
+
+    def run_changed(self, changed: RunChanged) -> Outgoing:
+        id = f"{changed.run_id}:{changed.state}"
+        return self._outbox.outgoing(DELIVERY_EVENTS, changed.campaign_id, RUN_CHANGED, changed, id, TOLD)
+
+    def bulk_jobs(self, jobs: Iterable[SendJob]) -> list[Outgoing]:
+        return [self._outbox.outgoing(SEND_JOBS_BULK, j.user_id, SEND_JOB, j, j.message_id, ORDERED) for j in jobs]
+
+    def live_jobs(self, jobs: Iterable[SendJob]) -> list[Outgoing]:
+        return [self._outbox.outgoing(SEND_JOBS, j.user_id, SEND_JOB, j, j.message_id, ORDERED) for j in jobs]
+
+    def snapshot_requested(self, request: SnapshotRequested) -> Outgoing:
+        id = f"{request.run_id}:snapshot"
+        return self._outbox.outgoing(AUDIENCE_REQUESTS, request.run_id, SNAPSHOT_REQUESTED, request, id, ORDERED)
+
+    def zone_requested(self, request: ZoneRequested) -> Outgoing:
+        id = f"{request.run_id}:{request.zone}"
+        return self._outbox.outgoing(AUDIENCE_REQUESTS, request.run_id, ZONE_REQUESTED, request, id, ORDERED)
+
+    def unexpanded(
+        self, name: RunName, zones: dict[str, int], status: str, reason: str, at: datetime, cause: str
+    ) -> list[Outgoing]:
+        """Nothing when there is nobody to settle."""
+        if not zones:
+            return []
+        settled = UnexpandedSettled(name.run_id, name.campaign_id, name.occurrence, zones, status, reason, at)
+        id = f"{cause}:unexpanded"
+        return [self._outbox.outgoing(AUDIENCE_REQUESTS, name.run_id, UNEXPANDED_SETTLED, settled, id, ORDERED)]

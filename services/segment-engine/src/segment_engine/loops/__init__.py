@@ -1,0 +1,1 @@
+"""The components of the process: consumer handlers and workers. Decisions are made in `domain`."""

@@ -1,0 +1,227 @@
+"""Group segment-engine-live: small batches, low latency. Owns the profiles, matches live campaigns, forwards what
+arrived in a wrong partition.
+
+Everything it publishes is keyed by the event, so a record read twice changes nothing downstream. In one batch all
+identifies apply before any event is matched: a person's phone is the one they gave last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from postrider.contracts.definitions import AccountSettings, CampaignDefinition
+from postrider.contracts.envelope import Outgoing
+from postrider.contracts.ids import message_id
+from postrider.contracts.qualified import QUALIFIED
+from postrider.contracts.topics import QUALIFIED_USERS
+from postrider.contracts.user_events import Ignored
+from postrider.kafka.loop import Batch, Received
+from postrider.logs import log
+from postrider.postgres.outbox import Outbox
+from segment_engine import metrics
+from segment_engine.adapters import profile_table, suppression_table
+from segment_engine.adapters.dedup_table import DedupTable
+from segment_engine.domain.arrivals import FORWARDED, Arrival, forwarded_value, mark_of, message_id_of, read_arrival
+from segment_engine.domain.dedup_keys import dedup_key
+from segment_engine.domain.live_campaigns import LiveCampaigns, qualified
+from segment_engine.domain.pages import suppressed_phones
+from segment_engine.domain.profiles import Contact, Profile, merge, settle
+from segment_engine.domain.verdicts import judge
+from segment_engine.loops.known_users import KnownUsers
+from segment_engine.loops.placement import Placement
+
+GROUP = "segment-engine-live"
+MAX_RECORDS = 2_000
+CONFIRM_SECONDS = 10.0
+
+
+class Definitions(Protocol):
+    """What the live group needs of `DefinitionsReader`."""
+
+    campaigns: dict[str, CampaignDefinition]
+    settings: AccountSettings
+
+    async def wait_until_confirmed(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """`forward`: the record's value, to be published again into the partition it belongs to."""
+
+    arrival: Arrival
+    forward: bytes | None = None
+
+
+@dataclass(slots=True)
+class _Effects:
+    """What the memory of this process learns once the batch is committed."""
+
+    users: set[str] = field(default_factory=set)
+    sent: set[str] = field(default_factory=set)
+    arrived: set[str] = field(default_factory=set)
+
+
+class Live:
+    """`on_profiles_changed` is called after a commit that changed profiles."""
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        dedup: DedupTable,
+        definitions: Definitions,
+        placement: Placement,
+        on_profiles_changed: Callable[[], None],
+        dedup_key: bytes,
+        phone_hash_key: bytes,
+        horizon_days: int,
+    ) -> None:
+        self._outbox = outbox
+        self._dedup = dedup
+        self._definitions = definitions
+        self._placement = placement
+        self._on_profiles_changed = on_profiles_changed
+        self._dedup_key = dedup_key
+        self._phone_hash_key = phone_hash_key
+        self._horizon_days = horizon_days
+        self._known = KnownUsers()
+        self._campaigns: LiveCampaigns | None = None
+        self._effects = _Effects()
+
+    def definitions_changed(self, _: object) -> None:
+        """The next batch compiles the triggers anew."""
+        self._campaigns = None
+
+    def decode(self, record: Any) -> Arrived | None:
+        name = f"{record.topic}-{record.partition}-{record.offset}"
+        metrics.EVENTS_READ.labels(GROUP).inc()
+        arrival = read_arrival(record.value, record.timestamp, name, record.headers)
+        if isinstance(arrival, Ignored):
+            metrics.EVENTS_IGNORED.labels(arrival.reason).inc()
+            return None
+        if self._placement.is_misplaced(arrival, record.partition):
+            return Arrived(arrival, record.value)
+        return Arrived(arrival)
+
+    async def handle(self, tx: AsyncConnection, batch: Batch[Arrived]) -> Sequence[Outgoing]:
+        self._effects = effects = _Effects()
+        here = [received for received in batch.records if received.value.forward is None]
+        effects.arrived = {r.value.arrival.origin for r in here if r.value.arrival.forwarded}
+        tracks = [received.value.arrival for received in here if received.value.arrival.event.type == "track"]
+        # A campaign is scheduled when its definition is in the log: whoever was told so may send its event at once.
+        confirmed = asyncio.ensure_future(self._confirm(tracks))
+        try:
+            await self._identify(tx, [r.value.arrival for r in here if r.value.arrival.event.type == "identify"])
+            await self._meet(tx, tracks)
+            await confirmed
+        finally:
+            confirmed.cancel()
+        outgoing = await self._qualify(tx, tracks)
+        outgoing += [self._forward(received) for received in batch.records if received.value.forward is not None]
+        return outgoing
+
+    async def committed(self) -> None:
+        """After the commit of a batch."""
+        effects, self._effects = self._effects, _Effects()
+        self._placement.sent(effects.sent)
+        self._placement.arrived(effects.arrived)
+        if effects.users:
+            self._known.add(effects.users)
+            self._on_profiles_changed()
+
+    async def _confirm(self, tracks: Sequence[Arrival]) -> None:
+        if any(not arrival.event.historic for arrival in tracks):
+            await asyncio.wait_for(self._definitions.wait_until_confirmed(), CONFIRM_SECONDS)
+
+    async def _identify(self, tx: AsyncConnection, arrivals: Sequence[Arrival]) -> None:
+        if not arrivals:
+            return
+        keys = [
+            dedup_key(
+                self._dedup_key,
+                arrival.event.user_id,
+                message_id_of(arrival),
+                arrival.event.client_at,
+                arrival.event.received_at,
+                self._horizon_days,
+            )
+            for arrival in arrivals
+        ]
+        fresh = await self._dedup.first_seen(tx, keys)
+        accepted = [arrival.event for arrival, is_fresh in zip(arrivals, fresh, strict=True) if is_fresh]
+        metrics.EVENTS_DUPLICATE.labels("identify").inc(len(arrivals) - len(accepted))
+        if not accepted:
+            return
+        traits = await profile_table.lock_traits(tx, sorted({event.user_id for event in accepted}))
+        changed: dict[str, dict[str, Any]] = {}
+        for event in accepted:
+            kept = changed.get(event.user_id, traits.get(event.user_id, {}))
+            changed[event.user_id] = merge(kept, event.values)
+        country = self._definitions.settings.default_country
+        settled = {user_id: settle(merged, country) for user_id, merged in changed.items()}
+        await profile_table.write(tx, settled)
+        metrics.PROFILES_CHANGED.inc(len(settled))
+        self._effects.users |= settled.keys()
+
+    async def _meet(self, tx: AsyncConnection, tracks: Sequence[Arrival]) -> None:
+        unknown = self._known.unknown({arrival.event.user_id for arrival in tracks}) - self._effects.users
+        if unknown:
+            await profile_table.meet(tx, sorted(unknown))
+            self._effects.users |= unknown
+
+    async def _qualify(self, tx: AsyncConnection, tracks: Sequence[Arrival]) -> list[Outgoing]:
+        campaigns = self._live_campaigns()
+        hits = [
+            (arrival, campaign) for arrival in tracks for campaign in campaigns.triggered_by(arrival.event)
+        ]
+        if not hits:
+            return []
+        profiles = await profile_table.read(tx, sorted({arrival.event.user_id for arrival, _ in hits}))
+        reasons = await suppression_table.reasons(tx, suppressed_phones(profiles), self._phone_hash_key)
+        settings = self._definitions.settings
+        outgoing = []
+        for arrival, campaign in hits:
+            event = arrival.event
+            profile = profiles.get(event.user_id) or Profile(event.user_id, 0, {}, Contact())
+            phone = profile.contact.phone
+            verdict = judge(profile.contact, reasons.get(phone) if phone else None, settings.require_consent)
+            occurrence = message_id_of(arrival)
+            user = qualified(campaign, event, occurrence, profile, verdict, settings.account_time_zone)
+            id = "qualified:" + message_id(campaign.campaign_id, occurrence, event.user_id)
+            outgoing.append(self._outbox.outgoing(QUALIFIED_USERS, event.user_id, QUALIFIED, user, id))
+            metrics.QUALIFIED.labels(verdict.status or "reachable").inc()
+        return outgoing
+
+    def _live_campaigns(self) -> LiveCampaigns:
+        if self._campaigns is None:
+            settings = self._definitions.settings
+            self._campaigns = LiveCampaigns(self._definitions.campaigns.values(), settings.account_time_zone)
+            metrics.UNUSABLE_CAMPAIGNS.set(len(self._campaigns.unusable))
+            for campaign_id in self._campaigns.unusable:
+                log.error("trigger_unusable", campaign_id=campaign_id)
+        return self._campaigns
+
+    def _forward(self, received: Received[Arrived]) -> Outgoing:
+        arrival, value = received.value.arrival, received.value.forward
+        assert value is not None
+        self._effects.sent.add(arrival.origin)
+        metrics.EVENTS_FORWARDED.inc()
+        user_id = arrival.event.user_id
+        headers = (*_foreign(received.headers), (FORWARDED, mark_of(arrival)))
+        return Outgoing(
+            received.topic,
+            user_id.encode(),
+            forwarded_value(value, arrival),
+            headers,
+            partition=self._placement.partition_of(user_id),
+        )
+
+
+def _foreign(headers: Iterable[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
+    return [(name, value) for name, value in headers if name != FORWARDED]
+
+
