@@ -28,7 +28,7 @@ class Seen:
     connections: int = 0
     begun: int = 0
     requests: int = 0
-    clients_left: int = 0
+    ended_early: int = 0
     heads: list[bytes] = field(default_factory=list)
 
 
@@ -82,8 +82,8 @@ async def serving(behaviour: Behaviour, tls: ssl.SSLContext | None = None) -> As
         tasks.add(task)
         try:
             await behaviour(reader, writer, seen)
-        except (ConnectionError, ssl.SSLError):
-            seen.clients_left += 1  # what some behaviours provoke
+        except (ConnectionError, ssl.SSLError, asyncio.CancelledError):
+            seen.ended_early += 1  # the client left, which some behaviours provoke, or the test is over
         finally:
             tasks.discard(task)
             writer.close()

@@ -28,8 +28,8 @@ from urllib.parse import parse_qsl, urlencode
 import aiohttp
 import msgspec
 import uvloop
-from dispatcher.providers.twilio_signature import sign
 
+from dispatcher.providers.twilio_signature import sign
 from tests.standins.durable_log import DurableLog
 from tests.standins.http_connection import Connection, Reply, Request
 from tests.standins.twilio_text import Text, resource, wrong_with

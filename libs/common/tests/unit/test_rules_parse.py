@@ -182,7 +182,8 @@ def test_depth_is_bounded_whatever_comes(depth: int, fine: bool) -> None:
 def test_the_number_of_conditions_is_bounded() -> None:
     one = {"property": "p", "op": "exists"}
     parse_rule(did(where=[one] * 999))
-    for body in (did(where=[one] * 1000), {"all": [did()] * 1001}, {"all": [{"all": []}] * 1001}):
+    groups: dict[str, Any] = {"all": [{"all": []}] * 1001}
+    for body in (did(where=[one] * 1000), {"all": [did()] * 1001}, groups):
         with pytest.raises(RuleErrors) as errors:
             parse_rule(body)
         assert len(errors.value.problems) == 1

@@ -58,7 +58,9 @@ class DeliveryEvents:
 
     async def apply(self, tx: AsyncConnection, batch: Batch[Delivered]) -> Sequence[Outgoing]:
         fresh = await funnel.claim(tx, [record.value.id for record in batch.records])
-        events = list({record.value.id: record.value.event for record in batch.records if record.value.id in fresh}.values())
+        events = list(
+            {record.value.id: record.value.event for record in batch.records if record.value.id in fresh}.values()
+        )
         moves = [event for event in events if isinstance(event, FunnelMoved)]
         metrics.MOVES_APPLIED.inc(len(moves))
         metrics.MOVES_REPEATED.inc(len(batch.records) - len(events))

@@ -11,5 +11,5 @@ INGESTION_FAILURES = Counter("postrider_campaign_api_ingestion_failures_total", 
 DEFINITIONS_PUBLISHED = Counter("postrider_campaign_api_definitions_published_total", "Snapshots acknowledged.")
 DEFINITIONS_WAITING = Gauge("postrider_campaign_api_definitions_waiting", "Changes that are saved and not published.")
 MOVES_APPLIED = Counter("postrider_campaign_api_moves_applied_total", "Funnel moves added to the counters.")
-MOVES_REPEATED = Counter("postrider_campaign_api_moves_repeated_total", "Funnel moves that came again and were dropped.")
+MOVES_REPEATED = Counter("postrider_campaign_api_moves_repeated_total", "Funnel moves that came again.")
 UPSTREAM_FAILURES = Counter("postrider_campaign_api_upstream_failures_total", "Internal calls that failed.", ["part"])

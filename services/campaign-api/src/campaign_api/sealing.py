@@ -1,4 +1,4 @@
-"""Seals provider credentials to the dispatcher's public key. There is no way back from here: the API cannot open them."""
+"""Seals provider credentials to the dispatcher's public key. The API cannot open them again."""
 
 from __future__ import annotations
 

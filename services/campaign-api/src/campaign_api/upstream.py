@@ -1,4 +1,4 @@
-"""Internal HTTP to the segment-engine and the dispatcher, with the service token. Answers JSON or says which part is down.
+"""Internal HTTP to the segment-engine and the dispatcher, with the service token. Says which part is down.
 
 Must not be used for provider calls or user-configured URLs.
 """

@@ -95,7 +95,7 @@ async def test_a_reply_that_does_not_come_in_time_is_in_doubt(
     new_port: NewPort, behaviour: misbehaving.Behaviour
 ) -> None:
     async with misbehaving.serving(behaviour) as seen:
-        outcome = await outcome_of(new_port(), post(seen.port, timeout_seconds=0.3))
+        outcome = await outcome_of(new_port(), post(seen.port, timeout_seconds=1))
         assert isinstance(outcome, InDoubt)
         assert outcome.reason == "timeout"
         assert (seen.requests, seen.connections) == (1, 1)
@@ -147,7 +147,7 @@ async def test_no_free_connection_in_time(new_port: NewPort) -> None:
     """Waiting for the pool is part of connecting: nothing was sent."""
     async with misbehaving.serving(misbehaving.hang) as seen:
         http = new_port(connection_limit=1)
-        first = asyncio.create_task(outcome_of(http, post(seen.port, timeout_seconds=1.0)))
+        first = asyncio.create_task(outcome_of(http, post(seen.port, timeout_seconds=2.0)))
         await eventually(lambda: seen.requests == 1)
         second = await outcome_of(http, post(seen.port, timeout_seconds=0.4))
         assert isinstance(second, NotSent)

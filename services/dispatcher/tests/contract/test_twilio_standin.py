@@ -104,7 +104,7 @@ async def test_a_wrong_token_is_refused_for_good(tmp_path: Path) -> None:
 async def test_misbehaviour(tmp_path: Path, misbehaviour: list[str], outcome: Outcome, accepted: int) -> None:
     """Whatever the reply, one submit is at most one text, and a look-up settles the doubt."""
     log = tmp_path / "texts"
-    async with provider(log, *misbehaviour, timeout_seconds=0.5) as (adapter, _):
+    async with provider(log, *misbehaviour, timeout_seconds=1 if "--hang" in misbehaviour else 10) as (adapter, _):
         assert (await adapter.submit(text(1))).outcome is outcome
         assert len(lines(log)) == accepted
         found = await adapter.look_up(look_up(text(1)))

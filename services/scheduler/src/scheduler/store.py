@@ -128,15 +128,11 @@ INSERT INTO pages_ahead (run_id, zone, page, value)
 SELECT * FROM unnest(CAST(:run_ids AS text[]), CAST(:zones AS text[]), CAST(:pages AS int[]), CAST(:values AS bytea[]))
 ON CONFLICT DO NOTHING
 """)
-_PARKED = text("""
-SELECT run_id, zone, page, value FROM pages_ahead
-WHERE (run_id, zone) IN (SELECT * FROM unnest(CAST(:run_ids AS text[]), CAST(:zones AS text[])))
-ORDER BY run_id, zone, page
-""")
 _UNPARK = text("""
 DELETE FROM pages_ahead p
 USING unnest(CAST(:run_ids AS text[]), CAST(:zones AS text[]), CAST(:pages AS int[])) AS v(run_id, zone, page)
 WHERE p.run_id = v.run_id AND p.zone = v.zone AND p.page = v.page
+RETURNING p.value
 """)
 _UNPARK_RUN = text("DELETE FROM pages_ahead WHERE run_id = :run_id")
 _NEW_LIVE = text("""
@@ -257,16 +253,13 @@ async def park_pages(tx: AsyncConnection, pages: Sequence[AudiencePage]) -> None
     await tx.execute(_PARK, values)
 
 
-async def parked_pages(tx: AsyncConnection, keys: Iterable[ZoneKey]) -> list[AudiencePage]:
-    rows = await tx.execute(_PARKED, _zone_keys(keys))
-    return [codec.decode(row.value, AudiencePage) for row in rows]
-
-
-async def unpark_pages(tx: AsyncConnection, keys: Sequence[PageKey]) -> None:
-    if not keys:
-        return
-    run_ids, zones, pages = ([key[index] for key in keys] for index in range(3))
-    await tx.execute(_UNPARK, {"run_ids": run_ids, "zones": zones, "pages": pages})
+async def unpark_pages(tx: AsyncConnection, keys: Iterable[PageKey]) -> list[AudiencePage]:
+    """Takes out those of the pages that are kept."""
+    wanted = sorted(set(keys))
+    if not wanted:
+        return []
+    values = {name: [key[index] for key in wanted] for index, name in enumerate(("run_ids", "zones", "pages"))}
+    return [codec.decode(row.value, AudiencePage) for row in await tx.execute(_UNPARK, values)]
 
 
 async def unpark_run(tx: AsyncConnection, run_id: str) -> None:

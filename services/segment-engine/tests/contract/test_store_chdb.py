@@ -316,3 +316,28 @@ async def test_a_rule_of_every_allowed_size_is_answered(store: ChdbStore) -> Non
         deep = {"not": deep}
     for body in (wide, {"all": [deep]}):
         assert (await store.estimate(parse_rule(body), CONTEXT)).qualified == 1
+
+
+async def test_what_was_inserted_survives_the_sudden_death_of_its_process(tmp_path: Path) -> None:
+    program = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from segment_engine.domain.columns import EventRow, split
+from segment_engine.event_store.chdb_store import ChdbStore
+async def main():
+    store = ChdbStore(Path(sys.argv[1]))
+    await store.open()
+    for i in range(5):
+        rows = [EventRow(f"u{n}", "Bought", n, n, f"m{i}-{n}", *split({"p": n})) for n in range(100)]
+        await store.insert_events(rows, f"t{i}")
+    os.kill(os.getpid(), signal.SIGKILL)
+asyncio.run(main())
+"""
+    done = await asyncio.to_thread(subprocess.run, [sys.executable, "-c", program, str(tmp_path)], check=False)
+    assert done.returncode == -9
+    store = ChdbStore(tmp_path)
+    await store.open()
+    assert await store.count_events() == 500
+    await store.insert_events([bought("again")], "t4")
+    assert await store.count_events() == 500
+    await store.close()

@@ -26,6 +26,7 @@ from postrider.local.process import Child, Command, RunAs, end_orphan, log_tail,
 
 READY_SECONDS = 60.0
 STOP_SECONDS = 20.0
+INITDB_SECONDS = 10.0
 DATABASE = "postrider"
 OWNER = "postrider"
 INSTALL_HINT = (
@@ -203,6 +204,7 @@ class EmbeddedPostgres:
                     env=self._clean_env(), log=log, pid_file=None, run_as=run_as,
                 ),
                 patience_seconds=READY_SECONDS,
+                grace_seconds=INITDB_SECONDS,  # killed in the middle, it would leave shared memory in the system
             )  # fmt: skip
         finally:
             password_file.unlink()

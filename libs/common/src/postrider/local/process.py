@@ -96,10 +96,15 @@ class Child:
 
     def exit_code(self) -> int | None:
         """None while it runs; minus the signal's number when a signal ended it (as subprocess says it)."""
-        if self._returncode is None and _has_exited(self.pid):
-            # Not reaped yet, so the group id cannot belong to anybody else: end what the process left in its group.
-            _signal_group(self.pid, signal.SIGKILL)
-            self._returncode = self._process.wait()
+        if self._returncode is None:
+            if sys.platform == "linux":
+                if not _has_exited(self.pid):
+                    return None
+                # Not reaped yet, so the group id cannot belong to anybody else: end what is left in the group.
+                _signal_group(self.pid, signal.SIGKILL)
+            self._returncode = self._process.poll()
+            if self._returncode is None:
+                return None
             if self.command.pid_file is not None and _recorded(self.command.pid_file).get("pid") == self.pid:
                 self.command.pid_file.unlink()
         return self._returncode
@@ -127,26 +132,27 @@ class Child:
             _signal_group(self.pid, signal.SIGKILL)
             _signal(self.pid, signal.SIGKILL)
 
-    def end_now(self) -> int:
-        """SIGKILL if it still runs, and its exit code; blocks for the moment that a killed process takes to go."""
+    def end_now(self, grace_seconds: float = 0.0) -> int:
+        """Its exit code; killed if it does not end by itself within `grace_seconds`. Blocks for as long."""
+        deadline = time.monotonic() + grace_seconds
+        while self.exit_code() is None and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS / 10)
         self.kill()
-        if self._returncode is None:
-            os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
-        code = self.exit_code()
-        assert code is not None
+        while (code := self.exit_code()) is None:
+            time.sleep(POLL_SECONDS / 10)
         return code
 
     def log_tail(self, lines: int = 15) -> str:
         return log_tail(self.command.log, lines)
 
 
-async def run_to_end(command: Command, patience_seconds: float) -> int:
-    """Its exit code; killed, with code -9, when patience runs out, and killed when the caller is cancelled."""
+async def run_to_end(command: Command, patience_seconds: float, grace_seconds: float = 0.0) -> int:
+    """Its exit code, -9 when patience ran out. A cancelled caller blocks `grace_seconds` for it, and then kills it."""
     child = Child(command)
     try:
         await child.wait(patience_seconds)
     finally:
-        code = child.end_now()
+        code = child.end_now(grace_seconds)
     return code
 
 

@@ -78,6 +78,7 @@ def span_of(test: DateTest, now: int, zone: str) -> Span:
     return instant_of(test.low, zone), _end_of(test.high, zone)
 
 
+@lru_cache(maxsize=1024)
 def stored_date_spans(span: Span, zone: str) -> StoredDateSpans:
     """The inverse of `instant_of` over a span. More than one span of local times only beside a change of the clock."""
     low, high = span

@@ -87,8 +87,11 @@ class NotSimple(RuntimeError):
 
 
 @lru_cache(maxsize=2048)
-def compile_body(source: str, *, kind_is_live: bool) -> Template:
-    """Parse and check a body; cached by source. Raises TemplateError with the line and column of the mistake."""
+def compile_body(source: str, *, kind_is_live: bool = True) -> Template:
+    """Parse and check a body; cached by source. Raises TemplateError with the line and column of the mistake.
+
+    `kind_is_live` False refuses Event; True is for live campaigns and for callers that look at `references.event`.
+    """
     shaped = shape(source)
     try:
         bound = _language().from_string(shaped.text)

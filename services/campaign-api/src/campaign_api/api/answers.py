@@ -60,7 +60,7 @@ def _if_match(
 IfMatch = Annotated[Version, Depends(_if_match)]
 
 
-def id_of(kind: str) -> Any:
+def _id_of(kind: str) -> Any:
     """A path parameter. Anything that is no id of this kind is not found."""
     pattern = re.compile(PREFIXES[kind] + "[0-9a-z]{26}")
 
@@ -70,6 +70,13 @@ def id_of(kind: str) -> Any:
         return id
 
     return Depends(check)
+
+
+CampaignId = Annotated[str, _id_of("campaign")]
+ProviderId = Annotated[str, _id_of("provider")]
+GroupId = Annotated[str, _id_of("provider_group")]
+SegmentId = Annotated[str, _id_of("segment")]
+ApiKeyId = Annotated[str, _id_of("api_key")]
 
 
 def decode_cursor(cursor: str | None) -> str | None:

@@ -27,20 +27,8 @@ _bearer = HTTPBearer(auto_error=False, description="An API key.", scheme_name="A
 _basic = HTTPBasic(auto_error=False, description="The API key as user name.", scheme_name="WriteKey")
 
 
-def require(scope: str) -> Any:
-    """A dependency: the caller, when the key has the scope; otherwise 401 or 403."""
-    return Security(_checked(scope, allow_basic=False))
-
-
-def require_write_key() -> Any:
-    """For ingestion."""
-    return Security(_checked("events:write", allow_basic=True))
-
-
 def _checked(scope: str, *, allow_basic: bool) -> Callable[..., Coroutine[Any, Any, Caller]]:
-    async def caller_with_bearer(
-        request: Request, _: Annotated[object, Depends(_bearer)] = None
-    ) -> Caller:
+    async def caller_with_bearer(request: Request, _: Annotated[object, Depends(_bearer)] = None) -> Caller:
         return await _authorised(request, scope, allow_basic=False)
 
     async def caller_with_either(
@@ -49,6 +37,14 @@ def _checked(scope: str, *, allow_basic: bool) -> Callable[..., Coroutine[Any, A
         return await _authorised(request, scope, allow_basic=True)
 
     return caller_with_either if allow_basic else caller_with_bearer
+
+
+Admin = Annotated[Caller, Security(_checked("admin", allow_basic=False))]
+Reader = Annotated[Caller, Security(_checked("campaigns:read", allow_basic=False))]
+CampaignWriter = Annotated[Caller, Security(_checked("campaigns:write", allow_basic=False))]
+ProviderWriter = Annotated[Caller, Security(_checked("providers:write", allow_basic=False))]
+EventWriter = Annotated[Caller, Security(_checked("events:write", allow_basic=True))]
+"""The caller, when the key has the scope; otherwise 401 or 403."""
 
 
 async def _authorised(request: Request, scope: str, *, allow_basic: bool) -> Caller:

@@ -41,7 +41,7 @@ def check_change(status: Status, old: Mapping[str, Any], new: Mapping[str, Any])
 
 def with_what(internal: Mapping[str, Any], body: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
     """`internal` with the body's `what` as its newest version; unchanged when it says what the newest says already."""
-    what = msgspec.to_builtins(_what(body["what"], settings))
+    what = msgspec.to_builtins(what_of(body["what"], settings))
     whats = dict(internal.get("whats", {}))
     newest = int(internal.get("what_version", 0))
     if newest and whats[str(newest)] == what:
@@ -60,7 +60,7 @@ def send_by_of(body: Mapping[str, Any], settings: Mapping[str, Any]) -> timedelt
     return parse_duration(given) if given else DEFAULT_SEND_BY[lane]
 
 
-def _what(what: Mapping[str, Any], settings: Mapping[str, Any]) -> What:
+def what_of(what: Mapping[str, Any], settings: Mapping[str, Any]) -> What:
     """Account-wide values are filled in here, so that a version means the same for ever."""
     max_parts, transliterate = what.get("max_parts"), what.get("transliterate")
     return What(

@@ -145,14 +145,10 @@ def _check_what(what: Mapping[str, Any], around: Surroundings, *, live: bool) ->
             problems.append(FieldProblem(f"/what/{name}", "must not be blank"))
             continue
         try:
-            references = compile_body(text).references
+            compile_body(text, kind_is_live=live)
         except TemplateError as error:
             message = f"line {error.line}, column {error.column}: {error.message}"
             problems.append(FieldProblem(f"/what/{name}", message))
-            continue
-        if references.event and not live:
-            names = ", ".join(f"Event.{key}" for key in sorted(references.event)[:3])
-            problems.append(FieldProblem(f"/what/{name}", f"{names}: only a live campaign has an event"))
     return problems + _check_provider(what, around)
 
 

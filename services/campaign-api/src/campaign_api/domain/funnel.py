@@ -39,7 +39,9 @@ def deltas(moves: Iterable[FunnelMoved]) -> dict[Cell, int]:
     sums: Counter[Cell] = Counter()
     for move in moves:
         if move.from_status:
-            sums[Cell(move.campaign_id, move.run_id, move.variant, move.from_provider_id, move.from_status, "")] -= move.n
+            sums[Cell(move.campaign_id, move.run_id, move.variant, move.from_provider_id, move.from_status, "")] -= (
+                move.n
+            )
         reason = move.reason if move.to_status in REASONED_STATUSES else ""
         sums[Cell(move.campaign_id, move.run_id, move.variant, move.provider_id, move.to_status, reason)] += move.n
     return {cell: n for cell, n in sums.items() if n}

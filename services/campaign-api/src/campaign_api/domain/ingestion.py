@@ -185,9 +185,7 @@ def _tokens(text: str) -> Iterator[re.Match[str]]:
 def _decode_leniently(text: str) -> Any:
     """The value; an `EventProblem` (returned) for what is JSON but cannot be held. Raises `BadBody` for what is not."""
     try:
-        return json.loads(
-            text, strict=False, parse_float=_float, parse_int=_int, parse_constant=lambda _: _not_json()
-        )
+        return json.loads(text, strict=False, parse_float=_float, parse_int=_int, parse_constant=lambda _: _not_json())
     except RecursionError:
         return EventProblem("", "is nested too deep")
     except ValueError as error:

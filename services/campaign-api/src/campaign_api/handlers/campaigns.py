@@ -24,9 +24,7 @@ async def create(tx: AsyncConnection, body: dict[str, Any], now: datetime) -> Re
     return await resources.insert(tx, new_id("campaign"), "campaign", Status.DRAFT, body, {})
 
 
-async def put(
-    tx: AsyncConnection, id: str, body: dict[str, Any], if_match: common.Version, now: datetime
-) -> Resource:
+async def put(tx: AsyncConnection, id: str, body: dict[str, Any], if_match: common.Version, now: datetime) -> Resource:
     """A draft is free; later the name and the texts may change, and a changed `what` becomes its next version."""
     current = await common.get_to_change(tx, "campaign", id, if_match)
     status = Status(current.status)

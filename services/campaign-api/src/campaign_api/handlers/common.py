@@ -64,9 +64,7 @@ async def publish(tx: AsyncConnection, resource: Resource) -> None:
 
 def check_read_only(given: Mapping[str, Any], shown: Mapping[str, Any]) -> None:
     """Read-only fields may be sent back as read, and not otherwise."""
-    problems = [
-        FieldProblem(f"/{name}", "is read-only") for name, value in given.items() if value != shown.get(name)
-    ]
+    problems = [FieldProblem(f"/{name}", "is read-only") for name, value in given.items() if value != shown.get(name)]
     if problems:
         raise Invalid(problems)
 

@@ -90,9 +90,7 @@ async def _stranded_live_campaigns(tx: AsyncConnection, id: str) -> list[Resourc
         if group.body["is_default"]:
             using += await resources.campaigns_by_default_group(tx)
     live = {
-        campaign.id: campaign
-        for campaign in using
-        if campaign.status in ACTIVE and campaign.body["kind"] in LIVE_KINDS
+        campaign.id: campaign for campaign in using if campaign.status in ACTIVE and campaign.body["kind"] in LIVE_KINDS
     }
     return list(live.values())
 

@@ -61,6 +61,4 @@ async def page(tx: AsyncConnection, limit: int, before: str | None) -> list[Show
 
 
 def _shown(row: Row[Any]) -> ShownKey:
-    return ShownKey(
-        row.id, row.name, list(row.scopes), row.expires_at, row.version, row.created_at, row.updated_at
-    )
+    return ShownKey(row.id, row.name, list(row.scopes), row.expires_at, row.version, row.created_at, row.updated_at)

@@ -50,9 +50,7 @@ WHERE kind = :kind AND NOT deleted AND (CAST(:before AS text) IS NULL OR id < :b
 ORDER BY id DESC LIMIT :limit
 """)
 _ALL_OF_KIND = text(f"SELECT {_COLUMNS} FROM resources WHERE kind = :kind AND NOT deleted ORDER BY id")
-_EXISTING = text(
-    "SELECT id FROM resources WHERE kind = :kind AND NOT deleted AND id = ANY(CAST(:ids AS text[]))"
-)
+_EXISTING = text("SELECT id FROM resources WHERE kind = :kind AND NOT deleted AND id = ANY(CAST(:ids AS text[]))")
 _CAMPAIGNS_NAMING = text(f"""
 SELECT {_COLUMNS} FROM resources
 WHERE kind = 'campaign' AND NOT deleted AND (

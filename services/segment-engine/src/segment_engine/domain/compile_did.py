@@ -125,15 +125,15 @@ class DidCompiler:
         """T26: a difference of at most 1e-9 · max(1, |value|) is equality."""
         difference = f"({number} - {self._bind('Float64', value)})"
         tolerance = 1e-9 * max(1.0, abs(value))
-        above, below = self._bind("Float64", tolerance), self._bind("Float64", -tolerance)
-        return {
-            "eq": f"abs({difference}) <= {above}",
-            "ne": f"abs({difference}) > {above}",
-            "gt": f"{difference} > {above}",
-            "gte": f"{difference} >= {below}",
-            "lt": f"{difference} < {below}",
-            "lte": f"{difference} <= {above}",
+        left, comparison, sign = {
+            "eq": (f"abs({difference})", "<=", 1),
+            "ne": (f"abs({difference})", ">", 1),
+            "gt": (difference, ">", 1),
+            "gte": (difference, ">=", -1),
+            "lt": (difference, "<", -1),
+            "lte": (difference, "<=", 1),
         }[op]
+        return f"{left} {comparison} {self._bind('Float64', sign * tolerance)}"
 
 
 def _holds_for_none(test: NumberTest) -> bool:

@@ -1,0 +1,72 @@
+"""The FastAPI application: all routes, problem documents everywhere, and the OpenAPI document."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from campaign_api.api import (
+    account,
+    campaigns,
+    ingestion,
+    not_built,
+    problems,
+    providers,
+    reports,
+    segments,
+    suppressions,
+)
+from campaign_api.api.models.segments import RULE_COMPONENT
+from campaign_api.api.services import Services
+from postrider.health import Health, router
+from postrider.rules import rule_schema
+
+DESCRIPTION = """
+Postrider sends SMS campaigns. Errors are problem documents (RFC 9457) whose `errors` point at the fields. Changes are
+made by `PUT` of the whole with `If-Match`; creations take an `Idempotency-Key`. A field or kind of the product that is
+not built yet is refused with 422 and says so.
+"""
+
+
+def create_application(services: Services, health: Health) -> FastAPI:
+    app = FastAPI(
+        title="Postrider campaign API",
+        version="1",
+        description=DESCRIPTION,
+        generate_unique_id_function=lambda route: route.name,
+    )
+    app.state.services = services
+    problems.install(app)
+    app.include_router(router(health))
+    for module in (ingestion, providers, segments, campaigns, reports, suppressions, account, not_built):
+        app.include_router(module.router)
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _document(app)
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+    return app
+
+
+def _document(app: FastAPI) -> dict[str, Any]:
+    """FastAPI's, with our problem documents in place of its own validation errors, and the schema of a rule."""
+    document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+    schemas = document["components"]["schemas"]
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    for model in (problems.ErrorItem, problems.ProblemDocument):
+        schemas[model.__name__] = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas[model.__name__].pop("$defs", None)
+    schemas[RULE_COMPONENT] = rule_schema(f"#/components/schemas/{RULE_COMPONENT}")
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            for response in operation["responses"].values():
+                content = response.get("content", {})
+                if "HTTPValidationError" in str(content.get("application/json", "")):
+                    content["application/problem+json"] = {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}
+                    del content["application/json"]
+    return document

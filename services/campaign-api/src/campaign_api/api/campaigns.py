@@ -1,0 +1,133 @@
+"""/v1/campaigns: saving, scheduling, stopping, estimating, previewing."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from campaign_api.api import answers
+from campaign_api.api.auth import CampaignWriter, Reader
+from campaign_api.api.models.base import Page
+from campaign_api.api.models.campaigns import Campaign, CampaignIn, PreviewIn
+from campaign_api.api.models.reports import PreviewOut
+from campaign_api.api.models.segments import Reach
+from campaign_api.api.problems import BODY_ERRORS, documented
+from campaign_api.api.requests import StrictRoute
+from campaign_api.api.services import FromServices
+from campaign_api.domain.preview import preview
+from campaign_api.domain.resource import Resource, rfc3339
+from campaign_api.handlers import campaigns, common
+from campaign_api.store import resources
+
+router = APIRouter(prefix="/v1/campaigns", tags=["campaigns"], route_class=StrictRoute)
+
+
+def shown(resource: Resource) -> dict[str, Any]:
+    return {
+        "id": resource.id,
+        **resource.body,
+        "status": resource.status,
+        "scheduled_at": _moment(resource.internal.get("scheduled_at")),
+        "end_reason": resource.internal.get("end_reason"),
+        **answers.frame(resource),
+    }
+
+
+@router.post("", status_code=201, response_model=Campaign, responses=documented(*BODY_ERRORS, 409))
+async def create_campaign(
+    body: CampaignIn,
+    request: Request,
+    services: FromServices,
+    caller: CampaignWriter,
+    key: answers.IdempotencyKey = None,
+) -> Response:
+    """Save a campaign as a draft. What cannot work is refused now, with a pointer to the field."""
+
+    async def make(tx: AsyncConnection) -> answers.Created:
+        return answers.Created(shown(await campaigns.create(tx, body.content(), services.clock.now())))
+
+    return await answers.create(services, request, caller, key, body, make)
+
+
+@router.get("", response_model=Page[Campaign], responses=documented(422))
+async def list_campaigns(
+    services: FromServices, caller: Reader, limit: answers.Limit = 50, cursor: answers.Cursor = None
+) -> Response:
+    """Campaigns in any state."""
+    before = answers.decode_cursor(cursor)
+    async with services.database.begin() as tx:
+        return answers.page(await resources.page(tx, "campaign", limit + 1, before), limit, shown)
+
+
+@router.get("/{id}", response_model=Campaign, responses=documented(404))
+async def read_campaign(services: FromServices, id: answers.CampaignId, caller: Reader) -> Response:
+    """One campaign."""
+    async with services.database.begin() as tx:
+        return answers.with_etag(shown(await common.get(tx, "campaign", id)))
+
+
+@router.put("/{id}", response_model=Campaign, responses=documented(*BODY_ERRORS, 404, 409, 412, 428))
+async def change_campaign(
+    body: CampaignIn, services: FromServices, if_match: answers.IfMatch, id: answers.CampaignId, caller: CampaignWriter
+) -> Response:
+    """Change a campaign as a whole: a draft freely, later its `name` and `what` only (`what` touches texts that were
+    not handed to the dispatcher yet)."""
+    async with services.database.begin() as tx:
+        current = await common.get_to_change(tx, "campaign", id, if_match)
+        common.check_read_only(body.read_only(), shown(current))
+        changed = await campaigns.put(tx, id, body.content(), current.version, services.clock.now())
+    if changed.status != "draft":
+        await services.definitions.published([id])
+    return answers.with_etag(shown(changed))
+
+
+@router.delete("/{id}", status_code=204, response_model=None, responses=documented(404, 409))
+async def delete_campaign(services: FromServices, id: answers.CampaignId, caller: CampaignWriter) -> Response:
+    """Only a draft can be deleted."""
+    async with services.database.begin() as tx:
+        await campaigns.delete(tx, id)
+    return Response(status_code=204)
+
+
+@router.post("/{id}/schedule", response_model=Campaign, responses=documented(404, 409, 422))
+async def schedule_campaign(services: FromServices, id: answers.CampaignId, caller: CampaignWriter) -> Response:
+    """From here on it runs by itself; a live campaign at once. Validated again. 200: the other services can read it.
+    503: it is scheduled and will be published; ask again or wait."""
+    async with services.database.begin() as tx:
+        scheduled = await campaigns.start(tx, id, services.clock.now())
+    await services.definitions.published([id])
+    return answers.with_etag(shown(scheduled))
+
+
+@router.post("/{id}/stop", response_model=Campaign, responses=documented(404, 409))
+async def stop_campaign(services: FromServices, id: answers.CampaignId, caller: CampaignWriter) -> Response:
+    """Cancel what is not sent. 200: published; no call to a provider starts more than a second after this answer.
+    503: it is stopped and will be published as soon as Kafka is back; repeating the call waits for that."""
+    async with services.database.begin() as tx:
+        stopped = await campaigns.stop(tx, id)
+    await services.definitions.published([id])
+    return answers.with_etag(shown(stopped))
+
+
+@router.post("/{id}/estimate", response_model=Reach, responses=documented(404, 422))
+async def estimate_campaign(services: FromServices, id: answers.CampaignId, caller: Reader) -> Response:
+    """How many people the campaign would reach if it ran now. Live campaigns have no audience to estimate: 422."""
+    async with services.database.begin() as tx:
+        rule = await campaigns.rule_of(tx, await common.get(tx, "campaign", id))
+    return answers.answer(await services.segment_engine.post("/internal/estimate", {"rule": rule}))
+
+
+@router.post("/{id}/preview", response_model=PreviewOut, responses=documented(*BODY_ERRORS, 404))
+async def preview_campaign(body: PreviewIn, services: FromServices, id: answers.CampaignId, caller: Reader) -> Response:
+    """The text for the values given, its encoding and parts. Nothing is sent."""
+    async with services.database.begin() as tx:
+        campaign = await common.get(tx, "campaign", id)
+        settings = await resources.get_settings(tx)
+    return answers.answer(preview(campaign, settings.body, body.profile, body.event))
+
+
+def _moment(text: str | None) -> str | None:
+    return None if text is None else rfc3339(datetime.fromisoformat(text))

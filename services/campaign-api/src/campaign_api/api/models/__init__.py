@@ -1,0 +1,1 @@
+"""Shapes of requests and answers, each field described: the OpenAPI document is made of these."""

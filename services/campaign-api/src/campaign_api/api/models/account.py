@@ -1,0 +1,113 @@
+"""Settings, API keys, suppressions."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field
+
+from campaign_api.api.models.base import Model, NotBuilt, Writable
+
+Country = Annotated[str, Field(pattern="^[A-Z]{2}$")]
+Scope = Literal["admin", "campaigns:write", "campaigns:read", "events:write", "providers:write"]
+
+
+class SendBy(Model):
+    scheduled: str | None = Field(
+        None, max_length=40, description="Deadline of scheduled campaigns, ISO 8601 duration; null: PT4H."
+    )
+    live: str | None = Field(None, max_length=40, description="Deadline of live campaigns; null: PT15M.")
+
+
+class SettingsIn(Writable):
+    """What holds for the whole account. What is left out takes its default."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "account_time_zone": "America/New_York",
+                    "default_country": "US",
+                    "require_consent": False,
+                    "send_by": {"scheduled": "PT4H", "live": "PT15M"},
+                }
+            ]
+        }
+    )
+
+    account_time_zone: str = Field(
+        "UTC", max_length=64, description="IANA zone of everything that is not in a recipient's own time."
+    )
+    default_country: Country | None = Field(
+        None, description="ISO 3166-1 alpha-2: how phones without a country code are read."
+    )
+    require_consent: bool = Field(False, description="Only people with the trait sms_consent: true are texted.")
+    max_parts: Annotated[int, Field(ge=1, le=30)] | None = Field(
+        None, description="Longest text in parts, unless the campaign says otherwise; null: no limit."
+    )
+    transliterate: bool = Field(
+        False, description="Typographic characters become plain ones where that saves parts, unless a campaign differs."
+    )
+    send_by: SendBy | None = Field(None, description="Deadlines of campaigns that name none.")
+    approval_required: Annotated[Any, NotBuilt(False, None)] = Field(False, description="Not built yet: false.")
+    frequency_caps: Annotated[Any, NotBuilt([], None)] = Field([], description="Not built yet: empty.")
+    min_gap: Annotated[Any, NotBuilt(None)] = Field(None, description="Not built yet: null.")
+    quiet_hours: Annotated[Any, NotBuilt(None)] = Field(None, description="Not built yet: null.")
+    control_percent: Annotated[Any, NotBuilt(0, None)] = Field(0, description="Not built yet: 0.")
+    click_domain: Annotated[Any, NotBuilt(None)] = Field(None, description="Not built yet: null.")
+    smtp_from: Annotated[Any, NotBuilt(None)] = Field(None, description="Not built yet: null.")
+
+
+class Settings(SettingsIn):
+    id: str = Field(description='Always "account".')
+    created_at: str = Field(description="RFC 3339, UTC.")
+    updated_at: str = Field(description="RFC 3339, UTC.")
+    version: int = Field(description="Grows with each change; also the ETag.")
+
+
+class ApiKeyIn(Model):
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"name": "web shop", "scopes": ["events:write"], "expires_at": None}]}
+    )
+
+    name: str = Field(min_length=1, max_length=200, description="What the key is for.")
+    scopes: list[Scope] = Field(min_length=1, max_length=5, description="What it may do.")
+    expires_at: str | None = Field(
+        None, max_length=40, description="RFC 3339 with offset: not valid from then on; null: never."
+    )
+
+
+class ApiKey(Model):
+    id: str = Field(description="Made by the server.")
+    name: str = Field(description="What the key is for.")
+    scopes: list[Scope] = Field(description="What it may do.")
+    expires_at: str | None = Field(description="RFC 3339, UTC; null: never.")
+    created_at: str = Field(description="RFC 3339, UTC.")
+    updated_at: str = Field(description="RFC 3339, UTC.")
+    version: int = Field(description="Always 1: a key does not change.")
+
+
+class NewApiKey(ApiKey):
+    key: str | None = Field(description="The key itself, shown this once; null when a creation is repeated.")
+
+
+class SuppressionIn(Model):
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"phone": "+15550100123", "reason": "blocked", "source": "support desk"}]}
+    )
+
+    phone: str = Field(min_length=1, max_length=64, description="E.164, or any spelling the default country explains.")
+    reason: Literal["opted_out", "provider_opt_out", "blocked", "complaint"] = Field(description="Why.")
+    source: str = Field("api", max_length=200, description="Who says so: free text.")
+
+
+class Suppression(Model):
+    model_config = ConfigDict(extra="allow")
+
+    phone: str = Field(description="E.164.")
+    reason: str = Field(description="Why.")
+    source: str = Field(description="Who said so.")
+
+
+PREFILLED: dict[str, Any] = SettingsIn.model_validate({}).content()
+"""The settings of a new account."""

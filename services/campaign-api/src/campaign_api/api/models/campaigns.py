@@ -1,0 +1,237 @@
+"""Campaigns of the kinds built so far, what they are answered with, reports and the message log."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field
+
+from campaign_api.api.models.base import Given, Model, NotBuilt, Writable
+from campaign_api.api.models.segments import EXAMPLE_RULE, RULE_COMPONENT
+
+_RULE_OR_NULL: dict[str, Any] = {"anyOf": [{"$ref": f"#/components/schemas/{RULE_COMPONENT}"}, {"type": "null"}]}
+_NO_LIMITS = {"total": None, "daily": None, "run": None}
+CampaignStatus = Literal["draft", "scheduled", "running", "completed", "stopped"]
+Duration = Annotated[str, Field(max_length=40)]
+
+
+class OneTimeWhen(Model):
+    """When a campaign of kind one_time fires."""
+
+    at: str = Field(
+        max_length=40,
+        description='Local date and time without offset (2026-12-01T09:00:00), or "now". Refused when it is past: '
+        "for `user` past in every zone on Earth, for `account` past in the account's zone.",
+    )
+    time_zone: str = Field(
+        "account", max_length=64, description='"account" or "user" (the recipient\'s own). Others: not built yet.'
+    )
+    passed_zone: Literal["drop", "next_day", "send_now"] = Field(
+        "drop", description="What happens in zones whose local time is over when the campaign is scheduled."
+    )
+    send_by: Duration | None = Field(
+        None, description="Deadline after due, ISO 8601 duration; later is `expired`. Null: the account's, else PT4H."
+    )
+    catch_up: Duration | None = Field(
+        None, description="How late it still fires after downtime, ISO 8601 duration. Null: PT1H."
+    )
+    quiet_hours: Annotated[Any, NotBuilt(None)] = Field(None, description="Not built yet: null.")
+    throttle_per_minute: Annotated[Any, NotBuilt(None)] = Field(None, description="Not built yet: null.")
+    fallback_time: Annotated[Any, NotBuilt(None)] = Field(None, description="Not built yet: null.")
+
+
+class LiveWhen(Model):
+    """A live campaign fires when somebody acts; `{}` is enough."""
+
+    time_zone: Literal["account", "user"] = Field("account", description="Of no effect until quiet hours are built.")
+    send_by: Duration | None = Field(
+        None, description="Deadline after the event, ISO 8601 duration. Null: the account's, else PT15M."
+    )
+    start: Annotated[Any, NotBuilt(None)] = Field(None, description="Not built yet: null.")
+    end: Annotated[Any, NotBuilt(None)] = Field(None, description="Not built yet: null.")
+    catch_up: Annotated[Any, NotBuilt(None)] = Field(None, description="Not built yet: null.")
+    quiet_hours: Annotated[Any, NotBuilt(None)] = Field(None, description="Not built yet: null.")
+    throttle_per_minute: Annotated[Any, NotBuilt(None)] = Field(None, description="Not built yet: null.")
+
+
+class HowMany(Model):
+    """What every kind's `who` says of how many and how often: none of it is built yet."""
+
+    reach_percent: Annotated[Any, NotBuilt(100, None)] = Field(100, description="Not built yet: 100.")
+    control_percent: Annotated[Any, NotBuilt(0, None)] = Field(0, description="Not built yet: 0.")
+    limits: Annotated[Any, NotBuilt(None, {}, _NO_LIMITS)] = Field(None, description="Not built yet: null.")
+    safety_limit: Annotated[Any, NotBuilt(None)] = Field(None, description="Not built yet: null.")
+    ignore_frequency_caps: Annotated[Any, NotBuilt(False, None)] = Field(False, description="Not built yet: false.")
+    min_gap: Annotated[Any, NotBuilt(None)] = Field(None, description="Not built yet: null.")
+
+
+class AudienceWho(HowMany):
+    """Exactly one of `rule` and `segment_id`."""
+
+    rule: dict[str, Any] | None = Field(
+        None, description="Who is meant, evaluated when the run starts.", json_schema_extra=_RULE_OR_NULL
+    )
+    segment_id: str | None = Field(None, max_length=64, description="A saved segment, as it is when the run starts.")
+
+
+class Trigger(Model):
+    """The event that a live campaign answers."""
+
+    event: str = Field(min_length=1, max_length=512, description="Name of the event, exactly.")
+    where: list[dict[str, Any]] = Field(
+        default_factory=list, max_length=100, description="Filters on its properties, as inside `did`; all must hold."
+    )
+    unless: Annotated[Any, NotBuilt(None)] = Field(None, description="Not built yet: null.")
+    within: Annotated[Any, NotBuilt(None)] = Field(None, description="Not built yet: null.")
+    same_property: Annotated[Any, NotBuilt(None)] = Field(None, description="Not built yet: null.")
+    repeat: Annotated[Any, NotBuilt(None)] = Field(None, description="Not built yet: null.")
+    date_property: Annotated[Any, NotBuilt(None)] = Field(None, description="Not built yet: null.")
+    date_attribute: Annotated[Any, NotBuilt(None)] = Field(None, description="Not built yet: null.")
+    offset: Annotated[Any, NotBuilt(None)] = Field(None, description="Not built yet: null.")
+    at_local_time: Annotated[Any, NotBuilt(None)] = Field(None, description="Not built yet: null.")
+    yearly: Annotated[Any, NotBuilt(None, False)] = Field(None, description="Not built yet: null.")
+
+
+class TriggerWho(HowMany):
+    trigger: Trigger = Field(description="Whoever does this gets the text.")
+    filter: Annotated[Any, NotBuilt(None)] = Field(None, description="Filter by the past. Not built yet: null.")
+
+
+class What(Model):
+    """The text, and by whom it is carried. Neither provider nor group: the default group."""
+
+    body: str = Field(
+        min_length=1,
+        max_length=5_000,
+        description="Liquid over Profile.*, Campaign.* and, live only, Event.*; "
+        '`{{ Profile.first_name | default: "there" }}`.',
+    )
+    fallback_body: str | None = Field(
+        None, max_length=5_000, description="Sent instead when a value without default is missing; null: not sent."
+    )
+    provider_id: str | None = Field(None, max_length=64, description="One provider.")
+    provider_group_id: str | None = Field(None, max_length=64, description="A group of providers.")
+    on_doubt: Literal["never_double", "may_double"] = Field(
+        "never_double", description="When nobody can tell whether a text was sent: leave it `unknown`, or send again."
+    )
+    max_parts: Annotated[int, Field(ge=1, le=30)] | None = Field(
+        None, description="A longer text is not sent. Null: the account's."
+    )
+    transliterate: bool | None = Field(
+        None, description="Typographic characters become plain ones where that saves parts. Null: the account's."
+    )
+    template_id: Annotated[Any, NotBuilt(None)] = Field(None, description="Not built yet: null.")
+    template_variables: Annotated[Any, NotBuilt(None, [])] = Field(None, description="Not built yet: null.")
+    message_pairs: Annotated[Any, NotBuilt(None, {}, [])] = Field(None, description="Not built yet: null.")
+    header_pairs: Annotated[Any, NotBuilt(None, {}, [])] = Field(None, description="Not built yet: null.")
+    global_pairs: Annotated[Any, NotBuilt(None, {}, [])] = Field(None, description="Not built yet: null.")
+    variants: Annotated[Any, NotBuilt(None, [])] = Field(None, description="Not built yet: null.")
+    linked_content: Annotated[Any, NotBuilt(None, [])] = Field(None, description="Not built yet: null.")
+    shorten_links: Annotated[Any, NotBuilt(False, None)] = Field(False, description="Not built yet: false.")
+
+
+class CampaignBase(Writable):
+    name: str = Field(min_length=1, max_length=200, description="What people call it.")
+    message_class: Literal["promotional", "transactional"] = Field(
+        "promotional", description="Promotional texts obey legal quiet hours, transactional ones are exempt."
+    )
+    what: What = Field(description="What is sent.")
+    conversion: Annotated[Any, NotBuilt(None)] = Field(None, description="Not built yet: null.")
+    owner_email: Annotated[Any, NotBuilt(None)] = Field(None, description="Not built yet: null.")
+    status: Given = Field(None, description="Read-only: changed by schedule and stop.")
+    scheduled_at: Given = Field(None, description="Read-only: when it was scheduled.")
+    end_reason: Given = Field(None, description="Read-only: why it ended, when not by finishing.")
+
+
+class OneTimeIn(CampaignBase):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "name": "Spring sale",
+                    "kind": "one_time",
+                    "message_class": "promotional",
+                    "when": {
+                        "at": "2030-12-01T09:00:00",
+                        "time_zone": "user",
+                        "passed_zone": "next_day",
+                        "send_by": "PT4H",
+                    },
+                    "who": {"rule": EXAMPLE_RULE},
+                    "what": {"body": 'Hi {{ Profile.first_name | default: "there" }}, 20% off today.'},
+                }
+            ]
+        }
+    )
+
+    kind: Literal["one_time"] = Field(description="Once, at a date and time or now, to an audience.")
+    when: OneTimeWhen = Field(description="When it fires.")
+    who: AudienceWho = Field(description="Whom it is for.")
+
+
+class LiveActionIn(CampaignBase):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "name": "Thanks",
+                    "kind": "live_action",
+                    "message_class": "transactional",
+                    "when": {"send_by": "PT15M"},
+                    "who": {
+                        "trigger": {
+                            "event": "Order Completed",
+                            "where": [{"property": "amount", "op": "gt", "value": 50}],
+                        }
+                    },
+                    "what": {"body": "Thank you! We got your order of {{ Event.amount }} dollars."},
+                }
+            ]
+        }
+    )
+
+    kind: Literal["live_action"] = Field(description="Whenever somebody does something.")
+    when: LiveWhen = Field(default_factory=lambda: LiveWhen.model_validate({}), description="How long a text may take.")
+    who: TriggerWho = Field(description="Whom it is for.")
+
+
+CampaignIn = Annotated[OneTimeIn | LiveActionIn, Field(discriminator="kind")]
+
+
+class _Answered(Model):
+    id: str = Field(description="Made by the server; sorts by creation.")
+    created_at: str = Field(description="RFC 3339, UTC.")
+    updated_at: str = Field(description="RFC 3339, UTC.")
+    version: int = Field(description="Grows with each change, of the status too; also the ETag.")
+    status: CampaignStatus = Field(description="draft → scheduled → running → completed, or stopped.")
+    scheduled_at: str | None = Field(description="When it was scheduled, RFC 3339, UTC; null: never.")
+    end_reason: str | None = Field(description="Why it ended, when not by finishing.")
+    name: str = Field(description="What people call it.")
+    message_class: str = Field(description="promotional or transactional.")
+    what: What = Field(description="What is sent.")
+    conversion: None = Field(description="Not built yet.")
+    owner_email: None = Field(description="Not built yet.")
+
+
+class OneTime(_Answered):
+    kind: Literal["one_time"] = Field(description="Once, at a date and time or now, to an audience.")
+    when: OneTimeWhen = Field(description="When it fires.")
+    who: AudienceWho = Field(description="Whom it is for.")
+
+
+class LiveAction(_Answered):
+    kind: Literal["live_action"] = Field(description="Whenever somebody does something.")
+    when: LiveWhen = Field(description="How long a text may take.")
+    who: TriggerWho = Field(description="Whom it is for.")
+
+
+Campaign = Annotated[OneTime | LiveAction, Field(discriminator="kind")]
+
+
+class PreviewIn(Model):
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"profile": {"first_name": "Ada"}, "event": {"amount": 59.9}}]}
+    )
+
+    profile: dict[str, Any] = Field(default_factory=dict, description="Values of Profile.*.")
+    event: dict[str, Any] = Field(default_factory=dict, description="Values of Event.*.")

@@ -1,0 +1,110 @@
+"""The funnel, runs and the message log as they are answered."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import ConfigDict, Field, create_model
+
+from campaign_api.api.models.base import Model
+from postrider.contracts.delivery_events import ACCEPTED_STATUSES, NOT_SENT_STATUSES
+
+_COUNTS = {
+    "qualified": "Everybody the campaign was for: the sum of all below but `accepted`'s parts.",
+    "pending": "Not settled yet: not expanded, queued, deferred, held or under way.",
+    "in_doubt": "Handed over, and nobody knows yet whether it was sent.",
+    "unknown": "Handed over, and nobody can tell any more whether it was sent.",
+    "accepted": "Accepted by a provider: the sum of the four after it.",
+    **{status: f"Accepted, and now {status.replace('_', ' ')}." for status in ACCEPTED_STATUSES},
+    **{status: f"Not sent: {status.replace('_', ' ')}." for status in NOT_SENT_STATUSES},
+}
+Funnel = create_model(
+    "Funnel",
+    __base__=Model,
+    __doc__="Counts of messages (semantics.md §8). They add up at every moment.",
+    **{name: (int, Field(description=text)) for name, text in _COUNTS.items()},  # type: ignore[call-overload]
+)
+
+
+class ByReason(Model):
+    status: str = Field(description="Message status.")
+    reason: str | None = Field(description="What refines it.")
+    n: int = Field(description="How many; the message log lists them by `status` and `reason`.")
+
+
+class ByProvider(Funnel):  # type: ignore[valid-type,misc]
+    provider_id: str | None = Field(description="Null: not given to a provider (yet).")
+
+
+class ByVariant(Funnel):  # type: ignore[valid-type,misc]
+    variant: str | None = Field(description="Null: the campaign has no variants.")
+
+
+class Run(Model):
+    run_id: str = Field(description="Id of the run.")
+    occurrence: str = Field(description="The slot it belongs to.")
+    state: str = Field(description="requested, running, expanded, stopped, expired or failed.")
+    reason: str | None = Field(description="Why it ended, when not by finishing.")
+    total: int = Field(description="People in its audience.")
+    reachable: int = Field(description="Of these, reachable.")
+    started_at: str = Field(description="RFC 3339, UTC.")
+    changed_at: str = Field(description="RFC 3339, UTC.")
+
+
+class ByRun(Funnel):  # type: ignore[valid-type,misc]
+    run_id: str | None = Field(description="Null: a live campaign has no runs.")
+    occurrence: str | None = Field(None, description="The slot it belongs to.")
+    state: str | None = Field(None, description="State of the run.")
+    reason: str | None = Field(None, description="Why it ended, when not by finishing.")
+    total: int | None = Field(None, description="People in its audience.")
+    reachable: int | None = Field(None, description="Of these, reachable.")
+    started_at: str | None = Field(None, description="RFC 3339, UTC.")
+    changed_at: str | None = Field(None, description="RFC 3339, UTC.")
+
+
+class Runs(Model):
+    items: list[Run] = Field(description="Runs of the campaign.")
+
+
+class Report(Model):
+    funnel: Funnel = Field(description="The whole campaign.")  # type: ignore[valid-type]
+    by_reason: list[ByReason] = Field(description="Why not sent, or not delivered.")
+    by_provider: list[ByProvider] = Field(description="Sums to the funnel.")
+    by_variant: list[ByVariant] = Field(description="Sums to the funnel.")
+    by_run: list[ByRun] = Field(description="Sums to the funnel.")
+    conversions: dict[str, Any] = Field(description="Empty until conversions are built.")
+
+
+class Message(Model):
+    model_config = ConfigDict(extra="allow")
+
+    id: str = Field(description="Id of the message.")
+    campaign_id: str = Field(description="The campaign.")
+    run_id: str = Field(description="The run; empty for live campaigns.")
+    occurrence: str = Field(description="The slot it belongs to; live: the messageId of the event.")
+    user_id: str = Field(description="The person.")
+    phone: str | None = Field(None, description="E.164.")
+    status: str = Field(description="Message status.")
+    reason: str | None = Field(None, description="What refines it.")
+    body: str | None = Field(None, description="The text as rendered.")
+    parts: int | None = Field(None, description="How many parts it has.")
+    provider_id: str | None = Field(None, description="The provider of the latest attempt.")
+    attempts: list[dict[str, Any]] = Field(default_factory=list, description="Provider calls, oldest first.")
+    due_at: str | None = Field(None, description="RFC 3339, UTC.")
+    updated_at: str | None = Field(None, description="RFC 3339, UTC.")
+
+
+class MessagePage(Model):
+    items: list[Message] = Field(description="Messages, newest change first.")
+    next_cursor: str | None = Field(description="`cursor` of the next page; null when this was the last.")
+
+
+class PreviewOut(Model):
+    """What a phone would get, or why nothing would be sent."""
+
+    body: str | None = Field(description="The text; null when it cannot be rendered.")
+    encoding: str | None = Field(description="GSM-7 or UCS-2.")
+    parts: int | None = Field(description="How many parts it has.")
+    forcing_ucs2: list[str] = Field(description="Characters that force UCS-2.")
+    fallback_used: bool = Field(description="A value was missing and the fallback body was rendered.")
+    reason: str | None = Field(description="Why nothing would be sent.")

@@ -1,0 +1,30 @@
+"""Paths that api.md names and that come later: they say so, instead of looking like a typing error."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from campaign_api.api.auth import Reader
+from campaign_api.api.problems import NOT_BUILT, Problem
+
+router = APIRouter(prefix="/v1", include_in_schema=False)
+
+PATHS = (
+    ("POST", "/providers/{id}/verify"),
+    ("POST", "/providers/{id}/test-send"),
+    *(("POST", f"/campaigns/{{id}}/{name}") for name in ("pause", "resume", "approve", "reject", "clone", "test-send")),
+    *(("GET", f"/campaigns/{{id}}/{name}") for name in ("occurrences", "progress")),
+    ("GET", "/profiles/{id}"),
+    ("DELETE", "/profiles/{id}"),
+    ("GET", "/profiles/{id}/messages"),
+    *((method, f"/{name}") for name in ("user-lists", "linked-content") for method in ("GET", "POST")),
+    *(("GET", f"/{name}") for name in ("catalog/events", "catalog/attributes", "audit-log")),
+)
+
+
+async def _not_built(caller: Reader) -> None:
+    raise Problem(422, f"this path is {NOT_BUILT}")
+
+
+for _method, _path in PATHS:
+    router.add_api_route(_path, _not_built, methods=[_method])

@@ -1,0 +1,109 @@
+"""The composition root: builds everything, connects it, and takes it down again. Nothing else constructs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aiokafka.errors import KafkaError
+
+from campaign_api import delivery
+from campaign_api.api.application import create_application
+from campaign_api.api.models.account import PREFILLED
+from campaign_api.api.services import Services
+from campaign_api.definitions import DefinitionPublisher
+from campaign_api.handlers import account
+from campaign_api.housekeeping import Housekeeping
+from campaign_api.sealing import Sealer
+from campaign_api.settings import CampaignApiSettings
+from campaign_api.upstream import Part
+from postrider.clock import Clock, SystemClock
+from postrider.contracts.topics import DELIVERY_EVENTS, USER_EVENTS
+from postrider.health import Check, Health
+from postrider.kafka.clients import KafkaConfig
+from postrider.kafka.loop import ConsumerLoop
+from postrider.kafka.publisher import Publisher
+from postrider.logs import failure, log
+from postrider.postgres.database import Database, is_outage, open_database, service_url
+from postrider.postgres.outbox import Outbox
+from postrider.runtime import Component, Service
+
+SERVICE = "campaign-api"
+SCHEMA = "campaign_api"
+
+
+@asynccontextmanager
+async def build(settings: CampaignApiSettings, clock: Clock | None = None) -> AsyncIterator[Service]:
+    clock = clock or SystemClock()
+    health = Health(clock)
+    database = open_database(settings.service_database_url or service_url(settings.database_url, SERVICE), SCHEMA, 20)
+    kafka = KafkaConfig(settings.kafka_bootstrap_servers, settings.topic_prefix, SERVICE)
+    publisher = Publisher(kafka, health.check("kafka"))
+    events_publisher = Publisher(kafka)
+    outbox = Outbox(database, publisher, SERVICE, settings.topic_prefix, clock)
+    definitions = DefinitionPublisher(
+        database, publisher, outbox, health.check("definitions"), settings.definitions_wait_seconds
+    )
+    token = settings.service_token.get_secret_value()
+    segment_engine = Part("segment-engine", settings.segment_engine_url, token)
+    dispatcher = Part("dispatcher", settings.dispatcher_url, token)
+    events = delivery.DeliveryEvents(definitions)
+    loop = ConsumerLoop(
+        kafka, database, outbox, delivery.GROUP, [DELIVERY_EVENTS], delivery.decode, events.apply,
+        max_records=1_000, linger_seconds=0.05, after_commit=events.committed, check=health.check("delivery-events"),
+        clock=clock,
+    )  # fmt: skip
+    services = Services(
+        database=database,
+        definitions=definitions,
+        publisher=events_publisher,
+        sealer=Sealer(settings.sealing_public_key),
+        segment_engine=segment_engine,
+        dispatcher=dispatcher,
+        clock=clock,
+        public_url=settings.public_url.rstrip("/"),
+        user_events_topic=USER_EVENTS.full_name(settings.topic_prefix),
+        bootstrap_key=settings.bootstrap_key.get_secret_value(),
+        known_callers={},
+    )
+
+    async def prepare_and_publish(stop: asyncio.Event) -> None:
+        await _prepare(database, publisher, health.check("kafka"), stop)
+        await definitions.run(stop)
+
+    try:
+        yield Service(
+            app=create_application(services, health),
+            health=health,
+            host=settings.bind_host,
+            port=settings.port,
+            components=[
+                Component("definitions", prepare_and_publish),
+                Component("delivery-events", loop.run),
+                Component("outbox-relay", outbox.run_relay),
+                Component("housekeeping", Housekeeping(database).run),
+            ],
+            drain_seconds=settings.drain_seconds,
+        )
+    finally:
+        for close in (events_publisher.stop, publisher.stop, segment_engine.close, dispatcher.close, database.close):
+            await close()
+
+
+async def _prepare(database: Database, publisher: Publisher, kafka: Check, stop: asyncio.Event) -> None:
+    """Settings exist and the broker answers, before anything is published; waits for what is away."""
+    while not stop.is_set():
+        try:
+            async with database.begin() as tx:
+                await account.ensure(tx, PREFILLED)
+            await publisher.start()
+            kafka.up()
+            return
+        except Exception as error:
+            if not (is_outage(error) or isinstance(error, KafkaError)):
+                raise
+            log.warning("start_waits", **failure(error))
+            if isinstance(error, KafkaError):
+                kafka.down(type(error).__name__)
+            await asyncio.sleep(1)

@@ -1,1 +1,0 @@
-"""Alembic revisions of the schema `scheduler`."""

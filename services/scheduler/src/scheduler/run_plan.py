@@ -1,0 +1,61 @@
+"""What a run is made of and goes by: from a definition to a row, and what an edit may still change. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import msgspec
+from postrider.contracts import ids
+from postrider.contracts.definitions import CampaignDefinition
+
+from scheduler.domain.moves import RunName
+from scheduler.domain.occurrences import ONCE, Schedule, request_at, schedule_of
+from scheduler.domain.run_states import UNFIXED_RUNS, RunState
+from scheduler.store import Run
+
+
+def new_run(campaign: CampaignDefinition, account_zone: str, lead: timedelta, now: datetime) -> Run:
+    """The run of a one_time campaign. `now` stands in for a definition that does not say when it was scheduled."""
+    scheduled_at = campaign.scheduled_at or now
+    name = RunName(ids.run_id(campaign.campaign_id, ONCE), campaign.campaign_id, ONCE)
+    return Run(
+        name=name,
+        state=RunState.PLANNED,
+        seed=seed_of(name.run_id),
+        definition=campaign,
+        account_zone=account_zone,
+        scheduled_at=scheduled_at,
+        request_at=request_at(schedule_of(campaign, account_zone, scheduled_at), lead),
+    )
+
+
+def edited(run: Run, campaign: CampaignDefinition, account_zone: str, lead: timedelta) -> Run:
+    """The run after its campaign (or the account's zone) changed; the same object when nothing does.
+
+    Source: semantics.md §3. `kind`, `when`, `who` reach runs whose audience is not fixed; `what` reaches jobs that
+    are not emitted.
+    """
+    if run.state not in UNFIXED_RUNS:
+        if campaign.version <= run.definition.version:
+            return run
+        kept = msgspec.structs.replace(
+            run.definition, version=campaign.version, what_version=campaign.what_version, whats=campaign.whats
+        )
+        return replace(run, definition=kept)
+    newest = max(campaign, run.definition, key=lambda definition: definition.version)
+    scheduled_at = newest.scheduled_at or run.scheduled_at
+    at = request_at(schedule_of(newest, account_zone, scheduled_at), lead)
+    if newest.version == run.definition.version and account_zone == run.account_zone:
+        return run
+    return replace(run, definition=newest, account_zone=account_zone, scheduled_at=scheduled_at, request_at=at)
+
+
+def schedule_of_run(run: Run) -> Schedule:
+    return schedule_of(run.definition, run.account_zone, run.scheduled_at)
+
+
+def seed_of(run_id: str) -> int:
+    """Of the random order of an audience: follows from the run, so that anybody can reproduce it."""
+    return int.from_bytes(hashlib.sha256(run_id.encode()).digest()[:6], "big")
