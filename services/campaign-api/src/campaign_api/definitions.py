@@ -85,6 +85,7 @@ class DefinitionPublisher:
         except Exception as error:
             if not (isinstance(error, PublishFailed) or is_outage(error)):
                 raise
+            self._check.down(type(error).__name__)
             log.warning("definitions_wait", **failure(error))
             _settle(waiters, PublishFailed("the publisher could not do its work"))
             return

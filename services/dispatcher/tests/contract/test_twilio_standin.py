@@ -1,5 +1,5 @@
 """The Twilio adapter against the Twilio-shaped stand-in as a process: the two agree on the vendor's documented shapes,
-and the stand-in keeps its promise (a text is on disk before its reply, and survives a kill).
+and the stand-in keeps its promise (a text is in the file before its reply, and a restart remembers it).
 """
 
 from __future__ import annotations

@@ -7,52 +7,21 @@ whatever changes the run itself (snapshot, stop, end) holds it FOR UPDATE: so ea
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from postrider.contracts import codec
 from postrider.contracts.audience import AudiencePage
 from postrider.contracts.definitions import CampaignDefinition
-from postrider.contracts.delivery_events import RunChanged
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from scheduler.domain.moves import RunName, Zone
 from scheduler.domain.run_states import RunState, ZoneState
+from scheduler.domain.runs import Run
 
 ZoneKey = tuple[str, str]
 PageKey = tuple[str, str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """A row of `runs`. `definition`: what the run goes by, frozen in all but `what` once the audience is fixed."""
-
-    name: RunName
-    state: RunState
-    seed: int
-    definition: CampaignDefinition
-    account_zone: str
-    scheduled_at: datetime
-    request_at: datetime
-    requested_at: datetime | None = None
-    total: int = 0
-    reachable: int = 0
-    reason: str = ""
-
-    def changed(self, at: datetime) -> RunChanged:
-        """What the others are told of its present state."""
-        return RunChanged(
-            campaign_id=self.name.campaign_id,
-            run_id=self.name.run_id,
-            occurrence=self.name.occurrence,
-            state=self.state,
-            at=at,
-            total=self.total,
-            reachable=self.reachable,
-            reason=self.reason,
-        )
 
 
 _RUN_COLUMNS = """run_id, campaign_id, occurrence, state, seed, definition, account_zone, scheduled_at, request_at,

@@ -33,6 +33,8 @@ from postrider.postgres import progress
 from postrider.postgres.database import Database, is_outage
 from postrider.postgres.outbox import Outbox, Pending
 
+__all__ = ["Batch", "ConsumerLoop", "ConsumerRecord", "Decode", "Handler", "OffsetLost", "Range", "Received"]
+
 T = TypeVar("T")
 
 HANDLER_ATTEMPTS = 3

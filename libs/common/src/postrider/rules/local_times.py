@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import TypeAlias
-from zoneinfo import ZoneInfo
 
 from postrider.rules.dates import DAY, Date, DateKind
 from postrider.rules.tree import After, Before, DateTest, Last, Next
+from postrider.zones import load_zone
 
 INFINITY = 1 << 62
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -121,14 +121,9 @@ def utc_offset(instant: int, zone: str) -> int:
     return _utc_offset(instant, zone)
 
 
-@lru_cache(maxsize=1024)
-def _zone(name: str) -> ZoneInfo:
-    return ZoneInfo(name)
-
-
 def _utc_offset(instant: int, zone: str) -> int:
     at = _EPOCH + timedelta(microseconds=min(max(instant, _FIRST), _FINAL))
-    offset = at.astimezone(_zone(zone)).utcoffset()
+    offset = at.astimezone(load_zone(zone)).utcoffset()
     assert offset is not None
     return offset // _MICROSECOND
 
@@ -136,7 +131,7 @@ def _utc_offset(instant: int, zone: str) -> int:
 def _local_offset(local: int, zone: str, fold: int = 0) -> int:
     reading = _EPOCH + timedelta(microseconds=min(max(local, _FIRST), _FINAL))
     # Fold 0 is the offset before the change, in a gap and in a fold: exactly T21.
-    offset = reading.replace(tzinfo=_zone(zone), fold=fold).utcoffset()
+    offset = reading.replace(tzinfo=load_zone(zone), fold=fold).utcoffset()
     assert offset is not None
     return offset // _MICROSECOND
 

@@ -29,7 +29,7 @@ _SORTED = msgspec.json.Encoder(order="sorted")
 _ETAG = re.compile(r'(?:W/)?"?([0-9]{1,18})"?')
 _CURSOR = re.compile(r"[a-z]{3}_[0-9a-z]{26}")
 
-Limit = Annotated[int, Query(ge=1, le=200, description="How many items at most.")]
+Limit = Annotated[int, Query(ge=1, le=1_000, description="How many items at most.")]
 Cursor = Annotated[str | None, Query(max_length=200, description="`next_cursor` of the page before.")]
 IdempotencyKey = Annotated[
     str | None,
@@ -64,7 +64,9 @@ def _id_of(kind: str) -> Any:
     """A path parameter. Anything that is no id of this kind is not found."""
     pattern = re.compile(PREFIXES[kind] + "[0-9a-z]{26}")
 
-    def check(id: Annotated[str, Path(description=f"Id of the {kind.replace('_', ' ')}, `{PREFIXES[kind]}…`.")]) -> str:
+    described = f"Id of the {kind.replace('_', ' ')}, `{PREFIXES[kind]}…`."
+
+    def check(id: str = Path(description=described, max_length=200)) -> str:
         if not pattern.fullmatch(id):
             raise Problem(404, f"there is no such {kind.replace('_', ' ')}")
         return id

@@ -18,11 +18,12 @@ from campaign_api.api import (
     segments,
     suppressions,
 )
-from campaign_api.api.models.segments import RULE_COMPONENT
+from campaign_api.api.models.segments import RULE_MARK
 from campaign_api.api.services import Services
 from postrider.health import Health, router
 from postrider.rules import rule_schema
 
+RULE = "#/components/schemas/Rule"
 DESCRIPTION = """
 Postrider sends SMS campaigns. Errors are problem documents (RFC 9457) whose `errors` point at the fields. Changes are
 made by `PUT` of the whole with `If-Match`; creations take an `Idempotency-Key`. A field or kind of the product that is
@@ -61,7 +62,8 @@ def _document(app: FastAPI) -> dict[str, Any]:
     for model in (problems.ErrorItem, problems.ProblemDocument):
         schemas[model.__name__] = model.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas[model.__name__].pop("$defs", None)
-    schemas[RULE_COMPONENT] = rule_schema(f"#/components/schemas/{RULE_COMPONENT}")
+    _refer_to_rule(document)
+    schemas["Rule"] = rule_schema(RULE)
     for operations in document["paths"].values():
         for operation in operations.values():
             for response in operation["responses"].values():
@@ -70,3 +72,17 @@ def _document(app: FastAPI) -> dict[str, Any]:
                     content["application/problem+json"] = {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}
                     del content["application/json"]
     return document
+
+
+def _refer_to_rule(node: Any) -> None:
+    """Where a model only marks that a rule stands there, the document refers to the rule's schema."""
+    if isinstance(node, dict):
+        if RULE_MARK.items() <= node.items():
+            described = {"description": node["description"]} if "description" in node else {}
+            node.clear()
+            node.update({"$ref": RULE, **described})
+        for member in node.values():
+            _refer_to_rule(member)
+    elif isinstance(node, list):
+        for member in node:
+            _refer_to_rule(member)

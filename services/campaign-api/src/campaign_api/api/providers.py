@@ -179,11 +179,12 @@ async def read_inbox(
     caller: Reader,
     phone: str | None = Query(None, max_length=64, description="Only texts to this phone."),
     limit: answers.Limit = 50,
+    cursor: str | None = Query(None, max_length=1_000, description="`next_cursor` of the page before."),
 ) -> Response:
     """Texts that sandbox providers "delivered"."""
     e164 = None if phone is None else await phone_of(services, phone, "/query/phone")
-    found = await services.dispatcher.get("/internal/sandbox/inbox", {"phone": e164, "limit": limit})
-    return answers.answer(found if isinstance(found, dict) else {"items": found})
+    found = await services.dispatcher.get("/internal/sandbox/inbox", {"phone": e164, "limit": limit, "cursor": cursor})
+    return answers.answer({"next_cursor": None, **found})
 
 
 async def phone_of(services: Services, spelt: str, pointer: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import phonenumbers
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from campaign_api.definitions import request
 from campaign_api.domain.campaign_checks import MAX_SEND_BY, check_duration
 from campaign_api.domain.errors import FieldProblem, Invalid
 from campaign_api.domain.resource import SETTINGS_ID, Resource
@@ -18,7 +19,8 @@ from postrider.zones import is_zone
 
 
 async def ensure(tx: AsyncConnection, defaults: Mapping[str, Any]) -> None:
-    await resources.ensure_settings(tx, dict(defaults))
+    if await resources.ensure_settings(tx, dict(defaults)):
+        await request(tx, [SETTINGS_ID])
 
 
 async def put(tx: AsyncConnection, body: dict[str, Any], if_match: common.Version) -> Resource:

@@ -77,9 +77,9 @@ async def insert(
     return _resource((await tx.execute(_INSERT, values)).one())
 
 
-async def ensure_settings(tx: AsyncConnection, body: dict[str, Any]) -> None:
-    """The settings exist from the first start on."""
-    await tx.execute(_INSERT_SETTINGS, {"id": SETTINGS_ID, "body": _json(body)})
+async def ensure_settings(tx: AsyncConnection, body: dict[str, Any]) -> bool:
+    """The settings exist from the first start on; True when they are new."""
+    return bool((await tx.execute(_INSERT_SETTINGS, {"id": SETTINGS_ID, "body": _json(body)})).rowcount)
 
 
 async def get(tx: AsyncConnection, kind: Kind, id: str, *, for_update: bool = False) -> Resource | None:

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 
 from campaign_api.api.models.base import Given, Model, NotBuilt, Writable
-from campaign_api.api.models.segments import EXAMPLE_RULE, RULE_COMPONENT
+from campaign_api.api.models.segments import EXAMPLE_RULE, RULE_MARK
 
-_RULE_OR_NULL: dict[str, Any] = {"anyOf": [{"$ref": f"#/components/schemas/{RULE_COMPONENT}"}, {"type": "null"}]}
+_RULE_OR_NULL: dict[str, Any] = {"anyOf": [RULE_MARK, {"type": "null"}]}
 _NO_LIMITS = {"total": None, "daily": None, "run": None}
 CampaignStatus = Literal["draft", "scheduled", "running", "completed", "stopped"]
 Duration = Annotated[str, Field(max_length=40)]

@@ -169,3 +169,4 @@ class SandboxText(Model):
 
 class Inbox(Model):
     items: list[SandboxText] = Field(description="Newest first.")
+    next_cursor: str | None = Field(description="`cursor` of the next page; null when this was the last.")

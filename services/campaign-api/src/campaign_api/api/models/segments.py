@@ -7,7 +7,6 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field
 
 from campaign_api.api.models.base import Framed, Model, Writable
-from postrider.rules import RULE_SCHEMA
 
 EXAMPLE_RULE: dict[str, Any] = {
     "all": [
@@ -16,11 +15,10 @@ EXAMPLE_RULE: dict[str, Any] = {
     ]
 }
 
-RULE_COMPONENT = "Rule"
-RuleJson = Annotated[dict[str, Any], Field(json_schema_extra={"$ref": f"#/components/schemas/{RULE_COMPONENT}"})]
+RULE_MARK: dict[str, Any] = {"x-is-rule": True}
+"""Stands for the rule's schema until api/application.py puts the reference in its place."""
+RuleJson = Annotated[dict[str, Any], Field(json_schema_extra=RULE_MARK)]
 """A rule: checked by postrider.rules, so that each problem gets its pointer into the tree."""
-
-__all__ = ["EXAMPLE_RULE", "RULE_COMPONENT", "RULE_SCHEMA", "EstimateIn", "Reach", "RuleJson", "Segment", "SegmentIn"]
 
 
 class SegmentIn(Writable):
@@ -45,7 +43,7 @@ class EstimateIn(Model):
     rule: dict[str, Any] | None = Field(
         None,
         description="A rule that is not saved.",
-        json_schema_extra={"anyOf": [{"$ref": f"#/components/schemas/{RULE_COMPONENT}"}, {"type": "null"}]},
+        json_schema_extra={"anyOf": [RULE_MARK, {"type": "null"}]},
     )
     segment_id: str | None = Field(None, max_length=64, description="A saved segment.")
 

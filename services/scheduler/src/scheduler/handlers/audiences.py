@@ -32,10 +32,10 @@ from scheduler import metrics, store
 from scheduler.domain import moves
 from scheduler.domain.moves import Zone
 from scheduler.domain.run_states import OPEN_ZONES, RunEvent, RunState, ZoneState, apply_run
+from scheduler.domain.runs import Run
 from scheduler.domain.zone_plan import plan_zones
 from scheduler.records import Records
-from scheduler.run_plan import schedule_of_run
-from scheduler.store import Run, ZoneKey
+from scheduler.store import ZoneKey
 
 Answer = AudienceSnapshotted | AudiencePage | AudienceRefused
 
@@ -92,7 +92,7 @@ class Audiences:
             run, state=apply_run(run.state, RunEvent.SNAPSHOT), total=total, reachable=answer.reachable
         )
         users = {zone: n for zone, n in answer.zones.items() if n > 0}
-        zones = moves.open_zones(plan_zones(schedule_of_run(run), users, now), users)
+        zones = moves.open_zones(plan_zones(run.schedule, users, now), users)
         closing = moves.close_unsent(run.name, [zone for zone in zones if zone.state not in OPEN_ZONES])
         await store.save_run(tx, fixed)
         await store.add_zones(tx, run.name.run_id, zones)

@@ -1,19 +1,53 @@
-"""What a run is made of and goes by: from a definition to a row, and what an edit may still change. Pure."""
+"""What a run is made of and goes by: from a definition to a run, and what an edit may still change."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import msgspec
 from postrider.contracts import ids
 from postrider.contracts.definitions import CampaignDefinition
+from postrider.contracts.delivery_events import RunChanged
 
 from scheduler.domain.moves import RunName
 from scheduler.domain.occurrences import ONCE, Schedule, request_at, schedule_of
 from scheduler.domain.run_states import UNFIXED_RUNS, RunState
-from scheduler.store import Run
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """`definition`: what the run goes by, frozen in all but `what` once its audience is fixed."""
+
+    name: RunName
+    state: RunState
+    seed: int
+    definition: CampaignDefinition
+    account_zone: str
+    scheduled_at: datetime
+    request_at: datetime
+    requested_at: datetime | None = None
+    total: int = 0
+    reachable: int = 0
+    reason: str = ""
+
+    @property
+    def schedule(self) -> Schedule:
+        return schedule_of(self.definition, self.account_zone, self.scheduled_at)
+
+    def changed(self, at: datetime) -> RunChanged:
+        """What the others are told of its present state."""
+        return RunChanged(
+            campaign_id=self.name.campaign_id,
+            run_id=self.name.run_id,
+            occurrence=self.name.occurrence,
+            state=self.state,
+            at=at,
+            total=self.total,
+            reachable=self.reachable,
+            reason=self.reason,
+        )
 
 
 def new_run(campaign: CampaignDefinition, account_zone: str, lead: timedelta, now: datetime) -> Run:
@@ -50,10 +84,6 @@ def edited(run: Run, campaign: CampaignDefinition, account_zone: str, lead: time
     if newest.version == run.definition.version and account_zone == run.account_zone:
         return run
     return replace(run, definition=newest, account_zone=account_zone, scheduled_at=scheduled_at, request_at=at)
-
-
-def schedule_of_run(run: Run) -> Schedule:
-    return schedule_of(run.definition, run.account_zone, run.scheduled_at)
 
 
 def seed_of(run_id: str) -> int:

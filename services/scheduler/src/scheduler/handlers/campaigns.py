@@ -22,9 +22,8 @@ from scheduler import metrics, store
 from scheduler.domain import moves
 from scheduler.domain.occurrences import is_scheduled
 from scheduler.domain.run_states import ACTIVE_RUNS, RunEvent, RunState, apply_run
+from scheduler.domain.runs import Run, edited, new_run
 from scheduler.records import Records
-from scheduler.run_plan import edited, new_run
-from scheduler.store import Run
 
 STARTING_STATUSES = frozenset({"scheduled", "running"})
 STOPPING_STATUSES = frozenset({"stopped"})
