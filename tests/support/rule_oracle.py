@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo
+
+from postrider.zones import load_zone
 
 DAYS = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
@@ -133,9 +134,9 @@ def _did(body: dict[str, Any], person: Person, now: datetime, zone: str) -> bool
         events = [e for e in events if _inside(body["window"], e.at, now, zone)]
     if "time_of_day" in body:
         start, end = body["time_of_day"]
-        events = [e for e in events if _clock_between(e.at.astimezone(ZoneInfo(zone)).strftime("%H:%M"), start, end)]
+        events = [e for e in events if _clock_between(e.at.astimezone(load_zone(zone)).strftime("%H:%M"), start, end)]
     if "days_of_week" in body:
-        events = [e for e in events if DAYS[e.at.astimezone(ZoneInfo(zone)).weekday()] in body["days_of_week"]]
+        events = [e for e in events if DAYS[e.at.astimezone(load_zone(zone)).weekday()] in body["days_of_week"]]
     count = body.get("count", {"op": "gte", "value": 1})
     if not _compare(count["op"], float(len(events)), count["value"]):
         return False
@@ -203,7 +204,7 @@ def _stored_moment(stored: Any, zone: str) -> datetime | None:
         at = datetime.fromisoformat(minute + (second or ":00"))
         at = at.replace(microsecond=int(((fraction or ".") + "000000")[1:7]))
         if offset is None:
-            return at.replace(tzinfo=ZoneInfo(zone), fold=0).astimezone(UTC)
+            return at.replace(tzinfo=load_zone(zone), fold=0).astimezone(UTC)
         return datetime.fromisoformat(at.isoformat() + offset.replace("Z", "+00:00")).astimezone(UTC)
     except ValueError:
         return None
@@ -213,4 +214,4 @@ def _day_starts(day: date, zone: str) -> datetime:
     """The first minute whose local date is the day, or a later one where the day does not exist."""
     about = datetime(day.year, day.month, day.day, tzinfo=UTC)
     minutes = (about + timedelta(minutes=15 * i) for i in range(-4 * 26, 4 * 26))
-    return next(m for m in minutes if m.astimezone(ZoneInfo(zone)).date() >= day)
+    return next(m for m in minutes if m.astimezone(load_zone(zone)).date() >= day)

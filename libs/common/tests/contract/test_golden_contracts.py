@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from importlib import resources
 
 import pytest
+
 from postrider.contracts import audience, codec, definitions, delivery_events, qualified, send_jobs, suppressions
 from postrider.contracts.codec import Unreadable
 from postrider.contracts.envelope import envelope_of, headers_of

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import httpx
 from aiokafka.errors import KafkaError
 
 from campaign_api import delivery
@@ -34,7 +35,12 @@ SCHEMA = "campaign_api"
 
 
 @asynccontextmanager
-async def build(settings: CampaignApiSettings, clock: Clock | None = None) -> AsyncIterator[Service]:
+async def build(
+    settings: CampaignApiSettings,
+    clock: Clock | None = None,
+    internal_transport: httpx.AsyncBaseTransport | None = None,
+) -> AsyncIterator[Service]:
+    """`internal_transport`: how the other services are reached, when not by HTTP to their addresses (tests)."""
     clock = clock or SystemClock()
     health = Health(clock)
     database = open_database(settings.service_database_url or service_url(settings.database_url, SERVICE), SCHEMA, 20)
@@ -46,8 +52,8 @@ async def build(settings: CampaignApiSettings, clock: Clock | None = None) -> As
         database, publisher, outbox, health.check("definitions"), settings.definitions_wait_seconds
     )
     token = settings.service_token.get_secret_value()
-    segment_engine = Part("segment-engine", settings.segment_engine_url, token)
-    dispatcher = Part("dispatcher", settings.dispatcher_url, token)
+    segment_engine = Part("segment-engine", settings.segment_engine_url, token, internal_transport)
+    dispatcher = Part("dispatcher", settings.dispatcher_url, token, internal_transport)
     events = delivery.DeliveryEvents(definitions)
     loop = ConsumerLoop(
         kafka, database, outbox, delivery.GROUP, [DELIVERY_EVENTS], delivery.decode, events.apply,

@@ -5,7 +5,9 @@ from __future__ import annotations
 from prometheus_client import Counter, Histogram
 
 RUNS = Counter("postrider_scheduler_runs_total", "Runs that entered a state.", ["state"])
-ZONES_FIRED = Counter("postrider_scheduler_zones_total", "Zone timers that came due, by what became of them.", ["outcome"])
+ZONES_FIRED = Counter(
+    "postrider_scheduler_zones_total", "Zone timers that came due, by what became of them.", ["outcome"]
+)
 TIMER_LATENESS = Histogram(
     "postrider_scheduler_timer_lateness_seconds",
     "Seconds from a zone's due time to its firing.",

@@ -10,12 +10,12 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from postrider.contracts import codec
-from postrider.contracts.audience import AudiencePage
-from postrider.contracts.definitions import CampaignDefinition
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from postrider.contracts import codec
+from postrider.contracts.audience import AudiencePage
+from postrider.contracts.definitions import CampaignDefinition
 from scheduler.domain.moves import RunName, Zone
 from scheduler.domain.run_states import RunState, ZoneState
 from scheduler.domain.runs import Run
@@ -77,9 +77,9 @@ FROM unnest(CAST(:run_ids AS text[]), CAST(:zones AS text[]), CAST(:users AS int
      AS v(run_id, zone, users, state, next_page, expanded, reason)
 WHERE z.run_id = v.run_id AND z.zone = v.zone
 """)
-_ZONES_OF = f"SELECT {_ZONE_COLUMNS} FROM zone_timers WHERE run_id = ANY(CAST(:ids AS text[])) ORDER BY run_id, zone"
-_ZONES_OF_RUN = text(_ZONES_OF)
-_ZONES_OF_RUN_LOCKED = text(_ZONES_OF + " FOR UPDATE")
+_ZONES_OF_RUN = f"SELECT {_ZONE_COLUMNS} FROM zone_timers WHERE run_id = :run_id ORDER BY zone"
+_READ_ZONES_OF_RUN = text(_ZONES_OF_RUN)
+_LOCK_ZONES_OF_RUN = text(_ZONES_OF_RUN + " FOR UPDATE")
 _ZONES = text(f"""
 SELECT {_ZONE_COLUMNS} FROM zone_timers
 WHERE (run_id, zone) IN (SELECT * FROM unnest(CAST(:run_ids AS text[]), CAST(:zones AS text[])))
@@ -194,9 +194,12 @@ async def save_zones(tx: AsyncConnection, zones: Sequence[tuple[str, Zone]]) -> 
     await tx.execute(_SAVE_ZONES, values)
 
 
-async def zones_of(tx: AsyncConnection, run_id: str, lock: bool = False) -> list[Zone]:
-    statement = _ZONES_OF_RUN_LOCKED if lock else _ZONES_OF_RUN
-    return [_zone(row) for row in await tx.execute(statement, {"ids": [run_id]})]
+async def zones_of(tx: AsyncConnection, run_id: str) -> list[Zone]:
+    return [_zone(row) for row in await tx.execute(_READ_ZONES_OF_RUN, {"run_id": run_id})]
+
+
+async def lock_zones_of(tx: AsyncConnection, run_id: str) -> list[Zone]:
+    return [_zone(row) for row in await tx.execute(_LOCK_ZONES_OF_RUN, {"run_id": run_id})]
 
 
 async def lock_zones(tx: AsyncConnection, keys: Iterable[ZoneKey]) -> dict[ZoneKey, Zone]:

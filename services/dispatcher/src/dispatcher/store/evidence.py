@@ -6,13 +6,14 @@ Evidence (a provider's receipt, a look-up that found the text, a reply that came
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dispatcher.domain.ledger import State
 from dispatcher.domain.message import Message
-from dispatcher.store.rows import CLOCK, COLUMNS, message_of
+from dispatcher.store.rows import CLOCK, COLUMNS, WIDTH, message_of
 
 _LOCK = text(f"""
 SELECT {COLUMNS} FROM ledger l WHERE l.message_id = ANY(CAST(:ids AS uuid[])) ORDER BY l.message_id FOR UPDATE
@@ -51,8 +52,8 @@ async def lock(tx: AsyncConnection, message_ids: Sequence[str]) -> dict[str, Mes
 
 async def write(
     tx: AsyncConnection, changes: Sequence[tuple[Message, State, str, str, str]]
-) -> list[Message]:
-    """(locked message, state, reason, provider_id, provider_message_id) → the messages as written."""
+) -> list[tuple[Message, datetime]]:
+    """(locked message, state, reason, provider_id, provider_message_id) → the messages as written, and when."""
     rows = await tx.execute(
         _WRITE,
         {
@@ -63,7 +64,7 @@ async def write(
             "provider_message_ids": [provider_message_id for *_, provider_message_id in changes],
         },
     )
-    return [message_of(row) for row in rows]
+    return [(message_of(row), row[WIDTH]) for row in rows]
 
 
 async def attempts_by_provider_id(

@@ -134,6 +134,13 @@ async def keep_attempts(tx: AsyncConnection, attempts: Iterable[tuple[str, Attem
     return taken
 
 
+def summaries(attempt: Attempt | None) -> list[AttemptSummary]:
+    """The history of a message whose first call this was."""
+    if attempt is None:
+        return []
+    return [AttemptSummary(attempt.attempt, attempt.provider_id, attempt.outcome, attempt.started_at, attempt.code)]
+
+
 async def history(tx: AsyncConnection, message_ids: Sequence[str]) -> dict[str, list[AttemptSummary]]:
     """Attempts that ended, by message."""
     found: dict[str, list[AttemptSummary]] = {}

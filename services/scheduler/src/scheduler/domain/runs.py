@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import msgspec
+
 from postrider.contracts import ids
 from postrider.contracts.definitions import CampaignDefinition
 from postrider.contracts.delivery_events import RunChanged
-
 from scheduler.domain.moves import RunName
 from scheduler.domain.occurrences import ONCE, Schedule, request_at, schedule_of
 from scheduler.domain.run_states import UNFIXED_RUNS, RunState

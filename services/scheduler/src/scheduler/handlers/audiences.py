@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from aiokafka import ConsumerRecord
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from postrider.contracts import codec
 from postrider.contracts.audience import (
     PAGE,
@@ -24,10 +25,8 @@ from postrider.contracts.audience import (
 )
 from postrider.contracts.codec import Unreadable
 from postrider.contracts.envelope import Outgoing, envelope_of
-from postrider.kafka.loop import Batch
+from postrider.kafka.loop import Batch, ConsumerRecord
 from postrider.logs import log
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from scheduler import metrics, store
 from scheduler.domain import moves
 from scheduler.domain.moves import Zone
@@ -88,9 +87,7 @@ class Audiences:
         total = sum(answer.zones.values())
         if total != answer.total:
             log.error("snapshot_does_not_add_up", run_id=answer.run_id, total=answer.total, in_zones=total)
-        fixed = replace(
-            run, state=apply_run(run.state, RunEvent.SNAPSHOT), total=total, reachable=answer.reachable
-        )
+        fixed = replace(run, state=apply_run(run.state, RunEvent.SNAPSHOT), total=total, reachable=answer.reachable)
         users = {zone: n for zone, n in answer.zones.items() if n > 0}
         zones = moves.open_zones(plan_zones(run.schedule, users, now), users)
         closing = moves.close_unsent(run.name, [zone for zone in zones if zone.state not in OPEN_ZONES])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from alembic import op
+
 from postrider.postgres.migrate import kernel_tables_sql
 
 revision = "0001"

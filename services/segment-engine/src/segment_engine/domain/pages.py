@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from postrider.contracts import codec
 from postrider.contracts.audience import AudiencePage, PageUser
@@ -75,3 +75,9 @@ def make_page(stream: Stream, users: Sequence[PageUser], last: bool, max_bytes: 
 def suppressed_phones(profiles: Mapping[str, Profile]) -> list[str]:
     """The phones whose suppression has to be looked up."""
     return sorted({p.contact.phone for p in profiles.values() if p.contact.phone is not None and not p.deleted})
+
+
+def after_page(stream: Stream, page: AudiencePage) -> Stream:
+    """The stream behind a page that has been made of it."""
+    after_rank = page.users[-1].rank if page.users else stream.after_rank
+    return replace(stream, next_page=stream.next_page + 1, after_rank=after_rank)

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from postrider.phones import normalise
 from postrider.zones import is_zone, zone_for_profile
+
+_SPELT_CONSENT: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ def _consent(value: object) -> bool | None:
     if isinstance(value, bool):
         return value
     if isinstance(value, str):
-        return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}.get(value.strip().lower())
-    if isinstance(value, int | float):
-        return {1: True, 0: False}.get(int(value)) if value in (0, 1) else None
+        return _SPELT_CONSENT.get(value.strip().lower())
+    if isinstance(value, int | float) and value in (0, 1):
+        return value == 1
     return None

@@ -1,4 +1,4 @@
-"""User ids that surely have a profile row, so that a track of theirs needs no statement. A cache: forgetting is free."""
+"""User ids that surely have a profile row: a track of theirs needs no statement. A cache: forgetting is free."""
 
 from __future__ import annotations
 

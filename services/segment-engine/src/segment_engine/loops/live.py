@@ -112,10 +112,11 @@ class Live:
         here = [received for received in batch.records if received.value.forward is None]
         effects.arrived = {r.value.arrival.origin for r in here if r.value.arrival.forwarded}
         tracks = [received.value.arrival for received in here if received.value.arrival.event.type == "track"]
+        identifies = [r.value.arrival for r in here if r.value.arrival.event.type == "identify"]
         # A campaign is scheduled when its definition is in the log: whoever was told so may send its event at once.
-        confirmed = asyncio.ensure_future(self._confirm(tracks))
+        confirmed = asyncio.ensure_future(self._confirm(bool(identifies), tracks))
         try:
-            await self._identify(tx, [r.value.arrival for r in here if r.value.arrival.event.type == "identify"])
+            await self._identify(tx, identifies, confirmed)
             await self._meet(tx, tracks)
             await confirmed
         finally:
@@ -133,11 +134,13 @@ class Live:
             self._known.add(effects.users)
             self._on_profiles_changed()
 
-    async def _confirm(self, tracks: Sequence[Arrival]) -> None:
-        if any(not arrival.event.historic for arrival in tracks):
+    async def _confirm(self, identifies: bool, tracks: Sequence[Arrival]) -> None:
+        if identifies or any(not arrival.event.historic for arrival in tracks):
             await asyncio.wait_for(self._definitions.wait_until_confirmed(), CONFIRM_SECONDS)
 
-    async def _identify(self, tx: AsyncConnection, arrivals: Sequence[Arrival]) -> None:
+    async def _identify(
+        self, tx: AsyncConnection, arrivals: Sequence[Arrival], confirmed: asyncio.Future[None]
+    ) -> None:
         if not arrivals:
             return
         keys = [
@@ -161,6 +164,7 @@ class Live:
         for event in accepted:
             kept = changed.get(event.user_id, traits.get(event.user_id, {}))
             changed[event.user_id] = merge(kept, event.values)
+        await confirmed
         country = self._definitions.settings.default_country
         settled = {user_id: settle(merged, country) for user_id, merged in changed.items()}
         await profile_table.write(tx, settled)
@@ -175,9 +179,7 @@ class Live:
 
     async def _qualify(self, tx: AsyncConnection, tracks: Sequence[Arrival]) -> list[Outgoing]:
         campaigns = self._live_campaigns()
-        hits = [
-            (arrival, campaign) for arrival in tracks for campaign in campaigns.triggered_by(arrival.event)
-        ]
+        hits = [(arrival, campaign) for arrival in tracks for campaign in campaigns.triggered_by(arrival.event)]
         if not hits:
             return []
         profiles = await profile_table.read(tx, sorted({arrival.event.user_id for arrival, _ in hits}))
@@ -223,5 +225,3 @@ class Live:
 
 def _foreign(headers: Iterable[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
     return [(name, value) for name, value in headers if name != FORWARDED]
-
-

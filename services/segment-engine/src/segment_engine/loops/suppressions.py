@@ -1,4 +1,4 @@
-"""Group segment-engine on the compacted topic of suppressions: into Postgres and the event store, newest version wins."""
+"""Group segment-engine on the compacted topic of suppressions: into Postgres and event store, newest version wins."""
 
 from __future__ import annotations
 

@@ -36,6 +36,20 @@ async def work(
             await either(stop, wake, idle)
 
 
+async def unless(stop: asyncio.Event, waiting: Awaitable[None]) -> bool:
+    """Waits; False when `stop` came first, and the waiting was given up. Raises what the waiting raises."""
+    task, stopping = asyncio.ensure_future(waiting), asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait([task, stopping], return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            return False
+        await task
+        return True
+    finally:
+        task.cancel()
+        stopping.cancel()
+
+
 async def first_of(event: asyncio.Event, seconds: float) -> None:
     """Until the event or the time."""
     try:

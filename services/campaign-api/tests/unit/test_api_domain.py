@@ -1,0 +1,250 @@
+"""States, funnel, keys, changes, CSV: the pure decisions of campaign-api."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from campaign_api.domain.campaign_changes import check_change, send_by_of, with_what
+from campaign_api.domain.campaign_checks import Surroundings, check_campaign
+from campaign_api.domain.campaign_states import (
+    RUN_STATES,
+    TERMINAL,
+    TRANSITIONS,
+    Event,
+    Status,
+    apply,
+    follow_run,
+    schedule,
+)
+from campaign_api.domain.csv_rows import rows
+from campaign_api.domain.errors import Conflict, Invalid
+from campaign_api.domain.funnel import Cell, deltas, report
+from campaign_api.domain.keys import Caller, StoredKey, all_scopes, is_valid, new_key, split_key
+from postrider.contracts.delivery_events import STATUSES, FunnelMoved
+
+NOW = datetime(2026, 12, 1, 8, tzinfo=UTC)
+AROUND = Surroundings(
+    account_time_zone="America/New_York",
+    segments=frozenset({"seg_1"}),
+    providers={"prv_1": "active", "prv_2": "archived"},
+    groups={"grp_1": ("prv_2", "prv_1"), "grp_2": ("prv_2",)},
+    default_group_id="grp_1",
+)
+
+
+def campaign(**more: Any) -> dict[str, Any]:
+    body: dict[str, Any] = {
+        "kind": "one_time",
+        "name": "n",
+        "when": {"at": "2026-12-02T09:00:00", "time_zone": "account"},
+        "who": {"rule": {"all": []}},
+        "what": {"body": "Hi"},
+    }
+    return body | more
+
+
+def live(**more: Any) -> dict[str, Any]:
+    return campaign(**{"kind": "live_action", "when": {}, "who": {"trigger": {"event": "E", "where": []}}} | more)
+
+
+def wrong(body: dict[str, Any], **more: Any) -> dict[str, str]:
+    return {problem.pointer: problem.message for problem in check_campaign(body, AROUND, NOW, **more)}
+
+
+def test_every_move_that_is_not_in_the_table_is_refused() -> None:
+    for status in Status:
+        for event in Event:
+            if (status, event) in TRANSITIONS:
+                assert apply(status, event) is TRANSITIONS[status, event]
+            else:
+                with pytest.raises(Conflict):
+                    apply(status, event)
+    assert not any(status in TERMINAL for status, _ in TRANSITIONS)
+
+
+def test_a_live_campaign_runs_at_once() -> None:
+    assert schedule(Status.DRAFT, "one_time") is Status.SCHEDULED
+    assert schedule(Status.DRAFT, "live_action") is Status.RUNNING
+
+
+@pytest.mark.parametrize(
+    ("status", "run_state", "open_messages", "then"),
+    [
+        (Status.SCHEDULED, "requested", 0, Status.SCHEDULED),
+        (Status.SCHEDULED, "running", 5, Status.RUNNING),
+        (Status.RUNNING, "running", 0, Status.RUNNING),
+        (Status.RUNNING, "expanded", 1, Status.RUNNING),
+        (Status.RUNNING, "expanded", 0, Status.COMPLETED),
+        (Status.SCHEDULED, "expired", 0, Status.COMPLETED),
+        (Status.SCHEDULED, "expanded", 3, Status.RUNNING),
+        (Status.RUNNING, "failed", 0, Status.COMPLETED),
+        (Status.STOPPED, "expanded", 0, Status.STOPPED),
+        (Status.COMPLETED, "running", 0, Status.COMPLETED),
+    ],
+)
+def test_a_campaign_follows_its_run(status: Status, run_state: str, open_messages: int, then: Status) -> None:
+    assert follow_run(status, "one_time", run_state, open_messages) is then
+
+
+def test_a_live_campaign_ends_only_by_a_stop() -> None:
+    for state in RUN_STATES:
+        assert follow_run(Status.RUNNING, "live_action", state, 0) is Status.RUNNING
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        (campaign(when={"at": "2026-12-01"}), "/when/at"),
+        (campaign(when={"at": "2026-02-30T09:00:00"}), "/when/at"),
+        (campaign(when={"at": "2026-12-02T09:00:00Z"}), "/when/at"),
+        (campaign(when={"at": "2026-12-01T02:59:59"}), "/when/at"),
+        (campaign(when={"at": "2026-11-30T19:59:59", "time_zone": "user"}), "/when/at"),
+        (campaign(when={"at": "now", "time_zone": "Europe/Paris"}), "/when/time_zone"),
+        (campaign(when={"at": "now", "time_zone": "best_time"}), "/when/time_zone"),
+        (campaign(when={"at": "now", "send_by": "PT0S"}), "/when/send_by"),
+        (campaign(when={"at": "now", "catch_up": "P1M"}), "/when/catch_up"),
+        (campaign(who={}), "/who"),
+        (campaign(who={"rule": {"all": []}, "segment_id": "seg_1"}), "/who"),
+        (campaign(who={"segment_id": "seg_2"}), "/who/segment_id"),
+        (campaign(who={"rule": {"any": []}}), "/who/rule/any"),
+        (campaign(who={"rule": {"in_segment": "seg_1"}}), "/who/rule/in_segment"),
+        (campaign(what={"body": " "}), "/what/body"),
+        (campaign(what={"body": "{{ Event.amount }}"}), "/what/body"),
+        (campaign(what={"body": "Hi", "fallback_body": "{% if %}"}), "/what/fallback_body"),
+        (campaign(what={"body": "Hi", "provider_id": "prv_9"}), "/what/provider_id"),
+        (campaign(what={"body": "Hi", "provider_id": "prv_2"}), "/what/provider_id"),
+        (campaign(what={"body": "Hi", "provider_id": "prv_1", "provider_group_id": "grp_1"}), "/what/provider_id"),
+        (campaign(what={"body": "Hi", "provider_group_id": "grp_9"}), "/what/provider_group_id"),
+        (campaign(what={"body": "Hi", "provider_group_id": "grp_2"}), "/what/provider_group_id"),
+        (live(who={"trigger": {"event": "E", "where": [{"property": "p", "op": "gt", "value": "x"}]}}),
+         "/who/trigger/where/0/value"),
+    ],
+)  # fmt: skip
+def test_a_campaign_that_cannot_work_names_the_field(body: dict[str, Any], pointer: str) -> None:
+    assert set(wrong(body)) == {pointer}
+
+
+def test_a_campaign_that_can_work_has_no_problems() -> None:
+    assert wrong(campaign()) == {}
+    assert wrong(campaign(when={"at": "2026-11-30T20:00:01", "time_zone": "user"})) == {}
+    assert wrong(campaign(when={"at": "2020-01-01T09:00:00"}), dates=False) == {}
+    assert wrong(live(what={"body": "{{ Event.amount }}"})) == {}
+
+
+def test_a_syntax_error_is_found_by_line_and_column() -> None:
+    assert wrong(campaign(what={"body": "one\ntwo {{ Profile.x"}))["/what/body"].startswith("line 2, column 5")
+
+
+def test_without_a_default_group_the_provider_has_to_be_named() -> None:
+    around = Surroundings(providers={"prv_1": "active"})
+    (problem,) = check_campaign(campaign(), around, NOW)
+    assert problem.pointer == "/what/provider_group_id"
+    assert not check_campaign(campaign(what={"body": "x", "provider_id": "prv_1"}), around, NOW)
+
+
+def test_a_scheduled_campaign_may_change_its_name_and_what_only() -> None:
+    old = campaign()
+    check_change(Status.DRAFT, old, live())
+    check_change(Status.RUNNING, old, old | {"name": "m", "what": {"body": "New"}})
+    with pytest.raises(Conflict) as refused:
+        check_change(Status.SCHEDULED, old, live())
+    assert [problem.pointer for problem in refused.value.problems] == ["/kind", "/when", "/who"]
+    for status in TERMINAL:
+        with pytest.raises(Conflict):
+            check_change(status, old, old)
+
+
+def test_each_changed_what_is_a_version_that_stays() -> None:
+    body = campaign(what={"body": "{{ Profile.b }} {{ Profile.a }}", "fallback_body": "{{ Profile.c | default: '' }}"})
+    one = with_what({}, body, {"max_parts": 3, "transliterate": True})
+    assert one["what_version"] == 1
+    what = one["whats"]["1"]
+    assert what["references"]["profile"] == ["a", "b", "c"]
+    assert (what["max_parts"], what["transliterate"]) == (3, True)
+    assert with_what(one, body, {"max_parts": 3, "transliterate": True}) == one
+    two = with_what(one, campaign(), {})
+    assert (two["what_version"], list(two["whats"])) == (2, ["1", "2"])
+    full = {"what_version": 100, "whats": {str(n): {} for n in range(1, 101)}}
+    with pytest.raises(Invalid):
+        with_what(full, campaign(), {})
+
+
+def test_the_deadline_is_the_campaigns_else_the_accounts_else_the_products() -> None:
+    account = {"send_by": {"scheduled": "PT1H", "live": None}}
+    assert send_by_of(campaign(when={"send_by": "PT5M"}), account) == timedelta(minutes=5)
+    assert send_by_of(campaign(), account) == timedelta(hours=1)
+    assert send_by_of(live(), account) == timedelta(minutes=15)
+    assert send_by_of(campaign(), {"send_by": None}) == timedelta(hours=4)
+
+
+MOVES = st.lists(
+    st.builds(
+        FunnelMoved,
+        campaign_id=st.just("cmp"),
+        to_status=st.sampled_from(STATUSES),
+        n=st.integers(0, 50),
+        run_id=st.sampled_from(["", "r1", "r2"]),
+        from_status=st.sampled_from(["", *STATUSES]),
+        from_provider_id=st.sampled_from(["", "a"]),
+        provider_id=st.sampled_from(["", "a", "b"]),
+        reason=st.sampled_from(["", "x"]),
+    )
+)
+
+
+@given(MOVES)
+def test_the_report_adds_up_whatever_moved(moves: list[FunnelMoved]) -> None:
+    shown = report(deltas(moves), [])
+    funnel = shown["funnel"]
+    qualified = sum(move.n for move in moves if not move.from_status)
+    assert funnel["qualified"] == qualified
+    assert sum(funnel[status] for status in STATUSES) == qualified
+    for group in ("by_provider", "by_run", "by_variant"):
+        for name, n in funnel.items():
+            assert n == sum(row[name] for row in shown[group])
+
+
+def test_a_run_without_messages_is_in_the_report() -> None:
+    shown = report({}, [{"run_id": "r", "state": "expired", "reason": "catch_up"}])
+    assert [(row["run_id"], row["state"], row["qualified"]) for row in shown["by_run"]] == [("r", "expired", 0)]
+
+
+def test_reasons_are_counted_for_statuses_that_are_final() -> None:
+    cells = deltas([FunnelMoved("c", "rejected", 2, from_status="pending", reason="21211"),
+                    FunnelMoved("c", "unknown", 1, from_status="in_doubt", reason="timeout")])  # fmt: skip
+    assert cells[Cell("c", "", "", "", "unknown", "")] == 1
+    assert report(cells, [])["by_reason"] == [{"status": "rejected", "reason": "21211", "n": 2}]
+
+
+def test_a_key_is_known_by_its_hash_until_it_expires() -> None:
+    id, whole = new_key()
+    split = split_key(whole)
+    assert split is not None
+    assert split[0] == id
+    stored = StoredKey(id, split[1], ("campaigns:write",), NOW)
+    assert is_valid(stored, split[1], NOW - timedelta(seconds=1))
+    assert not is_valid(stored, split[1], NOW)
+    assert not is_valid(stored, b"x" * 32, NOW - timedelta(seconds=1))
+    for nonsense in ("", "key_", whole[:-1], whole + "x", id):
+        assert split_key(nonsense) is None
+
+
+def test_scopes_that_write_may_read() -> None:
+    assert Caller("k", all_scopes(["campaigns:write"])).may("campaigns:read")
+    assert not Caller("k", all_scopes(["events:write"])).may("campaigns:read")
+    assert Caller("k", all_scopes(["admin"])).may("providers:write")
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1+1", "-1", "@x", "\tx", "\rx"])
+def test_no_cell_is_a_formula(text: str) -> None:
+    cell = rows([{"body": text}]).split(",")[9]
+    assert cell.lstrip('"').startswith("'")
+
+
+def test_a_phone_stays_a_phone() -> None:
+    assert ",+15550100123," in rows([{"phone": "+15550100123"}])

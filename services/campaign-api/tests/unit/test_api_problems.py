@@ -1,0 +1,276 @@
+"""Refusals over HTTP, before any database is asked: authentication, bodies, unknown and unbuilt fields."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import httpx
+import nacl.public
+import pytest
+from prometheus_client import REGISTRY
+
+from campaign_api.api.application import create_application
+from campaign_api.api.services import Services
+from campaign_api.definitions import DefinitionPublisher
+from campaign_api.sealing import Sealer
+from campaign_api.settings import CampaignApiSettings
+from campaign_api.upstream import Part
+from postrider.clock import SystemClock
+from postrider.contracts.envelope import Outgoing
+from postrider.health import Health
+from postrider.postgres.database import open_database
+from postrider.postgres.outbox import Outbox, PublishFailed
+
+KEY = "unit-test-admin-key"
+SEALING_KEY = bytes(nacl.public.PrivateKey.generate().public_key)
+
+
+class Broker:
+    """Takes what it is given, or nothing."""
+
+    def __init__(self) -> None:
+        self.away = False
+        self.records: list[Outgoing] = []
+
+    async def publish(self, records: Sequence[Outgoing]) -> None:
+        if self.away:
+            raise PublishFailed("away")
+        self.records += records
+
+
+@pytest.fixture
+def broker() -> Broker:
+    return Broker()
+
+
+@pytest.fixture
+async def client(broker: Broker) -> AsyncIterator[httpx.AsyncClient]:
+    """The application on a database that cannot be reached."""
+    database = open_database("postgresql://nobody@127.0.0.1:1/none", "campaign_api")
+    health = Health()
+    definitions = DefinitionPublisher(
+        database, broker, Outbox(database, broker, "campaign-api", "t."), health.check("definitions")
+    )
+    part = Part("segment-engine", "http://nowhere", "token")
+    services = Services(
+        database=database,
+        definitions=definitions,
+        publisher=broker,
+        sealer=Sealer(SEALING_KEY),
+        segment_engine=part,
+        dispatcher=part,
+        clock=SystemClock(),
+        public_url="http://public",
+        user_events_topic="t.user-events.v1",
+        bootstrap_key=KEY,
+        known_callers={},
+    )
+    app = create_application(services, health)
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(
+        transport=transport, base_url="http://api", headers={"Authorization": f"Bearer {KEY}"}
+    ) as client:
+        yield client
+    await part.close()
+    await database.close()
+
+
+def campaign(**more: Any) -> dict[str, Any]:
+    body = {"name": "n", "kind": "one_time", "when": {"at": "now"}, "who": {"rule": {"all": []}}, "what": {"body": "x"}}
+    return body | more
+
+
+def problem(answer: httpx.Response, status: int) -> dict[str, str]:
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    document = answer.json()
+    assert document["status"] == status
+    assert set(document) >= {"type", "title", "status", "detail", "errors"}
+    return {error["pointer"]: error["message"] for error in document["errors"]}
+
+
+@pytest.mark.parametrize(
+    "authorization", [None, "", "Bearer", "Bearer wrong", f"Basic {base64.b64encode(KEY.encode()).decode()}", "\xe9 x"]
+)
+async def test_without_a_key_there_is_nothing_to_see(client: httpx.AsyncClient, authorization: str | None) -> None:
+    headers = {} if authorization is None else {b"Authorization": authorization.encode("latin-1")}
+    del client.headers["Authorization"]
+    answer = await client.get("/v1/campaigns", headers=headers)
+    problem(answer, 401)
+    assert answer.headers["www-authenticate"]
+
+
+async def test_ingestion_takes_the_key_as_basic_user_name(client: httpx.AsyncClient, broker: Broker) -> None:
+    basic = "Basic " + base64.b64encode(f"{KEY}:".encode()).decode()
+    body = gzip.compress(json.dumps({"batch": [{"type": "identify", "userId": "u"}]}).encode())
+    answer = await client.post("/v1/batch", content=body, headers={"Authorization": basic, "Content-Type": "x"})
+    assert (answer.status_code, answer.json()) == (200, {"accepted": 1, "ignored": 0, "errors": []})
+    (record,) = broker.records
+    assert (record.topic, record.key) == ("t.user-events.v1", b"u")
+
+
+async def test_ingestion_without_a_broker_is_503_and_says_when_to_come_back(
+    client: httpx.AsyncClient, broker: Broker
+) -> None:
+    broker.away = True
+    answer = await client.post("/v1/track", json={"userId": "u", "event": "E"})
+    problem(answer, 503)
+    assert answer.headers["retry-after"]
+    assert answer.json()["code"] and answer.json()["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/batch", b"{"),
+        ("/v1/batch", b'{"batch":1}'),
+        ("/v1/track", b'{"event":"E"}'),
+        ("/v1/identify", b"[" * 100_000),
+        ("/v1/batch", b"\x1f\x8bnot gzip"),
+        ("/v1/batch", gzip.compress(b"{}")[:-4]),
+        ("/v1/batch", gzip.compress(b" " * (5 * 1024 * 1024))),
+        ("/v1/batch", b" " * (4 * 1024 * 1024 + 1)),
+    ],
+)
+async def test_a_bad_ingestion_body_is_400_with_code_and_message(
+    client: httpx.AsyncClient, path: str, body: bytes
+) -> None:
+    answer = await client.post(path, content=body)
+    problem(answer, 400)
+    assert answer.json()["code"] and answer.json()["message"]
+
+
+async def test_other_methods_and_paths_are_problems_too(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/v1/batch")
+    problem(answer, 405)
+    assert answer.headers["allow"] == "POST"
+    problem(await client.get("/v1/nothing"), 404)
+    problem(await client.get("/v1/campaigns/%00"), 404)
+    problem(await client.get("/v1/campaigns/cmp_1"), 404)
+    problem(await client.post("/v1/campaigns/cmp_00000000000000000000000000/pause"), 422)
+    problem(await client.get("/v1/campaigns?limit=0"), 422)
+
+
+@pytest.mark.parametrize(
+    ("content", "content_type", "status"),
+    [
+        (b"{}", "text/plain", 415),
+        (b"{}", None, 415),
+        (b"{", "application/json", 400),
+        (b'"\xff"', "application/json", 400),
+        (b'{"name":"\\ud800"}', "application/json", 400),
+        (b"NaN", "application/json", 400),
+        (b'{"name":"a\\u0000"}', "application/json", 422),
+        (b'{"a\\u0000":1}', "application/json", 422),
+        (b'{"n":1e999}', "application/json", 422),
+        (b'{"n":' + b"9" * 400 + b"}", "application/json", 422),
+        (b'{"n":99999999999999999999}', "application/json", 422),
+        (b'{"n":' + b"[" * 300 + b"]" * 300 + b"}", "application/json", 422),
+        (b'{"n":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "application/json", 422),
+        (b"[]", "application/json", 422),
+        (b"null", "application/json", 422),
+        (b"", "application/json", 422),
+        (b" " * 300_000, "application/json", 413),
+    ],
+)
+async def test_bodies_that_cannot_be_read(
+    client: httpx.AsyncClient, content: bytes, content_type: str | None, status: int
+) -> None:
+    headers = {} if content_type is None else {"Content-Type": content_type}
+    for path in ("/v1/campaigns", "/v1/segments"):
+        problem(await client.post(path, content=content, headers=headers), status)
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        ({}, {"/kind": "is required"}),
+        (campaign(kind="nonsense"), {"/kind": 'must be one of "one_time", "live_action"'}),
+        (campaign(kind="recurring"), {"/kind": "recurring is not built yet"}),
+        (campaign(colour="red"), {"/colour": "unknown field"}),
+        (campaign(when={}), {"/when/at": "is required"}),
+        (campaign(when={"at": "now", "quiet_hours": {"windows": []}}), {"/when/quiet_hours": "not built yet"}),
+        (campaign(who={"rule": {"all": []}, "reach_percent": 50}), {"/who/reach_percent": "not built yet"}),
+        (campaign(who={"rule": {"all": []}, "control_percent": False}), {"/who/control_percent": "not built yet"}),
+        (campaign(who={"rule": {"all": []}, "limits": {"run": 10}}), {"/who/limits": "not built yet"}),
+        (campaign(what={"body": "x", "variants": [{"name": "a"}]}), {"/what/variants": "not built yet"}),
+        (campaign(conversion={"event": "E"}), {"/conversion": "not built yet"}),
+        (
+            campaign(kind="live_action", when={}, who={"trigger": {"event": "E", "within": "PT5M"}}),
+            {"/who/trigger/within": "not built yet"},
+        ),
+        (
+            campaign(kind="live_action", when={}, who={"trigger": {"event": "E"}, "filter": {"all": []}}),
+            {"/who/filter": "not built yet"},
+        ),
+    ],
+)
+async def test_a_wrong_campaign_names_its_fields(
+    client: httpx.AsyncClient, body: dict[str, Any], found: dict[str, str]
+) -> None:
+    assert problem(await client.post("/v1/campaigns", json=body), 422) == found
+
+
+async def test_a_kind_of_provider_that_comes_later_says_so(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/v1/providers", json={"name": "n", "kind": "vonage", "settings": {}})
+    assert problem(answer, 422) == {"/kind": "vonage is not built yet"}
+
+
+async def test_the_values_that_mean_without_are_taken(client: httpx.AsyncClient) -> None:
+    """They get as far as the database, which is away."""
+    body = campaign(
+        who={
+            "rule": {"all": []}, "reach_percent": 100, "control_percent": 0, "safety_limit": None,
+            "limits": {"total": None, "daily": None, "run": None}, "ignore_frequency_caps": False,
+        },
+        what={"body": "x", "variants": [], "shorten_links": False},
+        conversion=None,
+    )  # fmt: skip
+    answer = await client.post("/v1/campaigns", json=body)
+    problem(answer, 503)
+    assert answer.headers["retry-after"]
+
+
+async def test_the_document_describes_every_field_and_every_error(client: httpx.AsyncClient) -> None:
+    document = (await client.get("/openapi.json")).json()
+    schemas = document["components"]["schemas"]
+    assert "HTTPValidationError" not in json.dumps(document)
+    for name, schema in schemas.items():
+        for field, described in schema.get("properties", {}).items():
+            assert name == "Rule" or described.get("description"), f"{name}.{field}"
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            assert {"401", "403", "503"} <= set(operation["responses"]), (method, path)
+            assert operation["description"], (method, path)
+
+
+def settings(**more: str) -> CampaignApiSettings:
+    given = {
+        "KAFKA_BOOTSTRAP_SERVERS": "localhost:9092",
+        "DATABASE_URL": "postgresql://localhost/x",
+        "POSTRIDER_SERVICE_TOKEN": "0123456789abcdef",
+        "POSTRIDER_BOOTSTRAP_KEY": "a-key-of-my-own",
+        "POSTRIDER_SEALING_PUBLIC_KEY": base64.b64encode(SEALING_KEY).decode(),
+    }
+    return CampaignApiSettings(**given | more)  # type: ignore[arg-type]
+
+
+def test_the_development_key_is_for_development() -> None:
+    with pytest.raises(ValueError, match="POSTRIDER_BOOTSTRAP_KEY"):
+        settings(POSTRIDER_BOOTSTRAP_KEY="dev-admin-key")
+    assert settings(POSTRIDER_BOOTSTRAP_KEY="dev-admin-key", POSTRIDER_DEVELOPMENT="1").development
+
+
+@pytest.mark.parametrize("key", ["", "short", "*" * 44, base64.b64encode(b"x" * 31).decode()])
+def test_a_sealing_key_that_is_none_stops_the_start(key: str) -> None:
+    with pytest.raises(ValueError, match="POSTRIDER_SEALING_PUBLIC_KEY"):
+        settings(POSTRIDER_SEALING_PUBLIC_KEY=key)
+
+
+def test_metrics_carry_the_services_name() -> None:
+    names = {metric.name for metric in REGISTRY.collect()}
+    assert "postrider_campaign_api_events_accepted" in names

@@ -1,0 +1,50 @@
+"""Spends a provider's parts per second: slices drawn from the shared bucket in Postgres (rule: domain/budget.py)."""
+
+from __future__ import annotations
+
+from postrider.clock import Clock
+from postrider.postgres.database import Database
+
+from dispatcher.domain import budget as rule
+from dispatcher.domain.budget import UNLIMITED, Slice
+from dispatcher.store import budget as store
+
+
+class Budget:
+    """Of one provider, in this process."""
+
+    def __init__(self, database: Database, clock: Clock, provider_id: str, parts_per_second: float | None) -> None:
+        self._database = database
+        self._clock = clock
+        self._provider_id = provider_id
+        self._rate = parts_per_second
+        self._slice = UNLIMITED if parts_per_second is None else Slice()
+        self._is_open = parts_per_second is None
+        self.wait_seconds = 0.0
+        """After an empty hand: when to ask again."""
+
+    @property
+    def parts_per_second(self) -> float | None:
+        return self._rate
+
+    async def available(self, next_parts: int, waiting_parts: int) -> int | None:
+        """Parts in hand, drawn when the next text needs more than there are; None: no limit."""
+        have = self._slice.available(self._clock.monotonic())
+        if have is None or self._rate is None:
+            return None
+        if have >= next_parts:
+            return have
+        async with self._database.begin() as tx:
+            if not self._is_open:
+                await store.open_bucket(tx, self._provider_id)
+            wanted = rule.ask(self._rate, next_parts - have, waiting_parts - have)
+            granted, left = await store.draw(tx, self._provider_id, self._rate, next_parts - have, wanted)
+        self._is_open = True
+        now = self._clock.monotonic()
+        if granted:
+            self._slice = self._slice.add(granted, now)
+        self.wait_seconds = rule.seconds_until(left, self._rate, next_parts - have - granted)
+        return self._slice.available(now)
+
+    def spend(self, parts: int) -> None:
+        self._slice = self._slice.spend(parts, self._clock.monotonic())

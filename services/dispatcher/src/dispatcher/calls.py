@@ -1,0 +1,68 @@
+"""What preparing a text and calling a provider have in common: the prepared text, the provider's terms, the shared parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from postrider.clock import Clock
+from postrider.contracts.definitions import CampaignDefinition, What
+from postrider.postgres.database import Database
+
+from dispatcher.database_clock import DatabaseClock
+from dispatcher.domain.fence import doubt_seconds
+from dispatcher.domain.message import Message
+from dispatcher.domain.settlement import Settlement
+from dispatcher.providers.base import Encoding
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A claimed text that is rendered and routed. `leased_until`: monotonic; afterwards it is no longer ours."""
+
+    message: Message
+    what: What
+    body: str
+    encoding: Encoding
+    parts: int
+    leased_until: float
+
+
+class Campaigns(Protocol):
+    """The view of definitions that a call depends on (postrider.kafka.definitions.DefinitionsReader)."""
+
+    @property
+    def campaigns(self) -> dict[str, CampaignDefinition]: ...
+
+    def confirmed_within(self, seconds: float) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderTerms:
+    """What a provider's definition says about calls."""
+
+    provider_id: str
+    timeout_seconds: float
+    in_doubt_wait_seconds: float
+    callback_url: str
+    parts_per_second: float | None
+
+    @property
+    def doubt_seconds(self) -> float:
+        return doubt_seconds(self.timeout_seconds, self.in_doubt_wait_seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """What all pipelines of a process share. `has_another`: routing's word on failover for a text of this what."""
+
+    database: Database
+    database_clock: DatabaseClock
+    clock: Clock
+    owner: str
+    campaigns: Campaigns
+    concurrency: int
+    settle: Callable[[Settlement], None]
+    has_another: Callable[[Prepared, tuple[str, ...]], bool]
+    on_room: Callable[[], None]

@@ -1,0 +1,233 @@
+"""Claims what waits and hands it, rendered, to the pipeline of the provider it is routed to.
+
+Claims only for providers that have room, so that a slow one keeps its texts in the ledger; live texts first. It never
+claims on old news: without definitions confirmed a moment ago it waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from datetime import timedelta
+
+from postrider.contracts.definitions import CampaignDefinition, What
+from postrider.health import Check
+from postrider.kafka.definitions import DefinitionsReader
+from postrider.logs import failure, log
+from postrider.postgres.database import is_outage
+from postrider.sms.render_pool import RenderPool
+
+from dispatcher import metrics
+from dispatcher.calls import Sending
+from dispatcher.domain.admission import Admitted, admit, campaign_says
+from dispatcher.domain.after_outcome import back_off
+from dispatcher.domain.fence import CONFIRMED_WITHIN_SECONDS
+from dispatcher.domain.ledger import Event
+from dispatcher.domain.message import BULK, LIVE, Message, Queue
+from dispatcher.domain.routing import Nowhere
+from dispatcher.domain.settlement import Settlement
+from dispatcher.fleet import Fleet
+from dispatcher.pipeline import Pipeline
+from dispatcher.preparation import compile_for, prepare
+from dispatcher.steps import not_admitted
+from dispatcher.store import claims
+
+LEASE_SECONDS = 30.0
+DISCOVER_SECONDS = 1.0
+MOST_AT_ONCE = 500
+
+
+class Claimer:
+    """A component (`run`). `on_not_sending` hears of campaigns whose texts are to be cancelled or held."""
+
+    def __init__(
+        self,
+        sending: Sending,
+        definitions: DefinitionsReader,
+        fleet: Fleet,
+        pool: RenderPool,
+        check: Check,
+        on_not_sending: Callable[[str], None],
+    ) -> None:
+        self._sending = sending
+        self._definitions = definitions
+        self._fleet = fleet
+        self._pool = pool
+        self._check = check
+        self._on_not_sending = on_not_sending
+        self._active: set[tuple[int, str]] = set()
+        self._discover_at = 0.0
+        self._wake = asyncio.Event()
+        self._rendering: set[asyncio.Task[None]] = set()
+        self._turn = 0
+
+    def woken(self, queues: set[tuple[int, str]] | None = None) -> None:
+        """Texts have come to these queues, or a pipeline has room."""
+        if queues:
+            self._active |= queues
+        self._wake.set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            try:
+                if await self._claim_once():
+                    continue
+                self._check.up()
+            except Exception as error:
+                if not is_outage(error):
+                    raise
+                self._check.down(type(error).__name__)
+                log.warning("claiming_waits", **failure(error))
+                await asyncio.sleep(0.2)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), 0.1 if self._active else 0.5)
+            self._wake.clear()
+        for task in self._rendering:
+            task.cancel()
+        await asyncio.gather(*self._rendering, return_exceptions=True)
+
+    async def _claim_once(self) -> bool:
+        """One claim, of live texts if there are any. False: nothing to do now."""
+        if not self._definitions.confirmed_within(CONFIRMED_WITHIN_SECONDS):
+            metrics.NOT_CLAIMING.inc()
+            await asyncio.sleep(0.02)
+            return False
+        now = self._sending.clock.monotonic()
+        if now >= self._discover_at:
+            async with self._sending.database.begin() as tx:
+                self._active |= await claims.queues(tx)
+            self._discover_at = now + DISCOVER_SECONDS
+        for lane in (LIVE, BULK):
+            wants = self._wants(lane, now)
+            if wants:
+                await self._claim(lane, wants)
+                return True
+        return False
+
+    def _wants(self, lane: int, now: float) -> dict[str, tuple[int, Pipeline | None]]:
+        """How many texts of which queues, and where they go; the queues of one provider share its room."""
+        by_pipeline: dict[str, list[str]] = {}
+        wants: dict[str, tuple[int, Pipeline | None]] = {}
+        for queue_lane, name in list(self._active):
+            if queue_lane != lane:
+                continue
+            queue = Queue.parse(name)
+            campaign = self._definitions.campaigns.get(queue.campaign_id)
+            if campaign_says(campaign) != "send" or campaign is None:
+                self._active.discard((queue_lane, name))
+                self._on_not_sending(queue.campaign_id)
+                continue
+            what = campaign.whats.get(str(queue.what_version))
+            target = Nowhere("unknown_what", exhausted=True) if what is None else self._fleet.route(what, queue, now)
+            if isinstance(target, Nowhere):
+                if target.exhausted:
+                    wants[name] = (MOST_AT_ONCE, None)
+                else:
+                    self._active.discard((queue_lane, name))
+                continue
+            by_pipeline.setdefault(target.provider_id, []).append(name)
+        self._turn += 1
+        for provider_id, names in by_pipeline.items():
+            pipeline = self._fleet.pipeline(provider_id)
+            room = 0 if pipeline is None else min(pipeline.room(lane), MOST_AT_ONCE)
+            if pipeline is None or room == 0 or (lane == BULK and room < pipeline.least_claim):
+                continue
+            names.sort()
+            first = self._turn % len(names)
+            share = max(1, room // len(names))
+            for name in (names[first:] + names[:first])[:room]:
+                wants[name] = (share, pipeline)
+        return wants
+
+    async def _claim(self, lane: int, wants: dict[str, tuple[int, Pipeline | None]]) -> None:
+        limits = {name: n for name, (n, _) in wants.items()}
+        started = self._sending.clock.monotonic()
+        async with self._sending.database.begin() as tx:
+            claim = await claims.claim(tx, self._sending.owner, lane, limits, LEASE_SECONDS)
+        if claim.now is not None:
+            self._sending.database_clock.told(claim.now)
+        by_queue: dict[str, list[Message]] = {name: [] for name in wants}
+        for message in claim.messages:
+            by_queue[message.queue].append(message)
+        for name, messages in by_queue.items():
+            limit, pipeline = wants[name]
+            if len(messages) < limit:
+                self._active.discard((lane, name))
+            if messages:
+                await self._place(name, messages, pipeline, started + LEASE_SECONDS)
+
+    async def _place(
+        self, name: str, messages: list[Message], pipeline: Pipeline | None, leased_until: float
+    ) -> None:
+        queue = Queue.parse(name)
+        campaign = self._definitions.campaigns.get(queue.campaign_id)
+        what = None if campaign is None else campaign.whats.get(str(queue.what_version))
+        if pipeline is None or campaign is None or what is None:
+            for message in messages:
+                self._sending.settle(self._unroutable(message, campaign, what))
+            return
+        admitted = self._admitted(messages, pipeline)
+        if not admitted:
+            return
+        rendering = self._render(admitted, campaign, what, pipeline, leased_until)
+        if _is_simple(campaign, what, self._definitions):
+            await rendering
+            return
+        # A worker process renders: other campaigns go on meanwhile, and the provider's room is kept for these.
+        lane = admitted[0].lane
+        pipeline.expect(lane, len(admitted))
+        task = asyncio.create_task(rendering)
+        self._rendering.add(task)
+        task.add_done_callback(lambda done: self._rendered(done, pipeline, lane, len(admitted)))
+
+    def _admitted(self, messages: list[Message], pipeline: Pipeline) -> list[Message]:
+        now = self._sending.database_clock.now()
+        minimum = pipeline.adapter.capabilities.min_validity_seconds
+        admitted = []
+        for message in messages:
+            verdict = admit(
+                now + timedelta(seconds=1), message.send_by, message.allowed, message.on_hit, minimum
+            )
+            if isinstance(verdict, Admitted):
+                admitted.append(message)
+            else:
+                self._sending.settle(not_admitted(message, verdict))
+        return admitted
+
+    async def _render(
+        self, messages: list[Message], campaign: CampaignDefinition, what: What, pipeline: Pipeline, leased_until: float
+    ) -> None:
+        prepared = await prepare(messages, campaign, what, self._definitions.settings, self._pool, leased_until)
+        for settlement in prepared.settled:
+            self._sending.settle(settlement)
+        pipeline.put(prepared.ready)
+
+    def _rendered(self, task: asyncio.Task[None], pipeline: Pipeline, lane: int, n: int) -> None:
+        self._rendering.discard(task)
+        pipeline.expect(lane, -n)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            # Their leases run out and they are claimed again.
+            log.error("rendering_failed", n=n, **failure(error))
+        self._wake.set()
+
+    def _unroutable(
+        self, message: Message, campaign: CampaignDefinition | None, what: What | None
+    ) -> Settlement:
+        """Every provider has refused it: all of them may be asked again after a pause, until its deadline."""
+        if campaign is not None and what is None:
+            return Settlement(message, Event.FAIL, cause="personalisation_failed", reason="unknown_what_version")
+        until = self._sending.database_clock.now() + timedelta(seconds=back_off(max(message.attempt, 1)))
+        return Settlement(
+            message, Event.WAIT, reason=message.reason or "every_provider_refused",
+            next_at=min(until, message.send_by), tried=(),
+        )  # fmt: skip
+
+
+def _is_simple(campaign: CampaignDefinition, what: What, definitions: DefinitionsReader) -> bool:
+    """Rendered in the process, by postrider.sms's own word. A text that cannot be compiled costs nothing either."""
+    try:
+        return compile_for(campaign, what, definitions.settings).is_simple
+    except ValueError:
+        return True

@@ -1,0 +1,192 @@
+"""The providers of the account as they are defined now: an adapter and a pipeline each, rebuilt when a definition
+changes. Opens sealed credentials, and is the only place that does; they go nowhere but into the adapter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from nacl.exceptions import CryptoError
+from nacl.public import PrivateKey, SealedBox
+
+from postrider.contracts.definitions import ProviderDefinition, ProviderGroupDefinition, What
+from postrider.contracts.provider_fields import with_defaults
+from postrider.logs import log
+
+from dispatcher import metrics
+from dispatcher.calls import Prepared, ProviderTerms, Sending
+from dispatcher.domain import routing
+from dispatcher.domain.message import Queue
+from dispatcher.domain.routing import Network, Nowhere, To
+from dispatcher.pipeline import Pipeline
+from dispatcher.providers.base import ProviderAdapter
+from dispatcher.providers.registry import AdapterParts, BadProvider, build_adapter
+
+
+class Unsealable(Exception):
+    """Sealed to another key, or not sealed at all. Carries no value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """`old` adapters were replaced and close when their calls are over."""
+
+    definition: ProviderDefinition
+    pipeline: Pipeline
+
+
+class Fleet:
+    """A component (`run`). `changed` is called for every provider or group definition, in the event loop."""
+
+    def __init__(
+        self,
+        providers: Mapping[str, ProviderDefinition],
+        groups: Mapping[str, ProviderGroupDefinition],
+        parts: AdapterParts,
+        sealing_key: bytes,
+        public_url: str,
+    ) -> None:
+        self._network = Network(providers, groups)
+        self._parts = parts
+        self._box = SealedBox(PrivateKey(sealing_key))
+        self._public_url = public_url.rstrip("/")
+        self._sending: Sending | None = None
+        self._members: dict[str, Member] = {}
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._retiring: set[asyncio.Task[None]] = set()
+        self._dirty: set[str] = set()
+        self._wake = asyncio.Event()
+
+    def changed(self, definition: object) -> None:
+        if isinstance(definition, ProviderDefinition):
+            self._dirty.add(definition.provider_id)
+            self._wake.set()
+
+    # What others ask
+
+    @property
+    def network(self) -> Network:
+        return self._network
+
+    def definition(self, provider_id: str) -> ProviderDefinition | None:
+        return self._network.providers.get(provider_id)
+
+    def adapter(self, provider_id: str) -> ProviderAdapter | None:
+        """Also of archived providers: receipts and look-ups of their texts go on."""
+        member = self._members.get(provider_id)
+        return None if member is None else member.pipeline.adapter
+
+    def pipeline(self, provider_id: str) -> Pipeline | None:
+        member = self._members.get(provider_id)
+        return None if member is None else member.pipeline
+
+    def waits(self) -> dict[str, float]:
+        """Seconds from a mark to the moment a negative look-up proves something, by provider."""
+        return {id: member.pipeline.terms.doubt_seconds for id, member in self._members.items()}
+
+    def route(self, what: What, queue: Queue, now: float) -> To | Nowhere:
+        def is_closed(provider_id: str) -> bool:
+            pipeline = self.pipeline(provider_id)
+            return pipeline is not None and pipeline.breaker.lets_through(now)
+
+        return routing.choose(self._network, what, queue.country, queue.tried, is_closed)
+
+    def has_another(self, text: Prepared, tried: tuple[str, ...]) -> bool:
+        return routing.has_another(self._network, text.what, text.message.country, tried)
+
+    # The component
+
+    def bind(self, sending: Sending) -> None:
+        """The parts that pipelines share; they know the fleet, so they come after it."""
+        self._sending = sending
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Builds and rebuilds until `stop`; then waits until every pipeline has drained."""
+        assert self._sending is not None
+        stopping = asyncio.create_task(stop.wait())
+        stopping.add_done_callback(lambda _: self._wake.set())
+        try:
+            while not stop.is_set():
+                dirty, self._dirty = self._dirty, set()
+                for provider_id in dirty:
+                    self._rebuild(provider_id, self._sending, stop)
+                for task in self._running.values():
+                    if task.done():
+                        task.result()  # a pipeline that fails takes the process down: somebody restarts it
+                await self._wake.wait()
+                self._wake.clear()
+        finally:
+            stopping.cancel()
+            if self._running:
+                await asyncio.gather(*self._running.values())
+            for member in self._members.values():
+                await member.pipeline.adapter.close()
+            for task in self._retiring:
+                task.cancel()
+
+    def _rebuild(self, provider_id: str, sending: Sending, stop: asyncio.Event) -> None:
+        definition = self._network.providers.get(provider_id)
+        if definition is None:
+            return
+        try:
+            adapter = build_adapter(
+                definition.kind, provider_id, definition.settings, self._open(definition), self._parts
+            )
+        except (BadProvider, Unsealable) as error:
+            metrics.PROVIDERS_UNUSABLE.labels(provider_id).set(1)
+            log.error("provider_unusable", provider=provider_id, kind=definition.kind, why=str(error))
+            return
+        metrics.PROVIDERS_UNUSABLE.labels(provider_id).set(0)
+        terms = self._terms(definition)
+        known = self._members.get(provider_id)
+        if known is not None:
+            old = known.pipeline.replace_adapter(terms, adapter)
+            self._retire(old, known.pipeline.terms.timeout_seconds)
+            self._members[provider_id] = Member(definition, known.pipeline)
+        else:
+            pipeline = Pipeline(sending, terms, adapter)
+            self._members[provider_id] = Member(definition, pipeline)
+            task = asyncio.create_task(pipeline.run(stop), name=f"pipeline {provider_id}")
+            task.add_done_callback(lambda _: self._wake.set())
+            self._running[provider_id] = task
+        log.info("provider_ready", provider=provider_id, kind=definition.kind, version=definition.version)
+        sending.on_room()
+
+    def _terms(self, definition: ProviderDefinition) -> ProviderTerms:
+        settings = with_defaults(definition.kind, definition.settings)
+        return ProviderTerms(
+            definition.provider_id,
+            float(settings["timeout_seconds"]),
+            float(settings["in_doubt_wait_seconds"]),
+            f"{self._public_url}/receipts/{definition.provider_id}/{definition.token}",
+            definition.parts_per_second,
+        )
+
+    def _retire(self, adapter: ProviderAdapter, timeout_seconds: float) -> None:
+        """Closes it when the calls under way are over, so that none of them ends in doubt by our own doing."""
+
+        async def close_later() -> None:
+            await asyncio.sleep(timeout_seconds + 5)
+            await adapter.close()
+
+        task = asyncio.create_task(close_later())
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
+
+    def _open(self, definition: ProviderDefinition) -> dict[str, Any]:
+        if not definition.sealed_credentials:
+            return {}
+        try:
+            opened = self._box.decrypt(base64.b64decode(definition.sealed_credentials, validate=True))
+            credentials = msgspec.json.decode(opened)
+        except (CryptoError, binascii.Error, ValueError, msgspec.DecodeError) as error:
+            raise Unsealable("credentials cannot be opened with this key") from error
+        if not isinstance(credentials, dict):
+            raise Unsealable("credentials are no object")
+        return credentials

@@ -1,0 +1,66 @@
+"""Send jobs from Kafka into the ledger. Kafka carries them here; from here on Postgres is the work queue.
+
+A job is inserted once by its message id; workers are woken after the commit.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+
+from aiokafka import ConsumerRecord
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from postrider.contracts import codec
+from postrider.contracts.codec import Unreadable
+from postrider.contracts.envelope import Outgoing, envelope_of
+from postrider.contracts.send_jobs import SEND_JOB, SendJob
+from postrider.kafka.loop import Batch
+from postrider.phones import phone_hash
+
+from dispatcher import metrics
+from dispatcher.store import intake
+
+_MESSAGE_ID = re.compile(r"[0-9a-f]{32}")
+_E164 = re.compile(r"\+[1-9][0-9]{4,17}")
+_LANES = ("live", "bulk")
+
+
+def decode(record: ConsumerRecord) -> SendJob | None:
+    """Raises Unreadable for what could never be sent. Other types on the topic are for other readers."""
+    if envelope_of(record.headers).type != SEND_JOB:
+        return None
+    job = codec.decode(record.value, SendJob)
+    if not _MESSAGE_ID.fullmatch(job.message_id):
+        raise Unreadable("message_id is not 32 hex digits")
+    if not _E164.fullmatch(job.phone):
+        raise Unreadable("phone is not E.164")
+    if "|" in job.campaign_id or "|" in (job.country or ""):
+        raise Unreadable("campaign_id or country has a character that names never have")
+    moments = [job.due_at, job.send_by, *(moment for each in job.allowed for moment in (each.start, each.end))]
+    if any(moment.tzinfo is None or moment.utcoffset() != timedelta(0) for moment in moments):
+        raise Unreadable("a time is not in UTC")
+    return job
+
+
+class Intake:
+    """The handler of one lane's consumer loop."""
+
+    def __init__(self, lane: int, hash_key: bytes, on_new: Callable[[set[tuple[int, str]]], None]) -> None:
+        self._lane = lane
+        self._hash_key = hash_key
+        self._on_new = on_new
+        self._queues: set[str] = set()
+
+    async def handle(self, tx: AsyncConnection, batch: Batch[SendJob]) -> Sequence[Outgoing]:
+        jobs = {record.value.message_id: record.value for record in batch.records}
+        hashed = [(job, bytes.fromhex(phone_hash(job.phone, self._hash_key))) for job in jobs.values()]
+        new, self._queues = await intake.insert(tx, self._lane, hashed)
+        lane = _LANES[self._lane]
+        metrics.JOBS.labels(lane, "new").inc(new)
+        metrics.JOBS.labels(lane, "repeated").inc(len(batch.records) - new)
+        return ()
+
+    async def after_commit(self) -> None:
+        self._on_new({(self._lane, queue) for queue in self._queues})

@@ -1,0 +1,85 @@
+"""From claimed rows to texts that can be sent: admission, rendering. Free to fail and free to repeat: nothing has been
+promised to a provider yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from postrider.contracts.definitions import AccountSettings, CampaignDefinition, What
+from postrider.sms.message import Message as TextMessage
+from postrider.sms.message import MessageError, MessageSource, NotSent, Text, compile_message
+from postrider.sms.render_pool import RenderPool
+from postrider.sms.values import Values
+
+from dispatcher.calls import Prepared
+from dispatcher.domain.ledger import Event
+from dispatcher.domain.message import Message
+from dispatcher.domain.settlement import Settlement
+
+
+class _Variables(msgspec.Struct):
+    profile: dict[str, object]
+    event: dict[str, object]
+
+
+_decoder = msgspec.json.Decoder(_Variables)
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """`ready` may be sent; `settled` are those that never will be."""
+
+    ready: list[Prepared]
+    settled: list[Settlement]
+
+
+def compile_for(campaign: CampaignDefinition, what: What, settings: AccountSettings) -> TextMessage:
+    """The campaign's text; cached. Raises MessageError, which saving the campaign should have prevented."""
+    return compile_message(
+        MessageSource(
+            what.body,
+            campaign.kind.startswith("live"),
+            what.fallback_body,
+            what.max_parts if what.max_parts is not None else settings.max_parts,
+            what.transliterate or settings.transliterate,
+        )
+    )
+
+
+async def prepare(
+    messages: Sequence[Message],
+    campaign: CampaignDefinition,
+    what: What,
+    settings: AccountSettings,
+    pool: RenderPool,
+    leased_until: float,
+) -> Preparation:
+    """Texts of one campaign and one version of its `what`."""
+    try:
+        text = compile_for(campaign, what, settings)
+    except MessageError as error:
+        reason = f"template_error: {error.field}"
+        return Preparation([], [_failed(each, "personalisation_failed", reason) for each in messages])
+    about = {"id": campaign.campaign_id, "name": campaign.name}
+    values = []
+    for message in messages:
+        variables = _decoder.decode(message.variables)
+        values.append(Values(variables.profile, variables.event, about))
+    outcomes = await pool.render_messages(text, values)
+    ready: list[Prepared] = []
+    settled: list[Settlement] = []
+    for message, outcome in zip(messages, outcomes, strict=True):
+        match outcome:
+            case Text():
+                ready.append(Prepared(message, what, outcome.text, outcome.encoding, outcome.parts, leased_until))
+            case NotSent():
+                settled.append(_failed(message, outcome.status, outcome.reason))
+    return Preparation(ready, settled)
+
+
+def _failed(message: Message, cause: str, reason: str) -> Settlement:
+    return Settlement(message, Event.FAIL, cause=cause, reason=reason[:200])

@@ -1,0 +1,1 @@
+"""Internal HTTP of the scheduler."""

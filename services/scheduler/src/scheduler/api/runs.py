@@ -1,0 +1,59 @@
+"""GET /internal/runs?campaign_id=: a campaign's runs with their zones, for whoever has to find out what happened."""
+
+from __future__ import annotations
+
+import hmac
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, HTTPException, Query
+
+from postrider.postgres.database import Database
+from scheduler import store
+from scheduler.domain.moves import Zone
+from scheduler.domain.runs import Run
+
+
+def router(database: Database, service_token: str) -> APIRouter:
+    """Needs `Authorization: Bearer <service token>`."""
+    routes = APIRouter(prefix="/internal")
+
+    @routes.get("/runs")
+    async def runs(
+        campaign_id: Annotated[str, Query(max_length=100)], authorization: Annotated[str, Header()] = ""
+    ) -> dict[str, Any]:
+        if not hmac.compare_digest(authorization.encode(), f"Bearer {service_token}".encode()):
+            raise HTTPException(401, "the service token is missing or wrong")
+        async with database.begin() as tx:
+            found = await store.runs_of(tx, campaign_id)
+            zones = {run.name.run_id: await store.zones_of(tx, run.name.run_id) for run in found}
+        return {"items": [_shown(run, zones[run.name.run_id]) for run in found]}
+
+    return routes
+
+
+def _shown(run: Run, zones: list[Zone]) -> dict[str, Any]:
+    return {
+        "run_id": run.name.run_id,
+        "campaign_id": run.name.campaign_id,
+        "occurrence": run.name.occurrence,
+        "state": run.state.value,
+        "reason": run.reason,
+        "definition_version": run.definition.version,
+        "request_at": run.request_at.isoformat(),
+        "requested_at": run.requested_at.isoformat() if run.requested_at else None,
+        "total": run.total,
+        "reachable": run.reachable,
+        "zones": [
+            {
+                "zone": zone.zone,
+                "state": zone.state.value,
+                "reason": zone.reason,
+                "users": zone.users,
+                "expanded_users": zone.expanded_users,
+                "next_page": zone.next_page,
+                "due_at": zone.due_at.isoformat(),
+                "send_by": zone.send_by.isoformat(),
+            }
+            for zone in zones
+        ],
+    }

@@ -1,0 +1,124 @@
+"""Composition root: the one place that builds the scheduler and knows every part of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+from fastapi import FastAPI
+
+from postrider.contracts.topics import (
+    ACCOUNT_SETTINGS,
+    CAMPAIGN_DEFINITIONS,
+    QUALIFIED_USERS,
+    QUALIFIED_USERS_BULK,
+)
+from postrider.health import Health
+from postrider.health import router as health_router
+from postrider.kafka.clients import KafkaConfig
+from postrider.kafka.definitions import DefinitionsReader
+from postrider.kafka.loop import ConsumerLoop
+from postrider.kafka.publisher import Publisher
+from postrider.postgres.database import open_database, schema_of, service_url
+from postrider.postgres.outbox import Outbox
+from postrider.runtime import Component, Service, closing
+from scheduler.api import runs as runs_api
+from scheduler.handlers import audiences, live
+from scheduler.handlers.campaigns import Campaigns
+from scheduler.handlers.timers import Timers
+from scheduler.loops.definitions import DefinitionsFollower
+from scheduler.loops.sweep import Sweep
+from scheduler.loops.timers import TimerLoop
+from scheduler.records import Records
+from scheduler.settings import Settings
+
+NAME = "scheduler"
+LIVE_GROUP = "scheduler"
+BULK_GROUP = "scheduler-bulk"
+LIVE_RECORDS = 500
+BULK_PAGES = 4
+"""Of a batch: each page is hundreds of jobs and log rows."""
+
+
+@asynccontextmanager
+async def build(settings: Settings) -> AsyncIterator[Service]:
+    health = Health()
+    config = KafkaConfig(settings.kafka_bootstrap_servers, settings.topic_prefix, client_id=NAME)
+    url = settings.service_database_url or service_url(settings.database_url, NAME)
+    database = open_database(url, schema_of(NAME))
+    publisher = Publisher(config, health.check("kafka"))
+    async with closing(database.close, publisher.stop):
+        await publisher.start()
+        health.check("kafka").up()
+        outbox = Outbox(database, publisher, NAME, settings.topic_prefix)
+        await outbox.recover()
+        records = Records(outbox)
+        timers = TimerLoop(database, outbox, Timers(records, settings.page_size), health.check("timers"))
+        campaigns = Campaigns(records, timedelta(seconds=settings.snapshot_lead_seconds))
+        follower = DefinitionsFollower(database, outbox, campaigns, timers.wake)
+        topics = [CAMPAIGN_DEFINITIONS, ACCOUNT_SETTINGS]
+        reader = DefinitionsReader(config, topics, follower.on_change, health.check("definitions"))
+        answers = audiences.Audiences(records, timers.wake)
+        bulk = ConsumerLoop(
+            config,
+            database,
+            outbox,
+            BULK_GROUP,
+            [QUALIFIED_USERS_BULK],
+            audiences.decode,
+            answers.handle,
+            max_records=BULK_PAGES,
+            after_commit=answers.after_commit,
+            check=health.check("audiences"),
+        )
+        qualifications = live.LiveQualifications(records, reader)
+        lane = ConsumerLoop(
+            config,
+            database,
+            outbox,
+            LIVE_GROUP,
+            [QUALIFIED_USERS],
+            live.decode,
+            qualifications.handle,
+            max_records=LIVE_RECORDS,
+            check=health.check("qualified_users"),
+        )
+
+        async def follow(stop: asyncio.Event) -> None:
+            await follower.run(reader, stop)
+
+        async def consume_live(stop: asyncio.Event) -> None:
+            await _unless_stopped(reader, stop)
+            await lane.run(stop)
+
+        app = FastAPI(title="Postrider scheduler", docs_url=None, redoc_url=None, openapi_url=None)
+        app.include_router(health_router(health))
+        app.include_router(runs_api.router(database, settings.service_token.get_secret_value()))
+        yield Service(
+            app=app,
+            health=health,
+            host=settings.bind_host,
+            port=settings.port,
+            components=[
+                Component("definitions", reader.run),
+                Component("definitions_follower", follow),
+                Component("timers", timers.run),
+                Component("audiences", bulk.run),
+                Component("qualified_users", consume_live),
+                Component("outbox_relay", outbox.run_relay),
+                Component("sweep", Sweep(database, settings.live_memory_days).run),
+            ],
+            drain_seconds=settings.drain_seconds,
+        )
+
+
+async def _unless_stopped(reader: DefinitionsReader, stop: asyncio.Event) -> None:
+    """Until the definitions are read to the end, or nothing is wanted any more."""
+    waits = [asyncio.create_task(reader.wait_until_read()), asyncio.create_task(stop.wait())]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()

@@ -1,0 +1,70 @@
+"""Qualified users → send jobs of the live lane, once for each (campaign, occurrence, user). Handler of the live lane.
+
+Must not decide what a verdict or a campaign's state means for a person (`domain.jobs`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from postrider.contracts import codec
+from postrider.contracts.codec import Unreadable
+from postrider.contracts.envelope import Outgoing, envelope_of
+from postrider.contracts.qualified import QUALIFIED, QualifiedUser
+from postrider.contracts.send_jobs import SendJob
+from postrider.kafka.definitions import DefinitionsReader
+from postrider.kafka.loop import Batch, ConsumerRecord
+from scheduler import metrics, store
+from scheduler.domain.jobs import live_job, live_message, live_message_id
+from scheduler.domain.moves import live_moves
+from scheduler.records import Records
+
+CONFIRM_SECONDS = 10.0
+
+
+def decode(record: ConsumerRecord) -> QualifiedUser:
+    """Raises `Unreadable`."""
+    if envelope_of(record.headers).type != QUALIFIED:
+        raise Unreadable(f"the type is not {QUALIFIED}")
+    return codec.decode(record.value, QualifiedUser)
+
+
+class LiveQualifications:
+    """`handle` is the loop's handler."""
+
+    def __init__(self, records: Records, definitions: DefinitionsReader) -> None:
+        self._records = records
+        self._definitions = definitions
+
+    async def handle(self, tx: AsyncConnection, batch: Batch[QualifiedUser]) -> Sequence[Outgoing]:
+        by_message: dict[str, QualifiedUser] = {}
+        for record in batch.records:
+            by_message.setdefault(live_message_id(record.value), record.value)
+        new = await store.new_live_sends(tx, list(by_message))
+        metrics.LIVE_REPEATS.inc(len(batch.records) - len(new))
+        qualified = [user for message_id, user in by_message.items() if message_id in new]
+        if not qualified:
+            return []
+        if any(self._is_behind(user) for user in qualified):
+            async with asyncio.timeout(CONFIRM_SECONDS):  # too slow counts as an outage: the batch comes again
+                await self._definitions.wait_until_confirmed()
+        now = await store.db_now(tx)
+        campaigns = self._definitions.campaigns
+        outcomes = [(user, live_job(user, campaigns.get(user.campaign_id), now)) for user in qualified]
+        jobs = [outcome for _, outcome in outcomes if isinstance(outcome, SendJob)]
+        metrics.JOBS.labels("live").inc(len(jobs))
+        metrics.SETTLED.labels("live").inc(len(outcomes) - len(jobs))
+        moved = live_moves((user.campaign_id, outcome) for user, outcome in outcomes)
+        return [
+            *self._records.moves(moved, cause=None),
+            *self._records.messages(live_message(user, outcome, now) for user, outcome in outcomes),
+            *self._records.live_jobs(jobs),
+        ]
+
+    def _is_behind(self, user: QualifiedUser) -> bool:
+        """The engine knew a newer definition than is in the view here: a text it names could be missing."""
+        campaign = self._definitions.campaigns.get(user.campaign_id)
+        return campaign is None or campaign.version < user.campaign_version

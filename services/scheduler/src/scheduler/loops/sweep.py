@@ -1,0 +1,41 @@
+"""Forgets live messages that nothing can repeat any more: their records have left the log. A component."""
+
+from __future__ import annotations
+
+import asyncio
+
+from postrider.logs import failure, log
+from postrider.postgres.database import Database, is_outage
+from scheduler import metrics, store
+
+EVERY_SECONDS = 600.0
+CHUNK = 5000
+
+
+class Sweep:
+    """`days`: how long a live message is remembered."""
+
+    def __init__(self, database: Database, days: int) -> None:
+        self._database = database
+        self._days = days
+
+    async def run(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            try:
+                swept = await self.sweep_some()
+            except Exception as error:
+                if not is_outage(error):
+                    raise
+                log.warning("sweep_waits", **failure(error))
+                swept = 0
+            if swept < CHUNK:
+                try:
+                    await asyncio.wait_for(stop.wait(), EVERY_SECONDS)
+                except TimeoutError:
+                    continue
+
+    async def sweep_some(self) -> int:
+        async with self._database.begin() as tx:
+            swept = await store.sweep_live_sends(tx, self._days, CHUNK)
+        metrics.LIVE_SWEPT.inc(swept)
+        return swept

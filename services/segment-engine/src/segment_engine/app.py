@@ -1,0 +1,181 @@
+"""The composition root: builds the process's parts, in the order in which they need each other."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from postrider.clock import SystemClock
+from postrider.contracts.topics import (
+    ACCOUNT_SETTINGS,
+    AUDIENCE_REQUESTS,
+    CAMPAIGN_DEFINITIONS,
+    DELIVERY_EVENTS,
+    SEGMENT_DEFINITIONS,
+    SUPPRESSIONS,
+    USER_EVENTS,
+    Topic,
+)
+from postrider.health import Health
+from postrider.kafka.clients import KafkaConfig
+from postrider.kafka.definitions import DefinitionsReader
+from postrider.kafka.log_ends import LogEnds
+from postrider.kafka.loop import ConsumerLoop
+from postrider.kafka.publisher import Publisher
+from postrider.postgres.database import open_database, service_url
+from postrider.postgres.outbox import Outbox
+from postrider.runtime import Component, Service
+from segment_engine.adapters.dedup_table import DedupTable
+from segment_engine.api import Services, make_app
+from segment_engine.event_store.chdb_store import ChdbStore
+from segment_engine.event_store.port import EventStore, StoreInUse
+from segment_engine.loops import audience_intake, history, live, messages, suppressions
+from segment_engine.loops.audience_intake import AudienceIntake, WakeUps
+from segment_engine.loops.barrier import Barrier, Follower
+from segment_engine.loops.copier import ProfileCopier
+from segment_engine.loops.history import History
+from segment_engine.loops.live import Live
+from segment_engine.loops.messages import Messages
+from segment_engine.loops.page_streams import PageStreams
+from segment_engine.loops.placement import Placement
+from segment_engine.loops.settlements import Settlements
+from segment_engine.loops.snapshots import Snapshots
+from segment_engine.loops.suppressions import Suppressions
+from segment_engine.loops.sweep import Sweep
+from segment_engine.loops.work import unless
+from segment_engine.settings import Settings
+
+SERVICE = "segment-engine"
+POOL_SIZE = 16
+
+
+@asynccontextmanager
+async def build(settings: Settings, make_store: Callable[[Path], EventStore] = ChdbStore) -> AsyncIterator[Service]:
+    clock = SystemClock()
+    health = Health(clock)
+    kafka = KafkaConfig(settings.kafka_bootstrap_servers, settings.topic_prefix, client_id=SERVICE)
+    phone_key = settings.phone_hash_key_bytes
+    async with AsyncExitStack() as closing:
+        store = make_store(settings.event_store_path)
+        try:
+            await store.open()
+        except StoreInUse as error:
+            sys.exit(f"{SERVICE} cannot start: {error}. The embedded event store has one owner: run one replica.")
+        closing.push_async_callback(store.close)
+        url = settings.service_database_url or service_url(settings.database_url, SERVICE)
+        database = open_database(url, "segment_engine", POOL_SIZE)
+        closing.push_async_callback(database.close)
+        publisher = Publisher(kafka, health.check("kafka"))
+        closing.push_async_callback(publisher.stop)
+        await publisher.start()
+        health.check("kafka").up()
+        outbox = Outbox(database, publisher, SERVICE, settings.topic_prefix, clock)
+        await outbox.recover()
+        ends = LogEnds(kafka, [USER_EVENTS, SUPPRESSIONS])
+        closing.push_async_callback(ends.close)
+        placement = Placement(await ends.partitions_of(USER_EVENTS))
+
+        event_dedup = DedupTable(database, "event_dedup", settings.dedup_horizon_days)
+        identify_dedup = DedupTable(database, "identify_dedup", settings.dedup_horizon_days)
+        copier = ProfileCopier(database, store, phone_key)
+        wake_ups = WakeUps()
+        definitions = DefinitionsReader(
+            kafka,
+            [CAMPAIGN_DEFINITIONS, SEGMENT_DEFINITIONS, ACCOUNT_SETTINGS],
+            lambda definition: live_group.definitions_changed(definition),
+            health.check("definitions"),
+            clock,
+        )
+        live_group = Live(
+            outbox, identify_dedup, definitions, placement, copier.wake,
+            settings.dedup_key_bytes, phone_key, settings.dedup_horizon_days,
+        )  # fmt: skip
+        history_group = History(store, event_dedup, settings.dedup_key_bytes, settings.dedup_horizon_days, placement)
+        intake = AudienceIntake(wake_ups)
+        message_log = Messages(store)
+        suppressed = Suppressions(store)
+
+        def loop(group: str, topics: Sequence[Topic], handler: Any, **options: Any) -> ConsumerLoop[Any]:
+            check = health.check(group)
+            return ConsumerLoop(
+                kafka, database, outbox, group, topics, handler.decode, handler.handle,
+                check=check, clock=clock, **options,
+            )  # fmt: skip
+
+        # What the event store refuses is no fault of a record: such a group stops the process (planned), and never
+        # gives up a batch as a dead letter.
+        live_loop = loop(
+            live.GROUP, [USER_EVENTS], live_group, max_records=live.MAX_RECORDS, after_commit=live_group.committed
+        )
+        history_loop = loop(
+            history.GROUP, [USER_EVENTS], history_group,
+            max_records=history.MAX_RECORDS, linger_seconds=history.LINGER_SECONDS, planned=True,
+        )  # fmt: skip
+        intake_loop = loop(audience_intake.GROUP, [AUDIENCE_REQUESTS], intake, after_commit=intake.committed)
+        messages_loop = loop(
+            messages.GROUP, [DELIVERY_EVENTS], message_log,
+            max_records=messages.MAX_RECORDS, linger_seconds=messages.LINGER_SECONDS, planned=True,
+        )  # fmt: skip
+        suppressions_loop = loop(suppressions.GROUP, [SUPPRESSIONS], suppressed, planned=True)
+
+        events = frozenset({USER_EVENTS.full_name(settings.topic_prefix)})
+        followers = [
+            Follower(live.GROUP, live_loop, events),
+            Follower(history.GROUP, history_loop, events),
+            Follower(suppressions.GROUP, suppressions_loop, frozenset({SUPPRESSIONS.full_name(settings.topic_prefix)})),
+        ]
+        barrier = Barrier(database, ends, followers, placement, copier, definitions)
+        snapshots = Snapshots(database, outbox, store, definitions, barrier, wake_ups, clock)
+        streams = PageStreams(database, outbox, store, definitions, wake_ups, phone_key)
+
+        live_is_over = asyncio.Event()
+
+        async def run_definitions(stop: asyncio.Event) -> None:
+            """Until the live group, whose last batch may ask for them, is over."""
+            stop_definitions = asyncio.Event()
+            reading = asyncio.ensure_future(definitions.run(stop_definitions))
+            following = asyncio.ensure_future(live_is_over.wait())
+            try:
+                await asyncio.wait([reading, following], return_when=asyncio.FIRST_COMPLETED)
+                stop_definitions.set()
+                await reading
+            finally:
+                reading.cancel()
+                following.cancel()
+
+        async def run_live(stop: asyncio.Event) -> None:
+            try:
+                if await unless(stop, definitions.wait_until_read()):
+                    await live_loop.run(stop)
+            finally:
+                live_is_over.set()
+
+        def after_definitions(component: Component) -> Component:
+            async def run(stop: asyncio.Event) -> None:
+                if await unless(stop, definitions.wait_until_read()):
+                    await component.run(stop)
+
+            return Component(component.name, run)
+
+        components = [
+            Component("definitions", run_definitions),
+            Component("outbox", outbox.run_relay),
+            Component("copier", copier.run),
+            Component("live", run_live),
+            Component("history", history_loop.run),
+            Component("suppressions", suppressions_loop.run),
+            Component("messages", messages_loop.run),
+            Component("audiences", intake_loop.run),
+            after_definitions(Component("snapshots", snapshots.run)),
+            after_definitions(Component("page_streams", streams.run)),
+            Component("settlements", Settlements(database, store, wake_ups).run),
+            Component("sweep", Sweep([event_dedup, identify_dedup], clock).run),
+        ]
+        app = make_app(
+            Services(database, store, definitions, barrier, clock, settings.service_token.get_secret_value()), health
+        )
+        yield Service(app, health, settings.bind_host, settings.port, components, settings.drain_seconds)

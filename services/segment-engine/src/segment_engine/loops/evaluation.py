@@ -1,0 +1,50 @@
+"""What an evaluation needs besides the store: the rule that is meant now, and the account's settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from types import MappingProxyType
+from typing import Any, Protocol
+
+import phonenumbers
+
+from postrider.clock import Clock
+from postrider.contracts.definitions import AccountSettings, SegmentDefinition
+from postrider.rules import Rule, RuleErrors, parse_rule
+from postrider.zones import single_zone_of
+from segment_engine.event_store.port import EvaluationContext
+
+
+class SegmentUnknown(LookupError):
+    """There is no such segment (any more)."""
+
+
+class Definitions(Protocol):
+    """What an evaluation needs of `DefinitionsReader`."""
+
+    segments: dict[str, SegmentDefinition]
+    settings: AccountSettings
+
+
+def rule_of(definitions: Definitions, rule: Mapping[str, Any] | None, segment_id: str | None) -> Rule:
+    """Raises `SegmentUnknown`, `RuleErrors`."""
+    if rule is not None:
+        return parse_rule(rule)
+    if segment_id is None:
+        raise RuleErrors([("", "neither rule nor segment_id")])
+    segment = definitions.segments.get(segment_id)
+    if segment is None:
+        raise SegmentUnknown(segment_id)
+    return parse_rule(segment.rule)
+
+
+def context_of(definitions: Definitions, clock: Clock) -> EvaluationContext:
+    settings = definitions.settings
+    return EvaluationContext(clock.now(), settings.account_time_zone, settings.require_consent, _country_zones())
+
+
+@cache
+def _country_zones() -> Mapping[str, str]:
+    zones = {country: single_zone_of(country) for country in sorted(phonenumbers.SUPPORTED_REGIONS)}
+    return MappingProxyType({country: zone for country, zone in zones.items() if zone is not None})

@@ -1,0 +1,122 @@
+"""The campaign-api in this process, on real Kafka and Postgres, spoken to over ASGI; the other services by scripts."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import msgspec
+import nacl.public
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from fastapi import FastAPI, Request, Response
+
+from campaign_api.api.services import Services
+from campaign_api.app import SERVICE, build
+from campaign_api.settings import CampaignApiSettings
+from postrider.contracts.topics import Topic
+from postrider.kafka.clients import KafkaConfig
+from postrider.kafka.topics import create_topics
+from postrider.postgres.migrate import migrate
+from postrider.runtime import Service
+
+KEY = "integration-admin-key"
+TOKEN = "integration-service-token"
+PRIVATE_KEY = nacl.public.PrivateKey.generate()
+
+
+@dataclass
+class Elsewhere:
+    """The segment-engine and the dispatcher, as far as this service asks them: `answers` by path."""
+
+    answers: dict[str, Callable[[Request], Any]] = field(default_factory=dict)
+    asked: list[tuple[str, str]] = field(default_factory=list)
+
+    def application(self) -> FastAPI:
+        app = FastAPI()
+
+        @app.api_route("/{path:path}", methods=["GET", "POST"])
+        async def answer(path: str, request: Request) -> Response:
+            self.asked.append((path, str(request.query_params)))
+            assert request.headers["authorization"] == f"Bearer {TOKEN}"
+            made = self.answers["/" + path](request)
+            if asyncio.iscoroutine(made):
+                made = await made
+            return Response(msgspec.json.encode(made), media_type="application/json")
+
+        return app
+
+
+@dataclass
+class Running:
+    client: httpx.AsyncClient
+    service: Service
+    elsewhere: Elsewhere
+    kafka: str
+    prefix: str
+
+    @property
+    def services(self) -> Services:
+        services: Services = self.service.app.state.services
+        return services
+
+    async def read_topic(self, topic: Topic) -> list[Any]:
+        """Every record of a topic now, in the order of each partition."""
+        name = topic.full_name(self.prefix)
+        consumer = AIOKafkaConsumer(bootstrap_servers=self.kafka, auto_offset_reset="earliest")
+        await consumer.start()
+        try:
+            partitions = [TopicPartition(name, number) for number in range(topic.partitions)]
+            consumer.assign(partitions)
+            ends = await consumer.end_offsets(partitions)
+            await consumer.seek_to_beginning(*partitions)
+            found: list[Any] = []
+            while any([await consumer.position(partition) < ends[partition] for partition in partitions]):
+                for records in (await consumer.getmany(timeout_ms=500)).values():
+                    found += records
+            return found
+        finally:
+            await consumer.stop()
+
+
+def settings_of(kafka: str, database_url: str, prefix: str, **more: Any) -> CampaignApiSettings:
+    return CampaignApiSettings(
+        **{
+            "KAFKA_BOOTSTRAP_SERVERS": kafka,
+            "DATABASE_URL": database_url,
+            "POSTRIDER_TOPIC_PREFIX": f"{prefix}.",
+            "POSTRIDER_SERVICE_TOKEN": TOKEN,
+            "POSTRIDER_BOOTSTRAP_KEY": KEY,
+            "POSTRIDER_SEALING_PUBLIC_KEY": base64.b64encode(bytes(PRIVATE_KEY.public_key)).decode(),
+            "POSTRIDER_PUBLIC_URL": "https://texts.example",
+            **more,
+        }
+    )
+
+
+@asynccontextmanager
+async def running(kafka: str, database_url: str, prefix: str, **more: Any) -> AsyncIterator[Running]:
+    """Migrated, topics created, components running; all stopped at the end."""
+    settings = settings_of(kafka, database_url, prefix, **more)
+    await migrate(database_url, SERVICE, "campaign_api")
+    await create_topics(KafkaConfig(kafka, f"{prefix}."))
+    elsewhere = Elsewhere()
+    stop = asyncio.Event()
+    async with build(settings, internal_transport=httpx.ASGITransport(elsewhere.application())) as service:
+        tasks = [asyncio.ensure_future(component.run(stop)) for component in service.components]
+        client = httpx.AsyncClient(
+            transport=httpx.ASGITransport(service.app, raise_app_exceptions=False),
+            base_url="http://api",
+            headers={"Authorization": f"Bearer {KEY}"},
+            timeout=30,
+        )
+        try:
+            yield Running(client, service, elsewhere, kafka, f"{prefix}.")
+        finally:
+            stop.set()
+            await asyncio.gather(*tasks)
+            await client.aclose()
