@@ -78,8 +78,12 @@ async def snapshots(made: Engine) -> list[AudienceSnapshotted]:
 
 
 async def pages(made: Engine, zone: str = "UTC") -> list[AudiencePage]:
-    found = await made.published(QUALIFIED_USERS_BULK, PAGE, AudiencePage)
-    return sorted((page for page in found if page.zone == zone), key=lambda page: page.page)
+    """Those of a zone in order. A crash may publish a page again: then it is the same."""
+    found: dict[int, AudiencePage] = {}
+    for page in await made.published(QUALIFIED_USERS_BULK, PAGE, AudiencePage):
+        if page.zone == zone:
+            assert found.setdefault(page.page, page) == page
+    return [found[number] for number in sorted(found)]
 
 
 async def whole(made: Engine, zone: str = "UTC") -> list[AudiencePage]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from postrider.runtime import main
-
 from dispatcher.app import build
 from dispatcher.settings import Settings
+from postrider.runtime import main
 
 if __name__ == "__main__":
     main("dispatcher", "dispatcher", Settings, build)

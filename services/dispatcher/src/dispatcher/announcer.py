@@ -13,17 +13,16 @@ from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from postrider.contracts.delivery_events import FUNNEL_MOVED, MESSAGE_CHANGED, AttemptSummary, MessageChanged
-from postrider.contracts.envelope import Outgoing
-from postrider.contracts.suppressions import SUPPRESSION_CHANGED, SuppressionChanged
-from postrider.contracts.topics import DELIVERY_EVENTS, SUPPRESSIONS
-from postrider.postgres.outbox import Outbox, Pending
-
 from dispatcher import metrics
 from dispatcher.domain.funnel import Change, moves
 from dispatcher.domain.ledger import State, status_of
 from dispatcher.domain.message import Message
 from dispatcher.store.suppressions import Suppression
+from postrider.contracts.delivery_events import FUNNEL_MOVED, MESSAGE_CHANGED, AttemptSummary, MessageChanged
+from postrider.contracts.envelope import Outgoing
+from postrider.contracts.suppressions import SUPPRESSION_CHANGED, SuppressionChanged
+from postrider.contracts.topics import DELIVERY_EVENTS, SUPPRESSIONS
+from postrider.postgres.outbox import Outbox, Pending
 
 MOST_KEPT = 2_000
 """Committed rows waiting in memory; more are left to the relay."""
@@ -38,9 +37,7 @@ class Announcer:
         self._wake = asyncio.Event()
 
     def moved(self, changes: Sequence[Change]) -> list[Outgoing]:
-        return [
-            self._outbox.outgoing(DELIVERY_EVENTS, move.campaign_id, FUNNEL_MOVED, move) for move in moves(changes)
-        ]
+        return [self._outbox.outgoing(DELIVERY_EVENTS, move.campaign_id, FUNNEL_MOVED, move) for move in moves(changes)]
 
     def changed(self, message: Message, at: datetime, attempts: Sequence[AttemptSummary]) -> Outgoing:
         """`message` as it is after the change, with its new seq."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from postrider.clock import Clock
-from postrider.postgres.database import Database
-
 from dispatcher.domain import budget as rule
 from dispatcher.domain.budget import UNLIMITED, Slice
 from dispatcher.store import budget as store
+from postrider.clock import Clock
+from postrider.postgres.database import Database
 
 
 class Budget:

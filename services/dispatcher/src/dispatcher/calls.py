@@ -1,4 +1,4 @@
-"""What preparing a text and calling a provider have in common: the prepared text, the provider's terms, the shared parts."""
+"""What preparing a text and calling a provider have in common: the text, the provider's terms, the shared parts."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from postrider.clock import Clock
-from postrider.contracts.definitions import CampaignDefinition, What
-from postrider.postgres.database import Database
-
 from dispatcher.database_clock import DatabaseClock
 from dispatcher.domain.fence import doubt_seconds
 from dispatcher.domain.message import Message
 from dispatcher.domain.settlement import Settlement
 from dispatcher.providers.base import Encoding
+from postrider.clock import Clock
+from postrider.contracts.definitions import CampaignDefinition, What
+from postrider.postgres.database import Database
 
 
 @dataclass(frozen=True, slots=True)

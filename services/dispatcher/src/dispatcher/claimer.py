@@ -11,13 +11,6 @@ import contextlib
 from collections.abc import Callable
 from datetime import timedelta
 
-from postrider.contracts.definitions import CampaignDefinition, What
-from postrider.health import Check
-from postrider.kafka.definitions import DefinitionsReader
-from postrider.logs import failure, log
-from postrider.postgres.database import is_outage
-from postrider.sms.render_pool import RenderPool
-
 from dispatcher import metrics
 from dispatcher.calls import Sending
 from dispatcher.domain.admission import Admitted, admit, campaign_says
@@ -32,6 +25,12 @@ from dispatcher.pipeline import Pipeline
 from dispatcher.preparation import compile_for, prepare
 from dispatcher.steps import not_admitted
 from dispatcher.store import claims
+from postrider.contracts.definitions import CampaignDefinition, What
+from postrider.health import Check
+from postrider.kafka.definitions import DefinitionsReader
+from postrider.logs import failure, log
+from postrider.postgres.database import is_outage
+from postrider.sms.render_pool import RenderPool
 
 LEASE_SECONDS = 30.0
 DISCOVER_SECONDS = 1.0
@@ -142,6 +141,8 @@ class Claimer:
 
     async def _claim(self, lane: int, wants: dict[str, tuple[int, Pipeline | None]]) -> None:
         limits = {name: n for name, (n, _) in wants.items()}
+        # Taken off before the query: whoever wakes us while it runs puts the queue on again.
+        self._active -= {(lane, name) for name in wants}
         started = self._sending.clock.monotonic()
         async with self._sending.database.begin() as tx:
             claim = await claims.claim(tx, self._sending.owner, lane, limits, LEASE_SECONDS)
@@ -152,14 +153,12 @@ class Claimer:
             by_queue[message.queue].append(message)
         for name, messages in by_queue.items():
             limit, pipeline = wants[name]
-            if len(messages) < limit:
-                self._active.discard((lane, name))
+            if len(messages) >= limit:
+                self._active.add((lane, name))
             if messages:
                 await self._place(name, messages, pipeline, started + LEASE_SECONDS)
 
-    async def _place(
-        self, name: str, messages: list[Message], pipeline: Pipeline | None, leased_until: float
-    ) -> None:
+    async def _place(self, name: str, messages: list[Message], pipeline: Pipeline | None, leased_until: float) -> None:
         queue = Queue.parse(name)
         campaign = self._definitions.campaigns.get(queue.campaign_id)
         what = None if campaign is None else campaign.whats.get(str(queue.what_version))
@@ -186,9 +185,7 @@ class Claimer:
         minimum = pipeline.adapter.capabilities.min_validity_seconds
         admitted = []
         for message in messages:
-            verdict = admit(
-                now + timedelta(seconds=1), message.send_by, message.allowed, message.on_hit, minimum
-            )
+            verdict = admit(now + timedelta(seconds=1), message.send_by, message.allowed, message.on_hit, minimum)
             if isinstance(verdict, Admitted):
                 admitted.append(message)
             else:
@@ -212,9 +209,7 @@ class Claimer:
             log.error("rendering_failed", n=n, **failure(error))
         self._wake.set()
 
-    def _unroutable(
-        self, message: Message, campaign: CampaignDefinition | None, what: What | None
-    ) -> Settlement:
+    def _unroutable(self, message: Message, campaign: CampaignDefinition | None, what: What | None) -> Settlement:
         """Every provider has refused it: all of them may be asked again after a pause, until its deadline."""
         if campaign is not None and what is None:
             return Settlement(message, Event.FAIL, cause="personalisation_failed", reason="unknown_what_version")

@@ -12,9 +12,6 @@ from typing import Literal
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from postrider.contracts.envelope import Outgoing
-from postrider.logs import log
-
 from dispatcher import metrics
 from dispatcher.announcer import Announcer, change_of
 from dispatcher.domain.funnel import Change
@@ -23,6 +20,8 @@ from dispatcher.domain.message import Message
 from dispatcher.domain.settlement import Attempt
 from dispatcher.store import evidence as store
 from dispatcher.store import settles
+from postrider.contracts.envelope import Outgoing
+from postrider.logs import log
 
 Result = Literal["applied", "nothing_new", "wait", "no_such_message", "other_provider"]
 

@@ -15,10 +15,6 @@ import msgspec
 from nacl.exceptions import CryptoError
 from nacl.public import PrivateKey, SealedBox
 
-from postrider.contracts.definitions import ProviderDefinition, ProviderGroupDefinition, What
-from postrider.contracts.provider_fields import with_defaults
-from postrider.logs import log
-
 from dispatcher import metrics
 from dispatcher.calls import Prepared, ProviderTerms, Sending
 from dispatcher.domain import routing
@@ -27,6 +23,9 @@ from dispatcher.domain.routing import Network, Nowhere, To
 from dispatcher.pipeline import Pipeline
 from dispatcher.providers.base import ProviderAdapter
 from dispatcher.providers.registry import AdapterParts, BadProvider, build_adapter
+from postrider.contracts.definitions import ProviderDefinition, ProviderGroupDefinition, What
+from postrider.contracts.provider_fields import with_defaults
+from postrider.logs import log
 
 
 class Unsealable(Exception):

@@ -12,15 +12,14 @@ from datetime import timedelta
 from aiokafka import ConsumerRecord
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from dispatcher import metrics
+from dispatcher.store import intake
 from postrider.contracts import codec
 from postrider.contracts.codec import Unreadable
 from postrider.contracts.envelope import Outgoing, envelope_of
 from postrider.contracts.send_jobs import SEND_JOB, SendJob
 from postrider.kafka.loop import Batch
 from postrider.phones import phone_hash
-
-from dispatcher import metrics
-from dispatcher.store import intake
 
 _MESSAGE_ID = re.compile(r"[0-9a-f]{32}")
 _E164 = re.compile(r"\+[1-9][0-9]{4,17}")

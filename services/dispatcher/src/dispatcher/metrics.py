@@ -19,7 +19,8 @@ MARK_SECONDS = Histogram("postrider_dispatcher_mark_seconds", "Length of the tra
 SETTLE_SECONDS = Histogram("postrider_dispatcher_settle_seconds", "Length of the transaction that settles.",
                            buckets=_CALL_BUCKETS)  # fmt: skip
 SETTLED = Counter("postrider_dispatcher_settled_total", "Messages moved, by new state.", ["state"])
-SETTLED_LATE = Counter("postrider_dispatcher_settled_late_total", "Settlements that came after the lease: no row changed.")
+SETTLED_LATE = Counter("postrider_dispatcher_settled_late_total",
+                       "Settlements that came after the lease: no row changed.")  # fmt: skip
 UNMARKED = Counter("postrider_dispatcher_unmarked_total", "Marked texts whose call did not begin, by why.", ["why"])
 BREAKER = Gauge("postrider_dispatcher_breaker_open", "0 closed, 1 half open, 2 open.", ["provider"])
 UNKNOWN_CODES = Counter("postrider_dispatcher_unknown_codes_total", "Replies and receipts in no table: look into them.",
@@ -34,5 +35,6 @@ CALLBACKS_REFUSED = Counter("postrider_dispatcher_callbacks_refused_total", "Cal
 INBOUND = Counter("postrider_dispatcher_inbound_total", "Inbound texts, by keyword.", ["keyword"])
 DOUBLES = Counter("postrider_dispatcher_double_evidence_total",
                   "Evidence that one message was accepted twice: look into it.")  # fmt: skip
-PROVIDERS_UNUSABLE = Gauge("postrider_dispatcher_provider_unusable", "1 when a definition cannot be served.", ["provider"])
+PROVIDERS_UNUSABLE = Gauge("postrider_dispatcher_provider_unusable",
+                           "1 when a definition cannot be served.", ["provider"])  # fmt: skip
 PUBLISH_BACKLOG = Gauge("postrider_dispatcher_publish_backlog", "Committed outbox rows not published yet.")

@@ -14,9 +14,6 @@ from collections import deque
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from postrider.logs import failure, log
-from postrider.postgres.database import is_outage
-
 from dispatcher import metrics
 from dispatcher.budget import Budget
 from dispatcher.calls import Prepared, ProviderTerms, Sending
@@ -31,6 +28,8 @@ from dispatcher.domain.settlement import Attempt, Settlement
 from dispatcher.providers.base import OutgoingText, ProviderAdapter
 from dispatcher.steps import marked_of, not_admitted, rendered, settlement_of
 from dispatcher.store import claims, marks
+from postrider.logs import failure, log
+from postrider.postgres.database import is_outage
 
 BUFFERED_TEXTS = 512
 LIVE_RESERVE = 8
@@ -86,9 +85,7 @@ class Pipeline:
         """For calls from now on; returns the old one, whose calls may still be under way."""
         old, self.adapter, self.terms = self.adapter, adapter, terms
         if self.budget.parts_per_second != terms.parts_per_second:
-            self.budget = Budget(
-                self._sending.database, self._sending.clock, terms.provider_id, terms.parts_per_second
-            )
+            self.budget = Budget(self._sending.database, self._sending.clock, terms.provider_id, terms.parts_per_second)
         self.breaker = Breaker()
         self._wake.set()
         return old
@@ -302,9 +299,7 @@ class Pipeline:
             metrics.UNKNOWN_CODES.labels(self.terms.provider_id).inc()
             log.error("unknown_code", provider=self.terms.provider_id, code=result.code)
 
-    def _settle_call(
-        self, terms: ProviderTerms, message: Message, text: Prepared, result: SubmitResult
-    ) -> None:
+    def _settle_call(self, terms: ProviderTerms, message: Message, text: Prepared, result: SubmitResult) -> None:
         metrics.CALLS.labels(terms.provider_id, result.outcome.value).inc()
         now = self._sending.database_clock.now()
         started_at = message.marked_at or now

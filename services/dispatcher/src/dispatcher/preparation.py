@@ -9,16 +9,15 @@ from dataclasses import dataclass
 
 import msgspec
 
+from dispatcher.calls import Prepared
+from dispatcher.domain.ledger import Event
+from dispatcher.domain.message import Message
+from dispatcher.domain.settlement import Settlement
 from postrider.contracts.definitions import AccountSettings, CampaignDefinition, What
 from postrider.sms.message import Message as TextMessage
 from postrider.sms.message import MessageError, MessageSource, NotSent, Text, compile_message
 from postrider.sms.render_pool import RenderPool
 from postrider.sms.values import Values
-
-from dispatcher.calls import Prepared
-from dispatcher.domain.ledger import Event
-from dispatcher.domain.message import Message
-from dispatcher.domain.settlement import Settlement
 
 
 class _Variables(msgspec.Struct):

@@ -13,13 +13,6 @@ from dataclasses import replace
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from postrider.contracts.envelope import Outgoing
-from postrider.health import Check
-from postrider.logs import failure, log
-from postrider.phones import phone_hash
-from postrider.postgres.database import Database, is_outage
-from postrider.postgres.outbox import Pending
-
 from dispatcher import evidence, metrics
 from dispatcher.announcer import Announcer, after, change_of
 from dispatcher.database_clock import DatabaseClock
@@ -29,6 +22,12 @@ from dispatcher.domain.settlement import Settlement
 from dispatcher.evidence import Evidence
 from dispatcher.store import settles, suppressions
 from dispatcher.store.settles import Written
+from postrider.contracts.envelope import Outgoing
+from postrider.health import Check
+from postrider.logs import failure, log
+from postrider.phones import phone_hash
+from postrider.postgres.database import Database, is_outage
+from postrider.postgres.outbox import Pending
 
 BATCH = 200
 RETRY_SECONDS = (0.05, 0.2, 0.5, 1.0, 2.0)
@@ -92,7 +91,7 @@ class Settler:
                 written, pending = await self._transact(batch)
                 metrics.SETTLE_SECONDS.observe(time.perf_counter() - started)
                 break
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  # one bad settlement must not end all settling
                 if is_outage(error):
                     self._check.down(type(error).__name__)
                     log.warning("settling_waits", **failure(error))
@@ -198,4 +197,3 @@ class Settler:
             self._on_requeued(again)
         if accepted:
             self._on_accepted()
-

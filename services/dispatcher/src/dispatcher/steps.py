@@ -31,9 +31,7 @@ def settlement_of(
         case next_step.Accepted(provider_message_id):
             return Settlement(message, Event.ACCEPT, attempt=attempt, provider_message_id=provider_message_id)
         case next_step.Failed(reason):
-            return Settlement(
-                message, Event.FAIL, cause="rejected", reason=reason, attempt=attempt, suppress=suppress
-            )
+            return Settlement(message, Event.FAIL, cause="rejected", reason=reason, attempt=attempt, suppress=suppress)
         case next_step.NextProvider(reason):
             return Settlement(message, Event.REJECT, reason=reason, attempt=attempt, tried=tried)
         case next_step.Deferred(until, reason, forget_refusals):

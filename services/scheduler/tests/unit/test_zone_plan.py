@@ -17,7 +17,7 @@ HOUR = timedelta(hours=1)
 
 
 def local(*parts: int) -> datetime:
-    return datetime(*parts)  # type: ignore[misc, arg-type]  # noqa: DTZ001
+    return datetime(*parts)  # type: ignore[arg-type]  # noqa: DTZ001
 
 
 def utc(*parts: int) -> datetime:

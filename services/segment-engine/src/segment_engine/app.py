@@ -37,6 +37,7 @@ from segment_engine.loops import audience_intake, history, live, messages, suppr
 from segment_engine.loops.audience_intake import AudienceIntake, WakeUps
 from segment_engine.loops.barrier import Barrier, Follower
 from segment_engine.loops.copier import ProfileCopier
+from segment_engine.loops.event_reader import EventReader
 from segment_engine.loops.history import History
 from segment_engine.loops.live import Live
 from segment_engine.loops.messages import Messages
@@ -90,11 +91,14 @@ async def build(settings: Settings, make_store: Callable[[Path], EventStore] = C
             health.check("definitions"),
             clock,
         )
+        reader = EventReader()
         live_group = Live(
-            outbox, identify_dedup, definitions, placement, copier.wake,
+            outbox, identify_dedup, definitions, reader, placement, copier.wake,
             settings.dedup_key_bytes, phone_key, settings.dedup_horizon_days,
         )  # fmt: skip
-        history_group = History(store, event_dedup, settings.dedup_key_bytes, settings.dedup_horizon_days, placement)
+        history_group = History(
+            store, event_dedup, reader, placement, settings.dedup_key_bytes, settings.dedup_horizon_days
+        )
         intake = AudienceIntake(wake_ups)
         message_log = Messages(store)
         suppressed = Suppressions(store)

@@ -341,3 +341,13 @@ asyncio.run(main())
     await store.insert_events([bought("again")], "t4")
     assert await store.count_events() == 500
     await store.close()
+
+
+async def test_statements_side_by_side_keep_their_own_parameters(store: ChdbStore) -> None:
+    await store.insert_events([bought(f"u{n}", str(n)) for n in range(50)], "t")
+
+    async def count(n: int) -> int:
+        return await store.count_events(user_id=f"u{n}")
+
+    counts = await asyncio.gather(*(count(n) for n in range(100) for _ in range(5)))
+    assert counts == [1] * 250 + [0] * 250

@@ -160,10 +160,24 @@ def _check_values(pointer: str, values: dict[str, Any]) -> None:
         if kind is str:
             if len(value) > MAX_STRING_CHARACTERS or not value.isascii() or "\x00" in value:
                 _check_text(f"{pointer}/{_escape(key)}", value, MAX_STRING_CHARACTERS)
-        elif kind is list or kind is dict:
+        elif (kind is list and not _is_plain(value)) or kind is dict:
             _check_nested(f"{pointer}/{_escape(key)}", value, 1)
         if not key.isascii() or "\x00" in key:
             _check_text(pointer, key, MAX_KEY_CHARACTERS)
+
+
+def _is_plain(items: list[Any]) -> bool:
+    """Whether a list is surely within the limits: the hot path's shortcut."""
+    if len(items) > MAX_LIST_ITEMS:
+        return False
+    for item in items:
+        kind = type(item)
+        if kind is str:
+            if len(item) > MAX_STRING_CHARACTERS or not item.isascii() or "\x00" in item:
+                return False
+        elif kind is list or kind is dict:
+            return False
+    return True
 
 
 def _check_nested(pointer: str, value: Any, depth: int) -> None:
@@ -185,6 +199,8 @@ def _check_nested(pointer: str, value: Any, depth: int) -> None:
 
 
 def _check_text(pointer: str, text: str, limit: int) -> None:
+    if len(text) <= limit and text.isascii() and "\x00" not in text:
+        return
     if len(text) > limit:
         raise EventProblem(pointer, f"is longer than {limit} characters")
     if "\x00" in text:

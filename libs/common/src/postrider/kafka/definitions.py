@@ -33,6 +33,7 @@ from postrider.contracts.envelope import envelope_of
 from postrider.contracts.topics import Topic
 from postrider.health import Check
 from postrider.kafka.clients import KafkaConfig, is_kafka_outage, make_consumer, stop_quietly
+from postrider.kafka.log_ends import LogEnds
 from postrider.logs import failure, log
 
 Definition = CampaignDefinition | SegmentDefinition | ProviderDefinition | ProviderGroupDefinition | AccountSettings
@@ -54,6 +55,8 @@ class DefinitionsReader:
     ) -> None:
         self._config = config
         self._names = [topic.full_name(config.topic_prefix) for topic in topics]
+        # On a connection of its own: the reader's is busy with a fetch that waits for news.
+        self._ends = LogEnds(config, topics)
         self._on_change = on_change
         self._check = check
         self._clock = clock or SystemClock()
@@ -99,6 +102,7 @@ class DefinitionsReader:
                 await asyncio.sleep(0.5)
             finally:
                 await stop_quietly(consumer.stop(), "definitions")
+                await self._ends.close()
 
     async def _follow(self, consumer: AIOKafkaConsumer, stop: asyncio.Event) -> None:
         partitions = []
@@ -145,7 +149,7 @@ class DefinitionsReader:
         while True:
             self._wanted.clear()
             asked = self._clock.monotonic()
-            ends = await asyncio.wait_for(consumer.end_offsets(list(position)), 10)
+            ends = {TopicPartition(*where): end for where, end in (await self._ends.fetch()).items()}
             for _ in range(200):
                 behind = False
                 for partition, end in ends.items():

@@ -54,7 +54,10 @@ def cancel_reason(campaign: CampaignDefinition | None) -> str:
 def admit(
     now: datetime, send_by: datetime, allowed: Sequence[Interval], on_hit: str, minimum_seconds: int | None = None
 ) -> Admitted | WaitUntil | Missed:
-    """`allowed` empty: any time. `on_hit` says what a miss of all intervals is. A stretch shorter than the vendor's minimum validity is no use: wait for the next."""
+    """`allowed` empty: any time. `on_hit` says what a miss of all intervals is.
+
+    A stretch shorter than the vendor's minimum validity is no use: wait for the next.
+    """
     needed = max(minimum_seconds or 1, 1)
     if now >= send_by:
         return Missed("expired", "deadline")

@@ -97,6 +97,10 @@ def decide(doubt: Doubt) -> Decision:
     return GiveUp()
 
 
+def later_than(moment: datetime, seconds: float) -> datetime:
+    return moment + timedelta(seconds=seconds)
+
+
 def _may_still_learn(doubt: Doubt) -> bool:
     if not doubt.can_look_up:
         return False

@@ -73,6 +73,4 @@ def choose(
 
 def has_another(network: Network, what: What, country: str | None, tried: Collection[str]) -> bool:
     """Whether a provider is left that has not refused the text, whatever its breaker says."""
-    return any(
-        network.is_active(provider) and provider not in tried for provider in network.candidates(what, country)
-    )
+    return any(network.is_active(provider) and provider not in tried for provider in network.candidates(what, country))

@@ -28,7 +28,7 @@ UPDATE provider_budget b SET tokens = {_FULL} - {_GRANT}, granted = {_GRANT},
     refilled_at = GREATEST(b.refilled_at, clock.now)
 FROM clock WHERE b.provider_id = :provider_id
 RETURNING b.granted, b.tokens
-""")  # noqa: S608
+""")
 
 
 async def open_bucket(tx: AsyncConnection, provider_id: str) -> None:

@@ -30,14 +30,14 @@ picked AS (
 UPDATE ledger l SET owner = :owner, lease_until = clock.now + make_interval(secs => :lease), state = 'QUEUED'
 FROM picked, clock WHERE l.message_id = picked.message_id
 RETURNING {COLUMNS}, clock.now
-""")  # noqa: S608
+""")
 
 _RELEASE = text(f"""
 WITH {CLOCK}
 UPDATE ledger l SET owner = NULL, lease_until = NULL
 FROM unnest(CAST(:ids AS uuid[])) AS v(id)
 WHERE l.message_id = v.id AND l.owner = :owner AND l.state = 'QUEUED'
-""")  # noqa: S608
+""")
 
 _QUEUES = text(f"""
 WITH RECURSIVE q AS (
@@ -49,7 +49,7 @@ WITH RECURSIVE q AS (
     ) n
 )
 SELECT lane, queue FROM q LIMIT 5000
-""")  # noqa: S608
+""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +60,7 @@ class Claim:
     now: datetime | None
 
 
-async def claim(
-    tx: AsyncConnection, owner: str, lane: int, wants: Mapping[str, int], lease_seconds: float
-) -> Claim:
+async def claim(tx: AsyncConnection, owner: str, lane: int, wants: Mapping[str, int], lease_seconds: float) -> Claim:
     """Leases up to so many due texts of each queue, oldest first. Texts that other workers hold are passed over."""
     result = await tx.execute(
         _CLAIM,

@@ -25,7 +25,7 @@ UPDATE ledger l SET state = 'IN_DOUBT', reason = 'lease_over', owner = NULL, lea
          WHERE w.provider_id = l.provider_id), :default_wait))
 FROM picked, clock WHERE l.message_id = picked.message_id
 RETURNING {COLUMNS}, clock.now
-""")  # noqa: S608
+""")
 
 _DUE = text(f"""
 WITH {CLOCK},
@@ -38,7 +38,7 @@ picked AS (
 UPDATE ledger l SET owner = :owner, lease_until = clock.now + make_interval(secs => :lease), look_ups = l.look_ups + 1
 FROM picked, clock WHERE l.message_id = picked.message_id
 RETURNING {COLUMNS}, clock.now
-""")  # noqa: S608
+""")
 
 _LATER = text(f"""
 WITH {CLOCK}
@@ -46,7 +46,7 @@ UPDATE ledger l SET owner = NULL, lease_until = NULL, next_at = v.next_at
 FROM clock, unnest(CAST(:ids AS uuid[]), CAST(:attempts AS int[]), CAST(:nexts AS timestamptz[]))
     AS v(id, attempt, next_at)
 WHERE l.message_id = v.id AND l.attempt = v.attempt AND l.state = 'IN_DOUBT' AND l.owner = :owner
-""")  # noqa: S608
+""")
 
 _HOLDERS = text("""
 SELECT provider_message_id FROM attempts
@@ -65,7 +65,7 @@ SELECT EXISTS (SELECT 1 FROM ledger l, clock WHERE l.message_id = CAST(:message_
     AND l.owner = :owner AND l.lease_until > clock.now AND l.send_by > clock.now
     AND (l.allowed IS NULL OR l.allowed @> clock.now)
     AND NOT EXISTS (SELECT 1 FROM suppressions s WHERE s.phone_hash = l.phone_hash AND s.suppressed))
-""")  # noqa: S608
+""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +85,7 @@ async def abandon(tx: AsyncConnection, waits: Mapping[str, float], default_wait:
 
 async def due(tx: AsyncConnection, owner: str, limit: int, lease_seconds: float, busy: Sequence[str]) -> Doubts:
     """Leases texts in doubt that are due for a look, but none of providers whose look-ups are all taken."""
-    rows = (
-        await tx.execute(_DUE, {"owner": owner, "n": limit, "lease": lease_seconds, "busy": list(busy)})
-    ).all()
+    rows = (await tx.execute(_DUE, {"owner": owner, "n": limit, "lease": lease_seconds, "busy": list(busy)})).all()
     return Doubts([message_of(row) for row in rows], rows[0][WIDTH] if rows else None)
 
 

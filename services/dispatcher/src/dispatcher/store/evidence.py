@@ -17,7 +17,7 @@ from dispatcher.store.rows import CLOCK, COLUMNS, WIDTH, message_of
 
 _LOCK = text(f"""
 SELECT {COLUMNS} FROM ledger l WHERE l.message_id = ANY(CAST(:ids AS uuid[])) ORDER BY l.message_id FOR UPDATE
-""")  # noqa: S608
+""")
 
 _WRITE = text(f"""
 WITH {CLOCK}
@@ -29,7 +29,7 @@ FROM clock, unnest(CAST(:ids AS uuid[]), CAST(:states AS text[]), CAST(:reasons 
     AS v(id, state, reason, provider_id, provider_message_id)
 WHERE l.message_id = v.id
 RETURNING {COLUMNS}, clock.now
-""")  # noqa: S608
+""")
 
 _ATTEMPT_OF = text("""
 SELECT a.provider_id, a.provider_message_id, a.message_id, a.attempt

@@ -8,10 +8,9 @@ import msgspec
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from postrider.contracts.send_jobs import Interval, SendJob
-
 from dispatcher.domain.message import Queue
 from dispatcher.store.rows import CLOCK
+from postrider.contracts.send_jobs import Interval, SendJob
 
 _INSERT = text(f"""
 WITH {CLOCK}
@@ -31,7 +30,7 @@ FROM clock, unnest(CAST(:message_ids AS uuid[]), CAST(:campaign_ids AS text[]), 
          variant, message_class, zone, due_at, send_by, allowed, on_hit, queue)
 ORDER BY v.message_id
 ON CONFLICT (message_id) DO NOTHING
-""")  # noqa: S608
+""")
 
 _encoder = msgspec.json.Encoder()
 

@@ -27,7 +27,7 @@ WHERE l.message_id = v.id AND l.state = 'QUEUED' AND l.owner = :owner AND l.atte
   AND (l.allowed IS NULL OR l.allowed @> clock.now)
   AND NOT EXISTS (SELECT 1 FROM suppressions s WHERE s.phone_hash = l.phone_hash AND s.suppressed)
 RETURNING l.message_id, l.marked_at
-""")  # noqa: S608
+""")
 
 _SUPPRESSED = text("""
 SELECT l.message_id FROM ledger l

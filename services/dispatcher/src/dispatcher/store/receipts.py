@@ -23,13 +23,13 @@ FROM clock, unnest(CAST(:providers AS text[]), CAST(:ids AS text[]), CAST(:statu
     AS v(provider_id, provider_message_id, status, raw_status, code, reference, suppress)
 ORDER BY v.provider_message_id, v.status, v.code
 ON CONFLICT DO NOTHING
-""")  # noqa: S608
+""")
 
 _DUE = text(f"""
 WITH {CLOCK}
 SELECT r.id, r.provider_id, r.provider_message_id, r.status, r.code, r.reference, r.suppress, r.received_at, clock.now
 FROM receipts r, clock WHERE r.next_at <= clock.now ORDER BY r.next_at LIMIT :n FOR UPDATE OF r SKIP LOCKED
-""")  # noqa: S608
+""")
 
 _DONE = text(f"""
 WITH {CLOCK}
@@ -38,7 +38,7 @@ UPDATE receipts r SET result = v.result,
 FROM clock, unnest(CAST(:ids AS bigint[]), CAST(:results AS text[]), CAST(:waits AS float8[]))
     AS v(id, result, wait)
 WHERE r.id = v.id
-""")  # noqa: S608
+""")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,10 @@ from datetime import datetime
 
 from sqlalchemy import text
 
-from postrider.postgres.database import Database, is_outage
-
 from dispatcher.group_commit import GroupCommit
 from dispatcher.providers.sandbox_inbox import InboxUnavailable, SandboxText
 from dispatcher.store.rows import CLOCK
+from postrider.postgres.database import Database, is_outage
 
 _PUT = text(f"""
 WITH {CLOCK}
@@ -23,7 +22,7 @@ FROM clock, unnest(CAST(:providers AS text[]), CAST(:messages AS uuid[]), CAST(:
     CAST(:ids AS text[]), CAST(:tos AS text[]), CAST(:froms AS text[]), CAST(:bodies AS text[]),
     CAST(:parts AS int[])) AS v(provider_id, message_id, attempt, provider_message_id, sent_to, sent_from, body, parts)
 ON CONFLICT (message_id, attempt, provider_id) DO NOTHING
-""")  # noqa: S608
+""")
 
 _FIND = text("""
 SELECT provider_message_id FROM sandbox_inbox

@@ -12,10 +12,9 @@ from datetime import datetime
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from postrider.contracts.delivery_events import AttemptSummary
-
 from dispatcher.domain.settlement import Attempt, Settlement
 from dispatcher.store.rows import CLOCK
+from postrider.contracts.delivery_events import AttemptSummary
 
 _SETTLE = text(f"""
 WITH {CLOCK}
@@ -31,7 +30,7 @@ FROM clock, unnest(CAST(:ids AS uuid[]), CAST(:attempts AS int[]), CAST(:from_st
          queue, announced)
 WHERE l.message_id = v.id AND l.attempt = v.attempt AND l.state = v.from_state AND l.owner = :owner
 RETURNING l.message_id, l.seq, clock.now
-""")  # noqa: S608
+""")
 
 _ATTEMPTS = text("""
 INSERT INTO attempts (message_id, attempt, provider_id, started_at, outcome, code, provider_message_id)

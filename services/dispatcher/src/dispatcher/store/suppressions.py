@@ -18,14 +18,14 @@ ON CONFLICT (phone_hash) DO UPDATE SET suppressed = true, version = s.version + 
     source = excluded.source, at = excluded.at, phone = excluded.phone
     WHERE NOT s.suppressed OR s.reason <> excluded.reason
 RETURNING version, reason, source, at
-""")  # noqa: S608
+""")
 
 _LIFT = text(f"""
 WITH {CLOCK}
 UPDATE suppressions s SET suppressed = false, version = s.version + 1, source = :source, at = clock.now
 FROM clock WHERE s.phone_hash = :phone_hash AND s.suppressed AND s.reason = ANY(CAST(:reasons AS text[]))
 RETURNING version, reason, source, at
-""")  # noqa: S608
+""")
 
 _LIST = text("""
 SELECT phone, reason, source, at, phone_hash FROM suppressions
@@ -39,7 +39,7 @@ WITH {CLOCK}
 INSERT INTO inbound (provider_id, provider_message_id, keyword, received_at)
 SELECT :provider_id, :provider_message_id, :keyword, clock.now FROM clock
 ON CONFLICT DO NOTHING
-""")  # noqa: S608
+""")
 
 OPT_OUTS = ("opted_out", "provider_opt_out")
 """What a person may lift by START; `blocked` and `complaint` are not theirs to lift."""
@@ -55,23 +55,17 @@ class Suppression:
     at: datetime
 
 
-async def suppress(
-    tx: AsyncConnection, phone: str, phone_hash: bytes, reason: str, source: str
-) -> Suppression | None:
+async def suppress(tx: AsyncConnection, phone: str, phone_hash: bytes, reason: str, source: str) -> Suppression | None:
     """None when it is suppressed already for the same reason."""
     row = (
-        await tx.execute(
-            _SUPPRESS, {"phone_hash": phone_hash, "phone": phone, "reason": reason, "source": source}
-        )
+        await tx.execute(_SUPPRESS, {"phone_hash": phone_hash, "phone": phone, "reason": reason, "source": source})
     ).first()
     return None if row is None else Suppression(phone_hash, True, row.version, row.reason, row.source, row.at)
 
 
 async def lift(tx: AsyncConnection, phone_hash: bytes, source: str) -> Suppression | None:
     """Ends an opt-out. None when there is none."""
-    row = (
-        await tx.execute(_LIFT, {"phone_hash": phone_hash, "source": source, "reasons": list(OPT_OUTS)})
-    ).first()
+    row = (await tx.execute(_LIFT, {"phone_hash": phone_hash, "source": source, "reasons": list(OPT_OUTS)})).first()
     return None if row is None else Suppression(phone_hash, False, row.version, row.reason, row.source, row.at)
 
 

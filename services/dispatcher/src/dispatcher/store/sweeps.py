@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Literal
 
 from sqlalchemy import text
@@ -9,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dispatcher.domain.ledger import State
 from dispatcher.domain.message import Message
-from dispatcher.store.rows import CLOCK, COLUMNS, WAITING, message_of
+from dispatcher.store.rows import CLOCK, COLUMNS, WAITING, WIDTH, message_of
 
 _MOVE = f"""
 UPDATE ledger l SET state = :state, cause = '', reason = CASE WHEN :keep_reason AND l.reason <> '' THEN l.reason
@@ -30,14 +31,13 @@ _PICK = {
         WHERE l.state IN {WAITING} AND l.phone_hash = :phone_hash LIMIT :n""",
 }
 _STATEMENTS = {
-    kind: text(f"WITH {CLOCK}, picked AS ({pick} FOR UPDATE OF l SKIP LOCKED) {_MOVE}")  # noqa: S608
-    for kind, pick in _PICK.items()
+    kind: text(f"WITH {CLOCK}, picked AS ({pick} FOR UPDATE OF l SKIP LOCKED) {_MOVE}") for kind, pick in _PICK.items()
 }
 
 _HELD = text("SELECT DISTINCT campaign_id FROM ledger WHERE state = 'HELD'")
 
-Swept = list[tuple[Message, State]]
-"""Messages as they are now, and the state they were in."""
+Swept = list[tuple[Message, State, datetime]]
+"""Messages as they are now, the state they were in, and the moment."""
 
 
 async def _sweep(
@@ -48,7 +48,7 @@ async def _sweep(
         _STATEMENTS[kind],
         {"state": state.value, "reason": reason, "keep_reason": kind == "deadline", "n": limit, **parameters},
     )
-    return [(message_of(row), State(row[-1])) for row in rows]
+    return [(message_of(row), State(row[WIDTH + 1]), row[WIDTH]) for row in rows]
 
 
 async def expire(tx: AsyncConnection, limit: int) -> Swept:

@@ -1,7 +1,8 @@
 """The embedded event store: chDB in this process, one folder, one owner.
 
 chDB blocks, so every statement runs on a small pool of threads (it releases the interpreter's lock and runs statements
-side by side). Must not contain SQL of its own beyond the session's settings.
+side by side). Each thread has a session of its own: a statement's parameters are state of its session, so on a shared
+one a statement could run with another's. Must not contain SQL of its own beyond the session's settings.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 import fcntl
 import os
 import re
+import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -44,29 +46,27 @@ class ChdbRunner:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._lock: int | None = None
-        self._session: Any = None
+        self._here = threading.local()
+        self._sessions: list[Any] = []
         self._threads: ThreadPoolExecutor | None = None
 
     async def open(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._lock = _own(self._folder)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="event-store")
-        settings = ", ".join(f"{name} = {value}" for name, value in SESSION_SETTINGS.items())
         try:
-            path = str(self._folder / "chdb")
-            self._session = await self._on_thread(lambda: Session(path))  # type: ignore[no-untyped-call]
-            await self.execute(f"SET {settings}")
+            await self._on_thread(self._session)
         except StoreFailed:
             await self.close()
             raise
 
     async def close(self) -> None:
         threads, self._threads = self._threads, None
-        session, self._session = self._session, None
+        sessions, self._sessions = self._sessions, []
         lock, self._lock = self._lock, None
         if threads is not None:
             await asyncio.to_thread(threads.shutdown)
-        if session is not None:
+        for session in sessions:
             await asyncio.to_thread(session.close)
         if lock is not None:
             os.close(lock)
@@ -82,10 +82,20 @@ class ChdbRunner:
         return [_decode(line) for line in data.splitlines()]
 
     async def _query(self, sql: str, params: Mapping[str, str] | None) -> bytes:
-        session = self._session
-        if session is None:
-            raise StoreFailed("the event store is not open")
-        return await self._on_thread(lambda: bytes(session.query(sql, _LINES, params=dict(params or {})).bytes()))
+        return await self._on_thread(
+            lambda: bytes(self._session().query(sql, _LINES, params=dict(params or {})).bytes())
+        )
+
+    def _session(self) -> Any:
+        """This thread's session, opened at its first statement."""
+        known: Any = getattr(self._here, "session", None)
+        if known is not None:
+            return known
+        session: Any = Session(str(self._folder / "chdb"))  # type: ignore[no-untyped-call]
+        self._sessions.append(session)
+        session.query("SET " + ", ".join(f"{name} = {value}" for name, value in SESSION_SETTINGS.items()))
+        self._here.session = session
+        return session
 
     async def _on_thread(self, work: Callable[[], T]) -> T:
         if self._threads is None:

@@ -17,10 +17,11 @@ from postrider.contracts.user_events import Ignored
 from postrider.kafka.loop import Batch
 from segment_engine import metrics
 from segment_engine.adapters.dedup_table import DedupTable
-from segment_engine.domain.arrivals import Arrival, message_id_of, read_arrival
+from segment_engine.domain.arrivals import Arrival, message_id_of
 from segment_engine.domain.columns import EventRow, event_row
 from segment_engine.domain.dedup_keys import dedup_key
 from segment_engine.event_store.port import EventStore
+from segment_engine.loops.event_reader import EventReader
 from segment_engine.loops.placement import Placement
 
 GROUP = "segment-engine-history"
@@ -30,19 +31,26 @@ LINGER_SECONDS = 1.0
 
 class History:
     def __init__(
-        self, store: EventStore, dedup: DedupTable, dedup_key: bytes, horizon_days: int, placement: Placement
+        self,
+        store: EventStore,
+        dedup: DedupTable,
+        reader: EventReader,
+        placement: Placement,
+        dedup_key: bytes,
+        horizon_days: int,
     ) -> None:
         self._store = store
         self._dedup = dedup
         self._key = dedup_key
         self._horizon_days = horizon_days
         self._placement = placement
+        self._reader = reader
+        self._count_read = metrics.EVENTS_READ.labels(GROUP).inc
 
     def decode(self, record: Any) -> Arrival | None:
         """None: not for the history. Identifies are the live group's, misplaced records come again."""
-        name = f"{record.topic}-{record.partition}-{record.offset}"
-        metrics.EVENTS_READ.labels(GROUP).inc()
-        arrival = read_arrival(record.value, record.timestamp, name, record.headers)
+        self._count_read()
+        arrival = self._reader.read(record)
         if isinstance(arrival, Ignored) or arrival.event.type != "track":
             return None
         if self._placement.is_misplaced(arrival, record.partition):

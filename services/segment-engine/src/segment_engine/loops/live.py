@@ -26,12 +26,13 @@ from postrider.postgres.outbox import Outbox
 from segment_engine import metrics
 from segment_engine.adapters import profile_table, suppression_table
 from segment_engine.adapters.dedup_table import DedupTable
-from segment_engine.domain.arrivals import FORWARDED, Arrival, forwarded_value, mark_of, message_id_of, read_arrival
+from segment_engine.domain.arrivals import FORWARDED, Arrival, forwarded_value, mark_of, message_id_of
 from segment_engine.domain.dedup_keys import dedup_key
 from segment_engine.domain.live_campaigns import LiveCampaigns, qualified
 from segment_engine.domain.pages import suppressed_phones
 from segment_engine.domain.profiles import Contact, Profile, merge, settle
 from segment_engine.domain.verdicts import judge
+from segment_engine.loops.event_reader import EventReader
 from segment_engine.loops.known_users import KnownUsers
 from segment_engine.loops.placement import Placement
 
@@ -74,6 +75,7 @@ class Live:
         outbox: Outbox,
         dedup: DedupTable,
         definitions: Definitions,
+        reader: EventReader,
         placement: Placement,
         on_profiles_changed: Callable[[], None],
         dedup_key: bytes,
@@ -84,6 +86,8 @@ class Live:
         self._dedup = dedup
         self._definitions = definitions
         self._placement = placement
+        self._reader = reader
+        self._count_read = metrics.EVENTS_READ.labels(GROUP).inc
         self._on_profiles_changed = on_profiles_changed
         self._dedup_key = dedup_key
         self._phone_hash_key = phone_hash_key
@@ -97,9 +101,8 @@ class Live:
         self._campaigns = None
 
     def decode(self, record: Any) -> Arrived | None:
-        name = f"{record.topic}-{record.partition}-{record.offset}"
-        metrics.EVENTS_READ.labels(GROUP).inc()
-        arrival = read_arrival(record.value, record.timestamp, name, record.headers)
+        self._count_read()
+        arrival = self._reader.read(record)
         if isinstance(arrival, Ignored):
             metrics.EVENTS_IGNORED.labels(arrival.reason).inc()
             return None

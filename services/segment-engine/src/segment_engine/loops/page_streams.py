@@ -71,11 +71,12 @@ class PageStreams:
         return True
 
     async def _work(self, waiting: deque[Stream], stop: asyncio.Event) -> None:
-        while waiting and not (stop.is_set() or self._wake.is_set()):
-            stream = waiting.popleft()
-            rest = await self._advance(stream)
+        while waiting:
+            rest = await self._advance(waiting.popleft())
             if rest is not None:
                 waiting.append(rest)
+            if stop.is_set() or self._wake.is_set():
+                return
 
     async def _advance(self, stream: Stream) -> Stream | None:
         """Publishes the next page; what is left of the stream, or None."""

@@ -7,12 +7,16 @@ import asyncio
 from postrider.kafka.clients import partition_for
 from segment_engine.domain.arrivals import Arrival
 
+REMEMBERED = 200_000
+"""Users whose partition is not computed again: the hash is written in Python."""
+
 
 class Placement:
     """Shared by the two groups of one process. `partitions` is read once: more of them means a restart."""
 
     def __init__(self, partitions: int) -> None:
         self._partitions = partitions
+        self._of_users: dict[str, int] = {}
         self._under_way: set[str] = set()
         self._changed = asyncio.Event()
 
@@ -21,7 +25,12 @@ class Placement:
         return not arrival.forwarded and partition != self.partition_of(arrival.event.user_id)
 
     def partition_of(self, user_id: str) -> int:
-        return partition_for(user_id.encode(), self._partitions)
+        partition = self._of_users.get(user_id)
+        if partition is None:
+            if len(self._of_users) >= REMEMBERED:
+                self._of_users.clear()
+            partition = self._of_users[user_id] = partition_for(user_id.encode(), self._partitions)
+        return partition
 
     def sent(self, origins: set[str]) -> None:
         """Committed to the outbox; the log has them soon."""

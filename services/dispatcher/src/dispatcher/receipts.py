@@ -1,0 +1,154 @@
+"""Receipts: kept before the provider is answered (`keep`), applied afterwards (`run`), in whatever order they came.
+
+A receipt that comes before our own settlement waits for it. A receipt alone never causes a text to be sent again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from dispatcher import evidence, metrics
+from dispatcher.announcer import Announcer
+from dispatcher.domain.message import parse_reference
+from dispatcher.evidence import Evidence
+from dispatcher.group_commit import GroupCommit
+from dispatcher.providers.base import Receipt
+from dispatcher.store import evidence as store
+from dispatcher.store import receipts, suppressions
+from dispatcher.store.receipts import StoredReceipt
+from postrider.contracts.envelope import Outgoing
+from postrider.logs import failure, log
+from postrider.phones import phone_hash
+from postrider.postgres.database import Database, is_outage
+
+BATCH = 500
+PAUSE_SECONDS = 0.25
+PATIENCE_SECONDS = 600.0
+"""How long a receipt that fits no message of ours is tried again."""
+_ORDER = {"accepted": 0, "unknown": 0, "sent": 1, "undelivered": 2, "delivered": 3}
+
+
+class Receipts:
+    """A component (`run`)."""
+
+    def __init__(
+        self, database: Database, announcer: Announcer, hash_key: bytes, on_suppressed: Callable[[bytes], None]
+    ) -> None:
+        self._database = database
+        self._announcer = announcer
+        self._hash_key = hash_key
+        self._on_suppressed = on_suppressed
+        self._kept: GroupCommit[tuple[str, Receipt], None] = GroupCommit(self._keep_all)
+        self._wake = asyncio.Event()
+
+    async def keep(self, provider_id: str, found: Sequence[Receipt]) -> None:
+        """Returns when they are committed. A repeat is not kept twice."""
+        await asyncio.gather(*(self._kept.put((provider_id, receipt)) for receipt in found))
+
+    async def _keep_all(self, found: Sequence[tuple[str, Receipt]]) -> list[None]:
+        async with self._database.begin() as tx:
+            new = await receipts.keep(tx, found)
+        metrics.RECEIPTS.labels("kept").inc(new)
+        metrics.RECEIPTS.labels("repeated").inc(len(found) - new)
+        for provider_id, receipt in found:
+            if receipt.status == "unknown":
+                metrics.UNKNOWN_CODES.labels(provider_id).inc()
+                log.error("unknown_receipt_status", provider=provider_id, status=receipt.raw_status)
+        self._wake.set()
+        return [None] * len(found)
+
+    def settled(self) -> None:
+        """Texts were accepted: receipts that came early may fit now."""
+        self._wake.set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            try:
+                if await self._apply_some() == BATCH:
+                    continue
+            except Exception as error:
+                if not is_outage(error):
+                    raise
+                log.warning("receipts_wait", **failure(error))
+                await asyncio.sleep(0.5)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), PAUSE_SECONDS)
+            self._wake.clear()
+
+    async def _apply_some(self) -> int:
+        """One batch in one transaction: messages, inbox, outbox."""
+        suppressed: list[bytes] = []
+        async with self._database.begin() as tx:
+            due = await receipts.due(tx, BATCH)
+            if not due:
+                return 0
+            named = await self._name(tx, due)
+            ordered = sorted(named, key=lambda pair: _ORDER.get(pair[0].status, 0))
+            believed = await evidence.believe(tx, self._announcer, [item for _, item in ordered])
+            results: dict[int, tuple[str, float | None]] = {}
+            for (receipt, _), result in zip(ordered, believed.results, strict=True):
+                results[receipt.id] = _verdict(receipt, result)
+            for receipt in due:
+                results.setdefault(receipt.id, _verdict(receipt, "no_such_message"))
+            outgoing = [*believed.outgoing, *await self._suppress(tx, ordered, believed.results, suppressed)]
+            await receipts.done(tx, results)
+            pending = await self._announcer.add(tx, outgoing)
+        self._announcer.publish_later(pending)
+        for hashed in suppressed:
+            self._on_suppressed(hashed)
+        for word, _ in results.values():
+            metrics.RECEIPTS.labels(word).inc()
+        return len(due)
+
+    async def _name(self, tx: AsyncConnection, due: Sequence[StoredReceipt]) -> list[tuple[StoredReceipt, Evidence]]:
+        """Which message each speaks of: by the provider's id, or by our reference when that id is new to us."""
+        known = await store.attempts_by_provider_id(tx, [(r.provider_id, r.provider_message_id) for r in due])
+        named = []
+        for receipt in due:
+            found = known.get((receipt.provider_id, receipt.provider_message_id)) or parse_reference(receipt.reference)
+            if found is not None:
+                item = Evidence(*found, receipt.provider_id, receipt.provider_message_id, receipt.status, receipt.code)
+                named.append((receipt, item))
+        return named
+
+    async def _suppress(
+        self,
+        tx: AsyncConnection,
+        named: Sequence[tuple[StoredReceipt, Evidence]],
+        results: Sequence[evidence.Result],
+        suppressed: list[bytes],
+    ) -> list[Outgoing]:
+        """Receipts that say that the person opted out with the provider."""
+        wanted = [
+            (receipt, item.message_id)
+            for (receipt, item), result in zip(named, results, strict=True)
+            if receipt.suppress is not None and result in ("applied", "nothing_new")
+        ]
+        if not wanted:
+            return []
+        outgoing = []
+        messages = await store.lock(tx, [message_id for _, message_id in wanted])
+        for receipt, message_id in wanted:
+            message = messages[message_id]
+            hashed = bytes.fromhex(phone_hash(message.phone, self._hash_key))
+            reason = receipt.suppress or "provider_opt_out"
+            source = f"provider:{receipt.provider_id}"
+            changed = await suppressions.suppress(tx, message.phone, hashed, reason, source)
+            if changed is not None:
+                outgoing.append(self._announcer.suppression(changed))
+                suppressed.append(hashed)
+        return outgoing
+
+
+def _verdict(receipt: StoredReceipt, result: evidence.Result) -> tuple[str, float | None]:
+    """The inbox's note, and when to try again: soon for a text being settled, for a while for an id not seen yet."""
+    if result == "wait":
+        return result, PAUSE_SECONDS
+    age = (receipt.now - receipt.received_at).total_seconds()
+    if result == "no_such_message" and age < PATIENCE_SECONDS:
+        return result, min(max(age, PAUSE_SECONDS), 30.0)
+    return result, None

@@ -1,0 +1,275 @@
+"""A dispatcher in the test's own process, on real Kafka and Postgres, and the hands to play with it: definitions in,
+jobs in, the ledger and delivery-events out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import secrets
+import socket
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+from aiokafka import TopicPartition
+from nacl.public import PrivateKey, SealedBox
+from sqlalchemy import text
+
+from dispatcher.app import Dispatcher
+from dispatcher.settings import Settings
+from postrider.contracts import codec
+from postrider.contracts.definitions import (
+    CAMPAIGN_TYPE,
+    GROUP_TYPE,
+    PROVIDER_TYPE,
+    CampaignDefinition,
+    ProviderDefinition,
+    ProviderGroupDefinition,
+    References,
+    What,
+    When,
+    Who,
+)
+from postrider.contracts.delivery_events import FUNNEL_MOVED, MESSAGE_CHANGED, FunnelMoved, MessageChanged
+from postrider.contracts.envelope import Outgoing, envelope_of, headers_of
+from postrider.contracts.ids import message_id
+from postrider.contracts.send_jobs import SEND_JOB, Interval, SendJob
+from postrider.contracts.topics import (
+    CAMPAIGN_DEFINITIONS,
+    DELIVERY_EVENTS,
+    PROVIDER_DEFINITIONS,
+    SEND_JOBS,
+    SEND_JOBS_BULK,
+    Topic,
+)
+from postrider.kafka.clients import KafkaConfig, make_consumer
+from postrider.kafka.publisher import Publisher
+from postrider.kafka.topics import create_topics
+from postrider.postgres.database import Database, open_database, service_url
+from postrider.postgres.migrate import migrate
+from postrider.runtime import Service, serve
+
+TOKEN = "a-service-token-for-tests"
+ACCOUNT_SID = "AC00000000000000000000000000000001"
+AUTH_TOKEN = "an-auth-token"
+HASH_KEY = "00" * 32
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@dataclass
+class Stage:
+    """One world: topics, a database, keys. `people` counts the jobs made, so that each has a person of its own."""
+
+    kafka: str
+    database_url: str
+    prefix: str
+    database: Database
+    publisher: Publisher
+    private_key: bytes
+    port: int = field(default_factory=free_port)
+    people: int = 0
+    versions: Counter[str] = field(default_factory=Counter)
+
+    def settings(self, **more: Any) -> Settings:
+        given: dict[str, Any] = {
+            "kafka_bootstrap_servers": self.kafka,
+            "database_url": self.database_url,
+            "topic_prefix": self.prefix,
+            "service_token": TOKEN,
+            "phone_hash_key": HASH_KEY,
+            "sealing_private_key": base64.b64encode(self.private_key).decode(),
+            "allowed_private_hosts": ["127.0.0.0/8"],
+            "port": self.port,
+            "public_url": f"http://127.0.0.1:{self.port}",
+            "drain_seconds": 10.0,
+        }
+        return Settings(**(given | more))
+
+    # Definitions
+
+    async def provider(self, provider_id: str, kind: str = "sandbox", **more: Any) -> ProviderDefinition:
+        """`more`: settings; `credentials`, `parts_per_second`, `status` are taken out of them."""
+        credentials = more.pop("credentials", {})
+        sealed = SealedBox(PrivateKey(self.private_key).public_key).encrypt(msgspec.json.encode(credentials))
+        self.versions[provider_id] += 1
+        definition = ProviderDefinition(
+            provider_id, self.versions[provider_id], provider_id, kind,
+            parts_per_second=more.pop("parts_per_second", None), status=more.pop("status", "active"),
+            settings=more, sealed_credentials=base64.b64encode(sealed).decode(), token=f"token-of-{provider_id}",
+        )  # fmt: skip
+        await self._define(PROVIDER_DEFINITIONS, provider_id, PROVIDER_TYPE, definition)
+        return definition
+
+    async def twilio(self, provider_id: str, port: int, **more: Any) -> ProviderDefinition:
+        settings = {"account_sid": ACCOUNT_SID, "from": "+15005550006", "base_url": f"http://127.0.0.1:{port}"}
+        credentials = {"auth_token": AUTH_TOKEN}
+        return await self.provider(provider_id, "twilio", **(settings | {"credentials": credentials} | more))
+
+    async def group(self, provider_ids: Sequence[str], group_id: str = "grp_1", is_default: bool = True) -> None:
+        self.versions[group_id] += 1
+        definition = ProviderGroupDefinition(
+            group_id, self.versions[group_id], group_id, list(provider_ids), is_default
+        )
+        await self._define(PROVIDER_DEFINITIONS, group_id, GROUP_TYPE, definition)
+
+    async def campaign(
+        self, campaign_id: str = "cmp_1", status: str = "running", kind: str = "one_time", **what: Any
+    ) -> None:
+        self.versions[campaign_id] += 1
+        made = What(
+            **({"body": "Hi {{ Profile.name }}", "references": References(["name"], [])} | what)
+        )
+        definition = CampaignDefinition(
+            campaign_id, self.versions[campaign_id], status, kind, campaign_id, "transactional", When(), Who(), 1,
+            {"1": made},
+        )  # fmt: skip
+        await self._define(CAMPAIGN_DEFINITIONS, campaign_id, CAMPAIGN_TYPE, definition)
+
+    async def _define(self, topic: Topic, id: str, type: str, definition: msgspec.Struct) -> None:
+        headers = headers_of(secrets.token_hex(8), type, "campaign-api", datetime.now(UTC))
+        name = topic.full_name(self.prefix)
+        await self.publisher.publish([Outgoing(name, id.encode(), codec.encode(definition), headers)])
+
+    # Jobs
+
+    def job(self, campaign_id: str = "cmp_1", **more: Any) -> SendJob:
+        self.people += 1
+        user = more.pop("user_id", f"u-{self.people}")
+        now = datetime.now(UTC)
+        given: dict[str, Any] = {
+            "message_id": message_id(campaign_id, "once", user),
+            "campaign_id": campaign_id,
+            "run_id": "run_1",
+            "occurrence": "once",
+            "user_id": user,
+            "what_version": 1,
+            "phone": f"+1555{1000000 + self.people}",
+            "zone": "UTC",
+            "due_at": now,
+            "send_by": now + timedelta(hours=1),
+            "message_class": "transactional",
+            "country": "US",
+            "profile": {"name": user},
+        }
+        return SendJob(**(given | more))
+
+    def jobs(self, n: int, campaign_id: str = "cmp_1", **more: Any) -> list[SendJob]:
+        return [self.job(campaign_id, **more) for _ in range(n)]
+
+    async def order(self, jobs: Sequence[SendJob], topic: Topic = SEND_JOBS_BULK) -> None:
+        now = datetime.now(UTC)
+        await self.publisher.publish(
+            [
+                Outgoing(
+                    topic.full_name(self.prefix), job.user_id.encode(), codec.encode(job),
+                    headers_of(secrets.token_hex(8), SEND_JOB, "scheduler", now),
+                )
+                for job in jobs
+            ]
+        )  # fmt: skip
+
+    async def order_live(self, jobs: Sequence[SendJob]) -> None:
+        await self.order(jobs, SEND_JOBS)
+
+    # What came of it
+
+    async def rows(self, sql: str, **parameters: Any) -> list[Any]:
+        async with self.database.begin() as tx:
+            return list(await tx.execute(text(sql), parameters))
+
+    async def execute(self, sql: str, **parameters: Any) -> None:
+        async with self.database.begin() as tx:
+            await tx.execute(text(sql), parameters)
+
+    async def states(self) -> dict[str, int]:
+        return {row.state: row.n for row in await self.rows("SELECT state, count(*) AS n FROM ledger GROUP BY 1")}
+
+    async def events(self) -> tuple[list[FunnelMoved], dict[str, MessageChanged]]:
+        """Everything on delivery-events: moves (each envelope once), and the newest change of each message."""
+        moves: dict[str, FunnelMoved] = {}
+        changed: dict[str, MessageChanged] = {}
+        for record in await self.read(DELIVERY_EVENTS):
+            envelope = envelope_of(record.headers)
+            if envelope.type == FUNNEL_MOVED:
+                moves[envelope.id] = codec.decode(record.value, FunnelMoved)
+            elif envelope.type == MESSAGE_CHANGED:
+                change = codec.decode(record.value, MessageChanged)
+                known = changed.get(change.message_id)
+                if known is None or change.seq > known.seq:
+                    changed[change.message_id] = change
+        return list(moves.values()), changed
+
+    async def funnel(self, pending: int) -> dict[str, int]:
+        """The counts of statuses after all moves, when `pending` messages were pending before."""
+        counts = Counter({"pending": pending})
+        for move in (await self.events())[0]:
+            counts[move.from_status] -= move.n
+            counts[move.to_status] += move.n
+        return {status: n for status, n in counts.items() if n}
+
+    async def read(self, topic: Topic) -> list[Any]:
+        """The whole topic as it is now."""
+        consumer = make_consumer(KafkaConfig(self.kafka, self.prefix), None)
+        await consumer.start()
+        try:
+            name = topic.full_name(self.prefix)
+            partitions = [TopicPartition(name, number) for number in range(topic.partitions)]
+            consumer.assign(partitions)
+            ends = await consumer.end_offsets(partitions)
+            await consumer.seek_to_beginning(*partitions)
+            records: list[Any] = []
+            while any([await consumer.position(partition) < ends[partition] for partition in partitions]):
+                for polled in (await consumer.getmany(timeout_ms=100)).values():
+                    records += polled
+            return records
+        finally:
+            await consumer.stop()
+
+
+@asynccontextmanager
+async def stage(kafka: str, database_url: str, prefix: str) -> AsyncIterator[Stage]:
+    """`prefix` gets the dot that topic names need."""
+    prefix = f"{prefix}."
+    await migrate(database_url, "dispatcher", "dispatcher")
+    await create_topics(KafkaConfig(kafka, prefix))
+    database = open_database(service_url(database_url, "dispatcher"), "dispatcher", 4)
+    publisher = Publisher(KafkaConfig(kafka, prefix))
+    await publisher.start()
+    try:
+        yield Stage(kafka, database_url, prefix, database, publisher, os.urandom(32))
+    finally:
+        await publisher.stop()
+        await database.close()
+
+
+@asynccontextmanager
+async def dispatching(stage: Stage, **settings: Any) -> AsyncIterator[Dispatcher]:
+    """A dispatcher that is ready; drained at the end of the block. One that failed fails the test."""
+    dispatcher = Dispatcher(stage.settings(**settings))
+    service = Service(
+        dispatcher.app(), dispatcher.health, "127.0.0.1", dispatcher.settings.port, dispatcher.components(),
+        dispatcher.settings.drain_seconds,
+    )  # fmt: skip
+    stop = asyncio.Event()
+    running = asyncio.create_task(serve("dispatcher", service, stop))
+    try:
+        await dispatcher.definitions.wait_until_read()
+        await dispatcher.definitions.wait_until_confirmed()
+        yield dispatcher
+    finally:
+        stop.set()
+        code = await running
+        await dispatcher.close()
+    assert code == 0
