@@ -7,10 +7,12 @@ process, as in production) work it off, and prints the rate and what Postgres wa
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 import tempfile
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -106,15 +108,16 @@ async def _measure(owner: str, publisher: Publisher, topic: str, events: int, se
         """Records both groups are past."""
         return min([sum((await progress.positions(database, g)).values()) for g in (*GROUPS,)])
 
-    warm_until = time.monotonic() + 60
-    while await done() < USERS and time.monotonic() < warm_until:
-        await asyncio.sleep(0.1)
-    begun, start = await done(), time.monotonic()
+    async with asyncio.timeout(60):
+        begun = await _until(done, USERS)
+    start = time.monotonic()
     for first in range(0, events, 20_000):
         await _publish(publisher, topic, [event(n) for n in range(first, min(events, first + 20_000))])
     filled = time.monotonic() - start
-    while (now := await done()) < begun + events and time.monotonic() - start < seconds:
-        await asyncio.sleep(0.05)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds - filled):
+            await _until(done, begun + events)
+    now = await done()
     took = time.monotonic() - start
     connection = await asyncpg.connect(owner)
     durability = {name: await connection.fetchval(f"SHOW {name}") for name in DURABILITY}
@@ -123,6 +126,12 @@ async def _measure(owner: str, publisher: Publisher, topic: str, events: int, se
     print(f"events through both groups: {(now - begun) / took:,.0f}/s ({now - begun:,} in {took:.1f} s, "
           f"filling the topic took {filled:.1f} s of it; {HITS_PER_HUNDRED} % qualify)")  # fmt: skip
     print("Postgres:", ", ".join(f"{name}={value}" for name, value in durability.items()))
+
+
+async def _until(count: Callable[[], Awaitable[int]], wanted: int) -> int:
+    while (now := await count()) < wanted:  # noqa: ASYNC110  # another process counts
+        await asyncio.sleep(0.05)
+    return now
 
 
 async def _publish(publisher: Publisher, topic: str, messages: list[dict[str, Any]]) -> None:

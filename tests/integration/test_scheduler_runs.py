@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 
+import httpx
 import msgspec
 import pytest
 
@@ -64,15 +65,21 @@ async def state_is(stage: Stage, state: str) -> bool:
     return state in await stage.run_states()
 
 
-async def zone_cursor(client: object, zone: str) -> int:
-    found = await client.get(  # type: ignore[attr-defined]
+async def is_ready(client: httpx.AsyncClient) -> bool:
+    answer = await client.get("/readyz")
+    assert answer.status_code == 200, answer.text
+    return True
+
+
+async def zone_cursor(client: httpx.AsyncClient, zone: str) -> int:
+    found = await client.get(
         "/internal/runs", params={"campaign_id": CAMPAIGN}, headers={"Authorization": f"Bearer {TOKEN}"}
     )
     zones = {row["zone"]: row for run in found.json()["items"] for row in run["zones"]}
     return int(zones[zone]["expanded_users"]) if zone in zones else -1
 
 
-def assert_jobs(jobs: dict[str, list[object]], user_ids: set[str]) -> None:
+def assert_jobs(jobs: Mapping[str, object], user_ids: set[str]) -> None:
     assert set(jobs) == {ids.message_id(CAMPAIGN, "once", user_id) for user_id in user_ids}
 
 
@@ -82,16 +89,16 @@ async def test_a_run_from_definition_to_jobs_with_every_page_twice_and_in_any_or
 ) -> None:
     engine = Engine({"UTC": MIXED * 3, "Asia/Kolkata": MIXED, "America/Lima": [""]}, repeats=2, shuffled=True)
     async with stage.engine(engine), AsyncExitStack() as stack:
-        clients = [await stack.enter_async_context(stage.scheduler(page_size=4)) for _ in range(replicas)]
+        clients = [await stack.enter_async_context(stage.scheduler(f"r{n}", page_size=4)) for n in range(replicas)]
+        for client in clients:
+            await eventually(lambda client=client: is_ready(client), 40)
         await stage.define(campaign())
         await eventually(lambda: state_is(stage, "expanded"), 40)
         await eventually(lambda: is_empty(stage, "outbox"), 20)
         assert await is_empty(stage, "pages_ahead")
-        ready = await clients[0].get("/readyz")
-        assert ready.status_code == 200, ready.text
         assert (await clients[0].get("/internal/runs", params={"campaign_id": CAMPAIGN})).status_code == 401
     jobs = await stage.jobs(SEND_JOBS_BULK)
-    assert_jobs(jobs, engine.user_ids(reachable=True))  # type: ignore[arg-type]
+    assert_jobs(jobs, engine.user_ids(reachable=True))
     assert {len(copies) for copies in jobs.values()} == {1}
     funnel = await stage.funnel()
     assert funnel == {"pending": 25, "unreachable": 4, "suppressed": 4, "duplicate_phone": 4, "cancelled": 4}
@@ -132,7 +139,7 @@ async def test_zones_fire_each_at_its_time_and_a_stop_acts_on_what_is_left(stage
         await eventually(lambda: consumed(stage, QUALIFIED_USERS_BULK.full_name(stage.config.topic_prefix)), 20)
         assert engine.asked_zones == ["Pacific/Kiritimati", "Asia/Tokyo"]
     expanded = {f"Pacific/Kiritimati-{rank}" for rank in range(4)} | {"Asia/Tokyo-0", "Asia/Tokyo-1"}
-    assert_jobs(await stage.jobs(SEND_JOBS_BULK), expanded)  # type: ignore[arg-type]
+    assert_jobs(await stage.jobs(SEND_JOBS_BULK), expanded)
     assert await stage.funnel() == {"pending": 6, "unreachable": 1, "cancelled": 14}
     [settled] = await stage.requests(UNEXPANDED_SETTLED, UnexpandedSettled)
     assert (settled.zones, settled.status) == ({"Asia/Tokyo": 3, "America/Lima": 0}, "cancelled")
@@ -193,7 +200,7 @@ async def test_kills_lose_nobody_and_count_nobody_twice(stage: Stage) -> None:
         async with stage.scheduler(page_size=10):
             await eventually(lambda: state_is(stage, "expanded"), 90, 0.5)
     jobs = await stage.jobs(SEND_JOBS_BULK)
-    assert_jobs(jobs, engine.user_ids(reachable=True))  # type: ignore[arg-type]
+    assert_jobs(jobs, engine.user_ids(reachable=True))
     assert all(copy == copies[0] for copies in jobs.values() for copy in copies)
     funnel = await stage.funnel()
     assert sum(funnel.values()) == 600
@@ -205,17 +212,17 @@ async def test_kills_lose_nobody_and_count_nobody_twice(stage: Stage) -> None:
 
 async def is_empty(stage: Stage, table: str) -> bool:
     async with stage.database.begin() as tx:
-        return (await tx.exec_driver_sql(f"SELECT count(*) FROM {table}")).scalar_one() == 0
+        return bool((await tx.exec_driver_sql(f"SELECT count(*) FROM {table}")).scalar_one() == 0)
 
 
 async def zone_planned(stage: Stage) -> bool:
     async with stage.database.begin() as tx:
-        return (await tx.exec_driver_sql("SELECT count(*) FROM runs")).scalar_one() == 1
+        return bool((await tx.exec_driver_sql("SELECT count(*) FROM runs")).scalar_one() == 1)
 
 
 async def pages_parked(stage: Stage, count: int) -> bool:
     async with stage.database.begin() as tx:
-        return (await tx.exec_driver_sql("SELECT count(*) FROM pages_ahead")).scalar_one() == count
+        return bool((await tx.exec_driver_sql("SELECT count(*) FROM pages_ahead")).scalar_one() == count)
 
 
 async def consumed(stage: Stage, topic: str) -> bool:

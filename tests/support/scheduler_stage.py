@@ -59,6 +59,7 @@ from scheduler.settings import Settings
 
 S = TypeVar("S", bound=Struct)
 TOKEN = "a-token-for-tests-only"
+DRAIN_SECONDS = 10.0
 
 
 @dataclass
@@ -124,28 +125,33 @@ class Stage:
         self.publisher = publisher
 
     def settings(self, **values: Any) -> Settings:
-        return Settings(
-            kafka_bootstrap_servers=self.config.bootstrap_servers,
-            database_url=self.url,
-            topic_prefix=self.config.topic_prefix,
-            service_token=TOKEN,
-            port=0,
-            **values,
-        )
+        given = {
+            "KAFKA_BOOTSTRAP_SERVERS": self.config.bootstrap_servers,
+            "DATABASE_URL": self.url,
+            "POSTRIDER_TOPIC_PREFIX": self.config.topic_prefix,
+            "POSTRIDER_SERVICE_TOKEN": TOKEN,
+            "POSTRIDER_SCHEDULER_PORT": 0,
+        }
+        return Settings.model_validate(given | values)
 
     @asynccontextmanager
-    async def scheduler(self, **values: Any) -> AsyncIterator[httpx.AsyncClient]:
+    async def scheduler(self, instance_id: str = "r0", **values: Any) -> AsyncIterator[httpx.AsyncClient]:
         """A scheduler in this process; yields a client of its HTTP interface. Drains at the end."""
-        async with build(self.settings(**values)) as service:
+        async with build(self.settings(instance_id=instance_id, **values)) as service:
             stop = asyncio.Event()
-            tasks = [asyncio.create_task(component.run(stop)) for component in service.components]
+            tasks = [asyncio.ensure_future(component.run(stop)) for component in service.components]
             transport = httpx.ASGITransport(service.app)
             try:
                 async with httpx.AsyncClient(transport=transport, base_url="http://scheduler") as client:
                     yield client
             finally:
                 stop.set()
-                await asyncio.wait_for(asyncio.gather(*tasks), 20)
+                done, late = await asyncio.wait(tasks, timeout=DRAIN_SECONDS)
+                for task in late:  # as the runtime does: a group that is rebalancing can hold its members up
+                    task.cancel()
+                await asyncio.gather(*late, return_exceptions=True)
+                for task in done:
+                    task.result()
 
     async def scheduler_process(self, **values: str) -> asyncio.subprocess.Process:
         env = {
@@ -155,6 +161,7 @@ class Stage:
             "POSTRIDER_TOPIC_PREFIX": self.config.topic_prefix,
             "POSTRIDER_SERVICE_TOKEN": TOKEN,
             "POSTRIDER_SCHEDULER_PORT": "0",
+            "POSTRIDER_INSTANCE_ID": "r0",
             "POSTRIDER_LOG_LEVEL": "WARNING",
             **values,
         }
@@ -267,8 +274,12 @@ class Stage:
     async def run_states(self) -> list[str]:
         return [changed.state for changed in await self.told(RUN_CHANGED, RunChanged)]
 
+    async def message_rows(self) -> list[MessageChanged]:
+        return await self.told(MESSAGE_CHANGED, MessageChanged)
+
     async def messages(self) -> dict[str, MessageChanged]:
-        return {row.user_id: row for row in await self.told(MESSAGE_CHANGED, MessageChanged)}
+        """By user id: for one run."""
+        return {row.user_id: row for row in await self.message_rows()}
 
     async def requests(self, type: str, kind: type[S]) -> list[S]:
         found: dict[str, S] = {}

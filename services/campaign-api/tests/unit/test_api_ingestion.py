@@ -25,6 +25,7 @@ def batch(*items: bytes, rest: bytes = b"") -> Intake:
     ("poison", "message"),
     [
         (b"null", "must be an object"),
+        (b'{"type":[],"userId":"u","event":"E"}', 'must be "track" or "identify"'),
         (b'{"type":"track","userId":"u","event":"\\ud800"}', "must not contain half of a surrogate pair"),
         (b'{"type":"track","userId":"u","event":"a\\u0000b"}', "must not contain NUL"),
         (b'{"type":"track","userId":"u","event":"\xff"}', "must not contain half of a surrogate pair"),
@@ -44,7 +45,7 @@ def batch(*items: bytes, rest: bytes = b"") -> Intake:
             "is larger than 32768 bytes",
         ),
     ],
-    ids=["null", "surrogate", "nul", "not-utf8", "float", "integer", "nesting", "size"],
+    ids=["null", "type", "surrogate", "nul", "not-utf8", "float", "integer", "nesting", "size"],
 )
 def test_poison_in_one_item_leaves_its_neighbours_alone(poison: bytes, message: str) -> None:
     intake = batch(GOOD, poison, GOOD)
@@ -142,7 +143,13 @@ JSON: st.SearchStrategy[Any] = st.recursive(
 )
 
 
-@given(st.lists(JSON | st.fixed_dictionaries({"type": st.just("track"), "userId": JSON, "event": JSON}), max_size=5))
+FIELDS = ("userId", "messageId", "event", "properties", "traits", "context", "timestamp", "historic")
+MESSAGES = st.fixed_dictionaries(
+    {"type": st.just("track") | st.just("identify") | JSON}, optional=dict.fromkeys(FIELDS, JSON)
+)
+
+
+@given(st.lists(JSON | MESSAGES, max_size=5))
 def test_every_item_is_accepted_ignored_or_named(items: list[Any]) -> None:
     intake = read_batch(json.dumps({"batch": items}).encode(), NOW)
     assert len(intake.records) + intake.ignored + len(intake.errors) == len(items)

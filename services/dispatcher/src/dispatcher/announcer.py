@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -86,10 +85,6 @@ class Announcer:
                 metrics.PUBLISH_BACKLOG.set(len(self._waiting))
         finally:
             stopping.cancel()
-
-
-def after(message: Message, state: State, cause: str, reason: str, seq: int) -> Message:
-    return replace(message, state=state, cause=cause, reason=reason, seq=seq)
 
 
 def change_of(before: Message, now: Message) -> Change:

@@ -53,6 +53,12 @@ class Pipeline:
         self._last_answer = 0.0
         self._wake = asyncio.Event()
         self._gather_until: float | None = None
+        provider_id = terms.provider_id
+        self._call_seconds = metrics.CALL_SECONDS.labels(provider_id)
+        self._calls_ended = {outcome: metrics.CALLS.labels(provider_id, outcome.value) for outcome in Outcome}
+        self._under_way = metrics.CALLS_UNDER_WAY.labels(provider_id)
+        self._buffered = metrics.BUFFERED.labels(provider_id)
+        self._breaker_open = metrics.BREAKER.labels(provider_id)
 
     # What the claimer sees
 
@@ -248,7 +254,6 @@ class Pipeline:
             self._bulk_calls += 1
         call = asyncio.create_task(self._call(adapter, terms, message, text, validity, started))
         self._calls.add(call)
-        metrics.CALLS_UNDER_WAY.labels(terms.provider_id).set(len(self._calls))
         call.add_done_callback(lambda done: self._ended(done, message.lane))
 
     def _ended(self, call: asyncio.Task[None], lane: int) -> None:
@@ -282,7 +287,7 @@ class Pipeline:
         except Exception as error:  # noqa: BLE001  # an adapter's bug is a doubt, not the end of the pipeline
             log.error("adapter_failed", provider=terms.provider_id, **failure(error))
             result = SubmitResult(Outcome.IN_DOUBT, code="adapter_failed", unknown_code=True)
-        metrics.CALL_SECONDS.labels(terms.provider_id).observe(clock.monotonic() - begun_at)
+        self._call_seconds.observe(clock.monotonic() - begun_at)
         self._learn(result)
         self._settle_call(terms, message, text, result)
 
@@ -300,7 +305,7 @@ class Pipeline:
             log.error("unknown_code", provider=self.terms.provider_id, code=result.code)
 
     def _settle_call(self, terms: ProviderTerms, message: Message, text: Prepared, result: SubmitResult) -> None:
-        metrics.CALLS.labels(terms.provider_id, result.outcome.value).inc()
+        self._calls_ended[result.outcome].inc()
         now = self._sending.database_clock.now()
         started_at = message.marked_at or now
         tried = (*message.tried, terms.provider_id)
@@ -348,7 +353,6 @@ class Pipeline:
         self._sending.on_room()
 
     def _show(self) -> None:
-        provider = self.terms.provider_id
-        metrics.CALLS_UNDER_WAY.labels(provider).set(len(self._calls))
-        metrics.BUFFERED.labels(provider).set(sum(len(buffer) for buffer in self._buffers))
-        metrics.BREAKER.labels(provider).set({"closed": 0, "half_open": 1, "open": 2}[self.breaker.state])
+        self._under_way.set(len(self._calls))
+        self._buffered.set(sum(len(buffer) for buffer in self._buffers))
+        self._breaker_open.set({"closed": 0, "half_open": 1, "open": 2}[self.breaker.state])

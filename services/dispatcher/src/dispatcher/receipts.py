@@ -44,6 +44,7 @@ class Receipts:
         self._on_suppressed = on_suppressed
         self._kept: GroupCommit[tuple[str, Receipt], None] = GroupCommit(self._keep_all)
         self._wake = asyncio.Event()
+        self._has_early = False
 
     async def keep(self, provider_id: str, found: Sequence[Receipt]) -> None:
         """Returns when they are committed. A repeat is not kept twice."""
@@ -62,8 +63,9 @@ class Receipts:
         return [None] * len(found)
 
     def settled(self) -> None:
-        """Texts were accepted: receipts that came early may fit now."""
-        self._wake.set()
+        """Texts were accepted: receipts that came early, if there are any, may fit now."""
+        if self._has_early:
+            self._wake.set()
 
     async def run(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
@@ -100,6 +102,7 @@ class Receipts:
         self._announcer.publish_later(pending)
         for hashed in suppressed:
             self._on_suppressed(hashed)
+        self._has_early = any(wait is not None for _, wait in results.values())
         for word, _ in results.values():
             metrics.RECEIPTS.labels(word).inc()
         return len(due)

@@ -14,7 +14,7 @@ from dataclasses import replace
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dispatcher import evidence, metrics
-from dispatcher.announcer import Announcer, after, change_of
+from dispatcher.announcer import Announcer, change_of
 from dispatcher.database_clock import DatabaseClock
 from dispatcher.domain.funnel import Change
 from dispatcher.domain.ledger import ACCEPTED, Event, State
@@ -145,8 +145,10 @@ class Settler:
         changed: list[Outgoing] = []
         for each in told:
             settlement = each.settlement
-            now = after(settlement.message, settlement.state, settlement.cause, settlement.reason, each.seq)
-            now = replace(now, provider_message_id=settlement.provider_message_id)
+            now = replace(
+                settlement.message, state=settlement.state, cause=settlement.cause, reason=settlement.reason,
+                seq=each.seq, provider_message_id=settlement.provider_message_id,
+            )  # fmt: skip
             attempts = history.get(now.message_id) or settles.summaries(settlement.attempt)
             changes.append(change_of(settlement.message, now))
             changed.append(self._announcer.changed(now, each.at, attempts))

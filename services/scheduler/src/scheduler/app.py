@@ -17,7 +17,6 @@ from postrider.contracts.topics import (
 )
 from postrider.health import Health
 from postrider.health import router as health_router
-from postrider.kafka.clients import KafkaConfig
 from postrider.kafka.definitions import DefinitionsReader
 from postrider.kafka.loop import ConsumerLoop
 from postrider.kafka.publisher import Publisher
@@ -45,7 +44,7 @@ BULK_PAGES = 4
 @asynccontextmanager
 async def build(settings: Settings) -> AsyncIterator[Service]:
     health = Health()
-    config = KafkaConfig(settings.kafka_bootstrap_servers, settings.topic_prefix, client_id=NAME)
+    config = settings.kafka(NAME, settings.port)
     url = settings.service_database_url or service_url(settings.database_url, NAME)
     database = open_database(url, schema_of(NAME))
     publisher = Publisher(config, health.check("kafka"))

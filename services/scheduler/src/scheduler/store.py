@@ -103,6 +103,10 @@ USING unnest(CAST(:run_ids AS text[]), CAST(:zones AS text[]), CAST(:pages AS in
 WHERE p.run_id = v.run_id AND p.zone = v.zone AND p.page = v.page
 RETURNING p.value
 """)
+_UNPARK_ZONES = text("""
+DELETE FROM pages_ahead
+WHERE (run_id, zone) IN (SELECT * FROM unnest(CAST(:run_ids AS text[]), CAST(:zones AS text[])))
+""")
 _UNPARK_RUN = text("DELETE FROM pages_ahead WHERE run_id = :run_id")
 _NEW_LIVE = text("""
 INSERT INTO live_sends (message_id)
@@ -232,6 +236,12 @@ async def unpark_pages(tx: AsyncConnection, keys: Iterable[PageKey]) -> list[Aud
         return []
     values = {name: [key[index] for key in wanted] for index, name in enumerate(("run_ids", "zones", "pages"))}
     return [codec.decode(row.value, AudiencePage) for row in await tx.execute(_UNPARK, values)]
+
+
+async def unpark_zones(tx: AsyncConnection, keys: Sequence[ZoneKey]) -> None:
+    """Forgets what is left of zones that are done: repeats of their pages."""
+    if keys:
+        await tx.execute(_UNPARK_ZONES, _zone_keys(keys))
 
 
 async def unpark_run(tx: AsyncConnection, run_id: str) -> None:

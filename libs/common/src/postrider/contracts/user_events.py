@@ -81,7 +81,7 @@ def parse(body: object, received_at: datetime) -> UserEvent | Ignored:
     if not isinstance(body, dict):
         raise EventProblem("", "must be an object")
     kind = body.get("type")
-    if kind in IGNORED_TYPES:
+    if isinstance(kind, str) and kind in IGNORED_TYPES:
         return Ignored(f"type_{kind}")
     if kind not in ("track", "identify"):
         raise EventProblem("/type", 'must be "track" or "identify"')

@@ -54,10 +54,13 @@ class KafkaConfig:
 
 
 def make_consumer(config: KafkaConfig, group: str | None, max_poll_records: int = 500) -> AIOKafkaConsumer:
-    """Offsets are ours: no auto commit, no automatic reset. `group` None: for `assign`."""
+    """Offsets are ours: no auto commit, no automatic reset. `group` None: for `assign`.
+
+    Kafka knows a group by prefix and name: installations that share a cluster do not share groups.
+    """
     return AIOKafkaConsumer(
         **config._common(),
-        group_id=group,
+        group_id=None if group is None else config.topic_prefix + group,
         group_instance_id=None if group is None else config.instance_id,
         enable_auto_commit=False,
         auto_offset_reset="none",

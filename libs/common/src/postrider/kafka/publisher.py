@@ -34,8 +34,13 @@ class Publisher:
         self._round_robin = 0
 
     async def start(self) -> None:
-        """Connects. Raises when no broker answers."""
-        await self._current()
+        """Connects. Raises `PublishFailed` when no broker answers."""
+        try:
+            await self._current()
+        except (KafkaError, OSError, TimeoutError) as error:
+            if self._check is not None:
+                self._check.down(type(error).__name__)
+            raise PublishFailed(type(error).__name__) from error
 
     async def stop(self) -> None:
         producer, self._producer = self._producer, None
@@ -114,6 +119,8 @@ class Publisher:
                     raise
                 self._producer = producer
                 self._partitions.clear()
+                if self._check is not None:
+                    self._check.up()
             return self._producer
 
     async def _discard(self, producer: AIOKafkaProducer | None) -> None:

@@ -50,6 +50,10 @@ class PublishFailed(Exception):
 
 
 class RecordPublisher(Protocol):
+    async def start(self) -> None:
+        """Connects. Raises `PublishFailed` when no broker answers."""
+        ...
+
     async def publish(self, records: Sequence[Outgoing]) -> None:
         """Returns when every record is acknowledged. Raises `PublishFailed`."""
         ...
@@ -138,11 +142,15 @@ class Outbox:
             metrics.OUTBOX_RELAYED.inc(len(rows))
 
     async def run_relay(self, stop: asyncio.Event) -> None:
-        """A component: deletes what is published, publishes what is left behind, until told to stop."""
+        """A component: publishes what a predecessor left, at once; then deletes what is published and publishes what
+        is left behind, until told to stop."""
+        age_seconds = 0.0
         while not stop.is_set():
             try:
+                await self._publisher.start()
                 await self._delete_published()
-                await self.recover(LEFT_BEHIND_SECONDS)
+                await self.recover(age_seconds)
+                age_seconds = LEFT_BEHIND_SECONDS
             except PublishFailed as error:
                 log.warning("relay_failed", **failure(error))
             except Exception as error:

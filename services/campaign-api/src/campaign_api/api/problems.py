@@ -5,6 +5,7 @@ Nothing a caller sends may end as a 5xx: what is not expected here is a defect o
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from campaign_api.definitions import NotPublished
 from campaign_api.domain import errors as refusals
@@ -137,7 +139,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RefusedByPart, _refused_by_part)
     app.add_exception_handler(SQLAlchemyError, _database)
     app.add_exception_handler(OSError, _database)
-    app.add_exception_handler(Exception, _defect)
+    app.add_middleware(Defects)
 
 
 async def _http(request: Request, error: Exception) -> Response:
@@ -194,8 +196,36 @@ async def _database(request: Request, error: Exception) -> Response:
     return respond(request, 503, detail, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
 
 
+class Defects:
+    """What nobody expected: 500 as a problem document, and a log line with the stack but without the exception's text,
+    which may hold what the caller sent. An answer that has begun is cut, so that half of it does not look whole."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begun = False
+
+        async def sending(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, sending)
+        except Exception as error:
+            if begun:
+                raise
+            response = await _defect(Request(scope), error)
+            await response(scope, receive, send)
+
+
 async def _defect(request: Request, error: Exception) -> Response:
-    log.error("request_failed", path=request.url.path, method=request.method, **failure(error), exc_info=error)
+    stack = "".join(traceback.format_tb(error.__traceback__))
+    log.error("request_failed", path=request.url.path, method=request.method, stack=stack, **failure(error))
     return respond(request, 500, "something in the server is wrong; it has been logged")
 
 

@@ -34,7 +34,7 @@ from scheduler.domain.run_states import OPEN_ZONES, RunEvent, RunState, ZoneStat
 from scheduler.domain.runs import Run
 from scheduler.domain.zone_plan import plan_zones
 from scheduler.records import Records
-from scheduler.store import ZoneKey
+from scheduler.store import PageKey, ZoneKey
 
 Answer = AudienceSnapshotted | AudiencePage | AudienceRefused
 
@@ -124,22 +124,24 @@ class Audiences:
         zones = await store.lock_zones(tx, {(page.run_id, page.zone) for page in ready})
         before = dict(zones)
         outgoing: list[Outgoing] = []
-        ahead: dict[tuple[str, str, int], AudiencePage] = {}
+        ahead: dict[PageKey, AudiencePage] = {}
         while ready:
             for page in sorted(ready, key=lambda page: page.page):
-                zone = zones.get((page.run_id, page.zone))
+                key = (page.run_id, page.zone)
+                zone = zones.get(key)
                 if zone is None or zone.state is not ZoneState.REQUESTED or page.page < zone.next_page:
                     metrics.ANSWERS_IGNORED.labels("repeated" if zone else "unknown_zone").inc()
                 elif page.page > zone.next_page:
-                    ahead[page.run_id, page.zone, page.page] = page
+                    ahead[(*key, page.page)] = page
                 else:
-                    run = runs[page.run_id]
-                    zones[page.run_id, page.zone], records = self._expand(run, zone, page, now)
+                    zones[key], records = self._expand(runs[page.run_id], zone, page, now)
                     outgoing += records
                     await asyncio.sleep(0)  # a batch of pages is more work than the event loop may be kept from
-            ready = await store.unpark_pages(tx, self._next_keys(zones, before))
+            due = self._next_keys(zones, before)
+            ready = [ahead.pop(key) for key in due if key in ahead] + await store.unpark_pages(tx, due)
         await store.park_pages(tx, list(ahead.values()))
         await store.save_zones(tx, [(key[0], zone) for key, zone in zones.items() if zone is not before[key]])
+        await store.unpark_zones(tx, [key for key, zone in zones.items() if zone.state is ZoneState.EXPANDED])
         return outgoing
 
     def _is_wanted(self, page: AudiencePage, runs: dict[str, Run]) -> bool:
@@ -150,7 +152,7 @@ class Audiences:
         return False
 
     @staticmethod
-    def _next_keys(zones: dict[ZoneKey, Zone], before: dict[ZoneKey, Zone]) -> list[store.PageKey]:
+    def _next_keys(zones: dict[ZoneKey, Zone], before: dict[ZoneKey, Zone]) -> list[PageKey]:
         """Pages that may be waiting and whose turn has come."""
         return [
             (*key, zone.next_page)

@@ -25,7 +25,7 @@ from segment_engine.loops.event_reader import EventReader
 from segment_engine.loops.placement import Placement
 
 GROUP = "segment-engine-history"
-MAX_RECORDS = 5_000
+MAX_RECORDS = 3_000
 LINGER_SECONDS = 1.0
 
 
