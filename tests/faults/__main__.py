@@ -93,11 +93,10 @@ async def run_under_faults(suite: Suite, api: ApiClient, campaign: str, seed: in
     began = time.monotonic()
     shown = 0.0
     while time.monotonic() - began < PATIENCE_SECONDS:
-        if storm.done():
-            await storm
-        if not storm.cancelled() and time.monotonic() - began > CHAOS_SECONDS:
+        if storm.done() and not storm.cancelled():
+            await storm  # it ends by itself only by an error
+        if time.monotonic() - began > CHAOS_SECONDS:
             storm.cancel()
-            await asyncio.gather(storm, return_exceptions=True)
         state = await insist(lambda: api.get(f"/v1/campaigns/{campaign}"))
         if time.monotonic() - shown > 10:
             shown = time.monotonic()
@@ -109,9 +108,8 @@ async def run_under_faults(suite: Suite, api: ApiClient, campaign: str, seed: in
         await asyncio.sleep(1)
     else:
         say(f"NOT completed within {PATIENCE_SECONDS:.0f} s")
-    if not storm.done():
-        storm.cancel()
-        await asyncio.gather(storm, return_exceptions=True)
+    storm.cancel()
+    await asyncio.gather(storm, return_exceptions=True)
     return chaos
 
 

@@ -39,7 +39,7 @@ from postrider.contracts.definitions import (
 from postrider.contracts.delivery_events import FUNNEL_MOVED, MESSAGE_CHANGED, FunnelMoved, MessageChanged
 from postrider.contracts.envelope import Outgoing, envelope_of, headers_of
 from postrider.contracts.ids import message_id
-from postrider.contracts.send_jobs import SEND_JOB, Interval, SendJob
+from postrider.contracts.send_jobs import SEND_JOB, SendJob
 from postrider.contracts.topics import (
     CAMPAIGN_DEFINITIONS,
     DELIVERY_EVENTS,
@@ -128,9 +128,7 @@ class Stage:
         self, campaign_id: str = "cmp_1", status: str = "running", kind: str = "one_time", **what: Any
     ) -> None:
         self.versions[campaign_id] += 1
-        made = What(
-            **({"body": "Hi {{ Profile.name }}", "references": References(["name"], [])} | what)
-        )
+        made = What(**({"body": "Hi {{ Profile.name }}", "references": References(["name"], [])} | what))
         definition = CampaignDefinition(
             campaign_id, self.versions[campaign_id], status, kind, campaign_id, "transactional", When(), Who(), 1,
             {"1": made},

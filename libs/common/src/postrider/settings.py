@@ -45,8 +45,8 @@ class ServiceSettings(BaseSettings):
     """This replica's name among those of its service, kept over restarts. Default: host name and port."""
 
     def kafka(self, service: str, port: int) -> KafkaConfig:
-        """The Kafka configuration of this process."""
-        instance = self.instance_id or f"{socket.gethostname()}-{port}"
+        """The Kafka configuration of this process. Without a fixed port there is no name that survives a restart."""
+        instance = self.instance_id or (f"{socket.gethostname()}-{port}" if port else None)
         return KafkaConfig(self.kafka_bootstrap_servers, self.topic_prefix, service, instance)
 
     @field_validator("allowed_private_hosts", mode="before")

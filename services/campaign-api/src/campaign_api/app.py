@@ -22,7 +22,6 @@ from campaign_api.upstream import Part
 from postrider.clock import Clock, SystemClock
 from postrider.contracts.topics import DELIVERY_EVENTS, USER_EVENTS
 from postrider.health import Check, Health
-from postrider.kafka.clients import KafkaConfig
 from postrider.kafka.loop import ConsumerLoop
 from postrider.kafka.publisher import Publisher
 from postrider.logs import failure, log
@@ -44,7 +43,7 @@ async def build(
     clock = clock or SystemClock()
     health = Health(clock)
     database = open_database(settings.service_database_url or service_url(settings.database_url, SERVICE), SCHEMA, 20)
-    kafka = KafkaConfig(settings.kafka_bootstrap_servers, settings.topic_prefix, SERVICE)
+    kafka = settings.kafka(SERVICE, settings.port)
     publisher = Publisher(kafka, health.check("kafka"))
     events_publisher = Publisher(kafka)
     outbox = Outbox(database, publisher, SERVICE, settings.topic_prefix, clock)

@@ -61,7 +61,7 @@ class Dispatcher:
         self.settings = settings
         self.health = Health()
         self.owner = secrets.token_hex(8)
-        config = KafkaConfig(settings.kafka_bootstrap_servers, settings.topic_prefix, "dispatcher")
+        config = settings.kafka("dispatcher", settings.port)
         url = settings.service_database_url or service_url(settings.database_url, "dispatcher")
         self.database = open_database(url, "dispatcher", settings.database_connections)
         prefer_indexes(self.database)

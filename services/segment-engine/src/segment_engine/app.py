@@ -21,7 +21,6 @@ from postrider.contracts.topics import (
     Topic,
 )
 from postrider.health import Health
-from postrider.kafka.clients import KafkaConfig
 from postrider.kafka.definitions import DefinitionsReader
 from postrider.kafka.log_ends import LogEnds
 from postrider.kafka.loop import ConsumerLoop
@@ -58,7 +57,7 @@ POOL_SIZE = 16
 async def build(settings: Settings, make_store: Callable[[Path], EventStore] = ChdbStore) -> AsyncIterator[Service]:
     clock = SystemClock()
     health = Health(clock)
-    kafka = KafkaConfig(settings.kafka_bootstrap_servers, settings.topic_prefix, client_id=SERVICE)
+    kafka = settings.kafka(SERVICE, settings.port)
     phone_key = settings.phone_hash_key_bytes
     async with AsyncExitStack() as closing:
         store = make_store(settings.event_store_path)

@@ -1,0 +1,58 @@
+"""Which records become jobs, and which are dead letters."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import msgspec
+import pytest
+
+from dispatcher.domain.message import parse_reference, reference
+from dispatcher.intake import decode
+from postrider.contracts import codec
+from postrider.contracts.codec import Unreadable
+from postrider.contracts.envelope import headers_of
+from postrider.contracts.send_jobs import SEND_JOB, SendJob
+
+NOW = datetime(2026, 12, 1, tzinfo=UTC)
+JOB = SendJob("0" * 32, "cmp_1", "run_1", "once", "u-1", 1, "+15550100", "UTC", NOW, NOW, "transactional")
+
+
+@dataclass
+class Record:
+    value: bytes | None
+    headers: Any
+
+
+def record(job: SendJob, type: str = SEND_JOB) -> Record:
+    return Record(codec.encode(job), headers_of("id", type, "scheduler", NOW))
+
+
+def test_a_job_is_read() -> None:
+    assert decode(record(JOB)) == JOB  # type: ignore[arg-type]
+
+
+def test_other_types_are_skipped() -> None:
+    assert decode(record(JOB, "something.else")) is None  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"message_id": "not-hex"},
+        {"message_id": "A" * 32},
+        {"phone": "5550100"},
+        {"phone": "+1555\u0660100"},
+        {"campaign_id": "a|b"},
+        {"due_at": datetime(2026, 12, 1, tzinfo=timezone(timedelta(hours=1)))},
+    ],
+)
+def test_what_could_never_be_sent_is_unreadable(change: dict[str, Any]) -> None:
+    with pytest.raises(Unreadable):
+        decode(record(msgspec.structs.replace(JOB, **change)))  # type: ignore[arg-type]
+
+
+def test_a_reference_is_read_back_and_nothing_else_is() -> None:
+    assert parse_reference(reference("0" * 32, 3)) == ("0" * 32, 3)
+    for text in (None, "", "x.1", "0" * 32, "0" * 32 + ".", "0" * 32 + ".x", "0" * 32 + ".٣", "G" * 32 + ".1"):
+        assert parse_reference(text) is None

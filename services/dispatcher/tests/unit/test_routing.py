@@ -1,0 +1,72 @@
+"""Which provider is next."""
+
+from typing import Any
+
+from dispatcher.domain.message import Queue
+from dispatcher.domain.routing import Network, Nowhere, To, choose, has_another
+from postrider.contracts.definitions import ProviderDefinition, ProviderGroupDefinition, Route, What
+
+
+def network(archived: tuple[str, ...] = (), routes: list[Route] | None = None) -> Network:
+    providers = {
+        id: ProviderDefinition(id, 1, id, "sandbox", {}, "", "t", status="archived" if id in archived else "active")
+        for id in ("a", "b", "c", "d")
+    }
+    groups = {
+        "g": ProviderGroupDefinition("g", 1, "g", ["a", "b", "c"], routes=routes or []),
+        "default": ProviderGroupDefinition("default", 1, "default", ["d"], is_default=True),
+    }
+    return Network(providers, groups)
+
+
+def what(**more: Any) -> What:
+    return What("Hi", **({"provider_group_id": "g"} | more))
+
+
+def everything(_: str) -> bool:
+    return True
+
+
+def test_by_priority() -> None:
+    assert choose(network(), what(), None, (), everything) == To("a")
+
+
+def test_who_refused_is_skipped_until_nobody_is_left() -> None:
+    assert choose(network(), what(), None, ("a",), everything) == To("b")
+    assert choose(network(), what(), None, ("c", "a", "b"), everything) == Nowhere("every_provider_refused", True)
+
+
+def test_open_breakers_and_archived_providers_are_skipped() -> None:
+    assert choose(network(), what(), None, (), lambda id: id != "a") == To("b")
+    assert choose(network(archived=("a", "b")), what(), None, (), everything) == To("c")
+    nowhere = choose(network(), what(), None, ("a",), lambda id: id == "a")
+    assert nowhere == Nowhere("breaker_open") and not nowhere.exhausted
+
+
+def test_nobody_active_is_no_exhaustion() -> None:
+    assert choose(network(archived=("d",)), What("Hi"), None, (), everything) == Nowhere("no_active_provider")
+    assert choose(network(), what(provider_group_id="gone"), None, (), everything) == Nowhere("no_active_provider")
+
+
+def test_own_provider_before_group_before_default_group() -> None:
+    assert choose(network(), what(provider_id="c"), None, (), everything) == To("c")
+    assert choose(network(), What("Hi"), None, (), everything) == To("d")
+
+
+def test_a_route_for_the_country_replaces_the_group() -> None:
+    routed = network(routes=[Route("IN", ["c", "b"])])
+    assert choose(routed, what(), "IN", (), everything) == To("c")
+    assert choose(routed, what(), "US", (), everything) == To("a")
+    assert choose(routed, what(), None, (), everything) == To("a")
+    assert choose(routed, what(), "IN", ("c", "b"), everything) == Nowhere("every_provider_refused", True)
+
+
+def test_has_another_ignores_breakers() -> None:
+    assert has_another(network(), what(), None, ("a", "b"))
+    assert not has_another(network(archived=("c",)), what(), None, ("a", "b"))
+
+
+def test_a_queue_has_one_name() -> None:
+    for queue in (Queue("cmp_1", 2, "IN", ("a", "b")), Queue("cmp_1", 1, None)):
+        assert Queue.parse(queue.name) == queue
+    assert "cmp_1|" <= Queue("cmp_1", 1, None).name < "cmp_1}"
