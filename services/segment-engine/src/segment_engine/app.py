@@ -72,7 +72,6 @@ async def build(settings: Settings, make_store: Callable[[Path], EventStore] = C
         publisher = Publisher(kafka, health.check("kafka"))
         closing.push_async_callback(publisher.stop)
         await publisher.start()
-        health.check("kafka").up()
         outbox = Outbox(database, publisher, SERVICE, settings.topic_prefix, clock)
         await outbox.recover()
         ends = LogEnds(kafka, [USER_EVENTS, SUPPRESSIONS])
