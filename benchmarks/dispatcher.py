@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import base64
 import os
 import sys
 import tempfile
@@ -23,7 +22,7 @@ from pathlib import Path
 import httpx
 
 from tests.standins.running import twilio_process
-from tests.support.dispatching import ACCOUNT_SID, AUTH_TOKEN, HASH_KEY, TOKEN, Stage, stage
+from tests.support.dispatching import ACCOUNT_SID, AUTH_TOKEN, Stage, stage
 from tests.support.parts import create_database, drop_database, topic_prefix
 
 GIVE_UP_SECONDS = 120.0
@@ -31,18 +30,7 @@ GIVE_UP_SECONDS = 120.0
 
 @asynccontextmanager
 async def dispatcher_process(world: Stage, concurrency: int) -> AsyncIterator[asyncio.subprocess.Process]:
-    env = os.environ | {
-        "KAFKA_BOOTSTRAP_SERVERS": world.kafka,
-        "DATABASE_URL": world.database_url,
-        "POSTRIDER_TOPIC_PREFIX": world.prefix,
-        "POSTRIDER_SERVICE_TOKEN": TOKEN,
-        "POSTRIDER_PHONE_HASH_KEY": HASH_KEY,
-        "POSTRIDER_SEALING_PRIVATE_KEY": base64.b64encode(world.private_key).decode(),
-        "POSTRIDER_ALLOWED_PRIVATE_HOSTS": "127.0.0.0/8",
-        "POSTRIDER_DISPATCHER_PORT": str(world.port),
-        "POSTRIDER_PUBLIC_URL": f"http://127.0.0.1:{world.port}",
-        "POSTRIDER_DISPATCHER_CONCURRENCY": str(concurrency),
-    }
+    env = os.environ | world.environment() | {"POSTRIDER_DISPATCHER_CONCURRENCY": str(concurrency)}
     process = await asyncio.create_subprocess_exec(sys.executable, "-m", "dispatcher", env=env,
                                                    stdout=asyncio.subprocess.DEVNULL)  # fmt: skip
     try:

@@ -248,6 +248,9 @@ class Broker:
         self.away = False
         self.published: list[dict[str, Any]] = []
 
+    async def start(self) -> None:
+        """Connected from the beginning."""
+
     async def publish(self, records: Sequence[Outgoing]) -> None:
         if self.away:
             raise PublishFailed("away")

@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from dispatcher.providers.sandbox import sandbox_id
 from dispatcher.providers.twilio_signature import sign
 from postrider.contracts import codec
 from postrider.contracts.send_jobs import Interval
@@ -82,8 +83,6 @@ async def test_a_receipt_before_our_own_reply_waits_for_it(stage: Stage) -> None
     async with dispatching(stage), outside(stage) as provider:
         await stage.order([job])
         await settled(stage, {"SUBMITTING": 1})
-        from dispatcher.providers.sandbox import sandbox_id
-
         sid = sandbox_id("prv_a", job.message_id, 1)
         receipt = {"provider_message_id": sid, "status": "delivered", "reference": f"{job.message_id}.1"}
         for _ in range(2):

@@ -71,7 +71,8 @@ async def test_a_lost_reply_is_never_failed_over_and_is_found_by_look_up(stage: 
 
             async def done() -> bool:
                 states = await stage.states()
-                return set(states) <= {"ACCEPTED", "DELIVERED"} and sum(states.values()) == 60
+                assert set(states) <= {"ACCEPTED", "SENT", "DELIVERED"}, states
+                return sum(states.values()) == 60
 
             await eventually(done, 40)
     by_a = accepted(tmp_path / "a")

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
+from aiokafka import AIOKafkaProducer
 from sqlalchemy import text
 
 from postrider.contracts.definitions import AccountSettings, Trigger, Who
@@ -184,6 +186,18 @@ async def test_what_cannot_be_read_is_put_aside_and_the_rest_goes_on(made: Engin
         )
         await made.publisher.publish([Outgoing(topic, None, b'{"type":"page","userId":"u-1"}')])
         await made.send(track("u-1", "m-1", "Bought"))
+        assert (await estimate(http, did("Bought", 1)))["qualified"] == 1
+
+
+async def test_a_log_that_ends_in_the_marker_of_a_foreign_transaction_holds_nobody_up(made: Engine) -> None:
+    producer = AIOKafkaProducer(bootstrap_servers=made.config.bootstrap_servers, transactional_id="foreign")
+    await producer.start()
+    topic = USER_EVENTS.full_name(made.config.topic_prefix)
+    async with made.running() as http:
+        async with producer.transaction():
+            value = msgspec.json.encode(track("u-1", "m-1", "Bought"))
+            await producer.send(topic, value, b"u-1", made.partition_of("u-1"))
+        await producer.stop()
         assert (await estimate(http, did("Bought", 1)))["qualified"] == 1
 
 

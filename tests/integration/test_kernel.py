@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 from aiokafka import ConsumerRecord, TopicPartition
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from postrider.clock import SystemClock
 from postrider.contracts import codec
 from postrider.contracts.codec import Unreadable
@@ -24,9 +27,6 @@ from postrider.kafka.topics import create_topics
 from postrider.postgres.database import Database, open_database
 from postrider.postgres.migrate import kernel_tables_sql
 from postrider.postgres.outbox import Outbox
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.integration
@@ -184,7 +184,7 @@ async def test_a_takeover_replays_exactly_the_planned_range(bench: Bench) -> Non
     bench.batches.clear()
     async with running(bench.loop(planned=True)):
         await eventually(lambda: _has(bench, 440), 30)
-    replayed = {}
+    replayed: dict[tuple[str, int], tuple[int, int]] = {}
     for batch in bench.batches:
         for r in batch.ranges:
             replayed.setdefault((r.topic, r.partition), (r.from_offset, r.to_offset))

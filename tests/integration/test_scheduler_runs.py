@@ -216,6 +216,14 @@ async def test_kills_lose_nobody_and_count_nobody_twice(stage: Stage) -> None:
     assert expected_log(funnel, list(messages.values()))
 
 
+async def test_a_terminated_process_drains_and_exits_0(stage: Stage) -> None:
+    await stage.define(campaign())
+    process = await stage.scheduler_process()
+    await eventually(lambda: state_is(stage, "requested"), 30)
+    process.terminate()
+    assert await asyncio.wait_for(process.wait(), 30) == 0
+
+
 async def is_empty(stage: Stage, table: str) -> bool:
     async with stage.database.begin() as tx:
         return bool((await tx.exec_driver_sql(f"SELECT count(*) FROM {table}")).scalar_one() == 0)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 Reader = asyncio.StreamReader
 Writer = asyncio.StreamWriter
 
-REPLY = b"HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nContent-Length: 12\r\n\r\n{\"sid\":\"SM\"}"
+REPLY = b'HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nContent-Length: 12\r\n\r\n{"sid":"SM"}'
 
 
 @dataclass(slots=True)

@@ -97,6 +97,22 @@ class Stage:
         }
         return Settings(**(given | more))
 
+    def environment(self) -> dict[str, str]:
+        """The same settings for `python -m dispatcher`."""
+        settings = self.settings()
+        return {
+            "KAFKA_BOOTSTRAP_SERVERS": self.kafka,
+            "DATABASE_URL": self.database_url,
+            "POSTRIDER_TOPIC_PREFIX": self.prefix,
+            "POSTRIDER_SERVICE_TOKEN": TOKEN,
+            "POSTRIDER_PHONE_HASH_KEY": HASH_KEY,
+            "POSTRIDER_SEALING_PRIVATE_KEY": settings.sealing_private_key.get_secret_value(),
+            "POSTRIDER_ALLOWED_PRIVATE_HOSTS": "127.0.0.0/8",
+            "POSTRIDER_DISPATCHER_PORT": str(self.port),
+            "POSTRIDER_PUBLIC_URL": settings.public_url,
+            "POSTRIDER_DRAIN_SECONDS": "10",
+        }
+
     # Definitions
 
     async def provider(self, provider_id: str, kind: str = "sandbox", **more: Any) -> ProviderDefinition:
@@ -128,7 +144,8 @@ class Stage:
         self, campaign_id: str = "cmp_1", status: str = "running", kind: str = "one_time", **what: Any
     ) -> None:
         self.versions[campaign_id] += 1
-        made = What(**({"body": "Hi {{ Profile.name }}", "references": References(["name"], [])} | what))
+        given: dict[str, Any] = {"body": "Hi {{ Profile.name }}", "references": References(["name"], [])}
+        made = What(**(given | what))
         definition = CampaignDefinition(
             campaign_id, self.versions[campaign_id], status, kind, campaign_id, "transactional", When(), Who(), 1,
             {"1": made},

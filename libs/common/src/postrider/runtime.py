@@ -48,6 +48,7 @@ class Service:
     components: Sequence[Component]
     drain_seconds: float = 20.0
     on_stopped: Sequence[Callable[[], Awaitable[None]]] = field(default_factory=list)
+    """Last acts, once every component has drained: what they leave undone, the next start does."""
 
 
 Build = Callable[[S], AbstractAsyncContextManager[Service]]
@@ -119,8 +120,10 @@ async def serve(name: str, service: Service, stop: asyncio.Event) -> int:
     await asyncio.gather(serving, return_exceptions=True)
     stopping.cancel()
     for close in service.on_stopped:
-        with contextlib.suppress(TimeoutError):
+        try:
             await asyncio.wait_for(close(), 5)
+        except Exception as error:  # noqa: BLE001  # what is left undone here is done by the next start
+            log.warning("last_act_failed", **failure(error))
     log.info("service_stopped")
     return 1 if failed else 0
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from importlib import resources
 
 import pytest
+from msgspec import Struct
 
 from postrider.contracts import audience, codec, definitions, delivery_events, qualified, send_jobs, suppressions
 from postrider.contracts.codec import Unreadable
@@ -15,7 +16,7 @@ from postrider.contracts.ids import message_id, run_id
 from postrider.contracts.topics import TOPICS
 from postrider.contracts.user_events import EventProblem, Ignored, UserEvent, parse, parse_bytes
 
-STRUCTS = {
+STRUCTS: dict[str, type[Struct]] = {
     audience.SNAPSHOT_REQUESTED: audience.SnapshotRequested,
     audience.ZONE_REQUESTED: audience.ZoneRequested,
     audience.UNEXPANDED_SETTLED: audience.UnexpandedSettled,

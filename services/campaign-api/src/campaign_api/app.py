@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import httpx
-from aiokafka.errors import KafkaError
 
 from campaign_api import delivery
 from campaign_api.api.application import create_application
@@ -26,7 +25,7 @@ from postrider.kafka.loop import ConsumerLoop
 from postrider.kafka.publisher import Publisher
 from postrider.logs import failure, log
 from postrider.postgres.database import Database, is_outage, open_database, service_url
-from postrider.postgres.outbox import Outbox
+from postrider.postgres.outbox import Outbox, PublishFailed
 from postrider.runtime import Component, Service
 
 SERVICE = "campaign-api"
@@ -48,7 +47,7 @@ async def build(
     events_publisher = Publisher(kafka)
     outbox = Outbox(database, publisher, SERVICE, settings.topic_prefix, clock)
     definitions = DefinitionPublisher(
-        database, publisher, outbox, health.check("definitions"), settings.definitions_wait_seconds
+        database, publisher, outbox, health.check("postgres"), settings.definitions_wait_seconds
     )
     token = settings.service_token.get_secret_value()
     segment_engine = Part("segment-engine", settings.segment_engine_url, token, internal_transport)
@@ -74,7 +73,7 @@ async def build(
     )
 
     async def prepare_and_publish(stop: asyncio.Event) -> None:
-        await _prepare(database, publisher, health.check("kafka"), stop)
+        await _prepare(database, publisher, health.check("postgres"), health.check("kafka"), stop)
         await definitions.run(stop)
 
     try:
@@ -90,25 +89,31 @@ async def build(
                 Component("housekeeping", Housekeeping(database).run),
             ],
             drain_seconds=settings.drain_seconds,
+            on_stopped=[outbox.flush],
         )
     finally:
         for close in (events_publisher.stop, publisher.stop, segment_engine.close, dispatcher.close, database.close):
             await close()
 
 
-async def _prepare(database: Database, publisher: Publisher, kafka: Check, stop: asyncio.Event) -> None:
+async def _prepare(
+    database: Database, publisher: Publisher, postgres: Check, kafka: Check, stop: asyncio.Event
+) -> None:
     """Settings exist and the broker answers, before anything is published; waits for what is away."""
     while not stop.is_set():
+        asked_kafka = False
         try:
             async with database.begin() as tx:
                 await account.ensure(tx, PREFILLED)
+            postgres.up()
+            asked_kafka = True
             await publisher.start()
             kafka.up()
             return
         except Exception as error:
-            if not (is_outage(error) or isinstance(error, KafkaError)):
+            if not (isinstance(error, PublishFailed) or is_outage(error)):
                 raise
             log.warning("start_waits", **failure(error))
-            if isinstance(error, KafkaError):
-                kafka.down(type(error).__name__)
+            part = kafka if asked_kafka else postgres
+            part.down(type(error).__name__)
             await asyncio.sleep(1)

@@ -35,15 +35,23 @@ class NotPublished(Exception):
 
 
 class DefinitionPublisher:
-    """One per process, and a component (`run`). `outbox` only makes envelopes here; rows are this module's own."""
+    """One per process, and a component (`run`). `outbox` only makes envelopes here; rows are this module's own.
+
+    `postgres` hears whether the database answers: this component asks it every second.
+    """
 
     def __init__(
-        self, database: Database, publisher: RecordPublisher, outbox: Outbox, check: Check, wait_seconds: float = 10.0
+        self,
+        database: Database,
+        publisher: RecordPublisher,
+        outbox: Outbox,
+        postgres: Check,
+        wait_seconds: float = 10.0,
     ) -> None:
         self._database = database
         self._publisher = publisher
         self._outbox = outbox
-        self._check = check
+        self._postgres = postgres
         self._wait_seconds = wait_seconds
         self._wake = asyncio.Event()
         self._waiters: list[asyncio.Future[None]] = []
@@ -85,11 +93,12 @@ class DefinitionPublisher:
         except Exception as error:
             if not (isinstance(error, PublishFailed) or is_outage(error)):
                 raise
-            self._check.down(type(error).__name__)
+            if not isinstance(error, PublishFailed):
+                self._postgres.down(type(error).__name__)
             log.warning("definitions_wait", **failure(error))
             _settle(waiters, PublishFailed("the publisher could not do its work"))
             return
-        self._check.up()
+        self._postgres.up()
         _settle(waiters, None)
 
     async def publish_due(self) -> int:

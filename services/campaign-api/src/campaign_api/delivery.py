@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from aiokafka import ConsumerRecord
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from campaign_api import metrics
@@ -20,7 +19,7 @@ from campaign_api.store import funnel, resources
 from postrider.contracts import codec
 from postrider.contracts.delivery_events import FUNNEL_MOVED, MESSAGE_CHANGED, RUN_CHANGED, FunnelMoved, RunChanged
 from postrider.contracts.envelope import Outgoing, envelope_of
-from postrider.kafka.loop import Batch
+from postrider.kafka.loop import Batch, ConsumerRecord
 
 GROUP = "campaign-api"
 

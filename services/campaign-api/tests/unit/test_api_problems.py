@@ -36,6 +36,9 @@ class Broker:
         self.away = False
         self.records: list[Outgoing] = []
 
+    async def start(self) -> None:
+        """Connected from the beginning."""
+
     async def publish(self, records: Sequence[Outgoing]) -> None:
         if self.away:
             raise PublishFailed("away")

@@ -99,7 +99,7 @@ class Dispatcher:
         self.fleet.bind(sending)
         self.sweeper = Sweeper(self.database, self.definitions, self.announcer, self._room)
         self.claimer = Claimer(
-            sending, self.definitions, self.fleet, self.pool, self.health.check("postgres"), self.sweeper.look_at
+            sending, self.fleet, self.pool, self.health.check("postgres"), self.sweeper.look_at
         )
         self.resolver = Resolver(
             self.database, database_clock, self.owner, self.fleet, self.definitions, self.announcer,
@@ -190,7 +190,7 @@ async def build(settings: Settings) -> AsyncIterator[Service]:
     try:
         yield Service(
             dispatcher.app(), dispatcher.health, settings.bind_host, settings.port, dispatcher.components(),
-            settings.drain_seconds,
+            settings.drain_seconds, [dispatcher.outbox.flush],
         )  # fmt: skip
     finally:
         await dispatcher.close()

@@ -12,7 +12,7 @@ from dispatcher.domain.message import Message
 from dispatcher.domain.settlement import Settlement
 from dispatcher.providers.base import Encoding
 from postrider.clock import Clock
-from postrider.contracts.definitions import CampaignDefinition, What
+from postrider.contracts.definitions import AccountSettings, CampaignDefinition, What
 from postrider.postgres.database import Database
 
 
@@ -28,11 +28,14 @@ class Prepared:
     leased_until: float
 
 
-class Campaigns(Protocol):
+class Definitions(Protocol):
     """The view of definitions that a call depends on (postrider.kafka.definitions.DefinitionsReader)."""
 
     @property
     def campaigns(self) -> dict[str, CampaignDefinition]: ...
+
+    @property
+    def settings(self) -> AccountSettings: ...
 
     def confirmed_within(self, seconds: float) -> bool: ...
 
@@ -60,7 +63,7 @@ class Sending:
     database_clock: DatabaseClock
     clock: Clock
     owner: str
-    campaigns: Campaigns
+    definitions: Definitions
     concurrency: int
     settle: Callable[[Settlement], None]
     has_another: Callable[[Prepared, tuple[str, ...]], bool]

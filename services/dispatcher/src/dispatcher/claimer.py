@@ -12,7 +12,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from dispatcher import metrics
-from dispatcher.calls import Sending
+from dispatcher.calls import Definitions, Sending
 from dispatcher.domain.admission import Admitted, admit, campaign_says
 from dispatcher.domain.after_outcome import back_off
 from dispatcher.domain.fence import CONFIRMED_WITHIN_SECONDS
@@ -27,7 +27,6 @@ from dispatcher.steps import not_admitted
 from dispatcher.store import claims
 from postrider.contracts.definitions import CampaignDefinition, What
 from postrider.health import Check
-from postrider.kafka.definitions import DefinitionsReader
 from postrider.logs import failure, log
 from postrider.postgres.database import is_outage
 from postrider.sms.render_pool import RenderPool
@@ -43,14 +42,13 @@ class Claimer:
     def __init__(
         self,
         sending: Sending,
-        definitions: DefinitionsReader,
         fleet: Fleet,
         pool: RenderPool,
         check: Check,
         on_not_sending: Callable[[str], None],
     ) -> None:
         self._sending = sending
-        self._definitions = definitions
+        self._definitions = sending.definitions
         self._fleet = fleet
         self._pool = pool
         self._check = check
@@ -220,7 +218,7 @@ class Claimer:
         )  # fmt: skip
 
 
-def _is_simple(campaign: CampaignDefinition, what: What, definitions: DefinitionsReader) -> bool:
+def _is_simple(campaign: CampaignDefinition, what: What, definitions: Definitions) -> bool:
     """Rendered in the process, by postrider.sms's own word. A text that cannot be compiled costs nothing either."""
     try:
         return compile_for(campaign, what, definitions.settings).is_simple

@@ -9,7 +9,6 @@ import re
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
-from aiokafka import ConsumerRecord
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dispatcher import metrics
@@ -18,7 +17,7 @@ from postrider.contracts import codec
 from postrider.contracts.codec import Unreadable
 from postrider.contracts.envelope import Outgoing, envelope_of
 from postrider.contracts.send_jobs import SEND_JOB, SendJob
-from postrider.kafka.loop import Batch
+from postrider.kafka.loop import Batch, ConsumerRecord
 from postrider.phones import phone_hash
 
 _MESSAGE_ID = re.compile(r"[0-9a-f]{32}")

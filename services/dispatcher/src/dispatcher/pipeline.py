@@ -133,7 +133,7 @@ class Pipeline:
             return 1.0
         if self._is_worth_gathering(now, free_for_bulk):
             return GATHER_SECONDS
-        if not self._sending.campaigns.confirmed_within(CONFIRMED_WITHIN_SECONDS):
+        if not self._sending.definitions.confirmed_within(CONFIRMED_WITHIN_SECONDS):
             metrics.NOT_CLAIMING.inc()
             return 0.02
         try:
@@ -225,7 +225,7 @@ class Pipeline:
         """Seconds of validity, or None: then the text has been settled, or left to its lease."""
         if now + 1.0 > text.leased_until:
             return None
-        campaign = self._sending.campaigns.campaigns.get(text.message.campaign_id)
+        campaign = self._sending.definitions.campaigns.get(text.message.campaign_id)
         match campaign_says(campaign):
             case "cancel":
                 self._sending.settle(Settlement(text.message, Event.CANCEL, reason=cancel_reason(campaign)))
@@ -272,7 +272,7 @@ class Pipeline:
             text.body, text.encoding, text.parts, validity, terms.callback_url,
         )  # fmt: skip
         clock = self._sending.clock
-        campaign = self._sending.campaigns.campaigns.get(message.campaign_id)
+        campaign = self._sending.definitions.campaigns.get(message.campaign_id)
         begun_at = clock.monotonic()
         if not may_begin(begun_at, started, terms.timeout_seconds) or campaign_says(campaign) != "send":
             why = "late" if campaign_says(campaign) == "send" else "stopped"

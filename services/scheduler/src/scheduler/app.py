@@ -110,6 +110,7 @@ async def build(settings: Settings) -> AsyncIterator[Service]:
                 Component("sweep", Sweep(database, settings.live_memory_days).run),
             ],
             drain_seconds=settings.drain_seconds,
+            on_stopped=[outbox.flush],
         )
 
 

@@ -20,8 +20,9 @@ from pydantic import BaseModel, ConfigDict
 from postrider.clock import Clock
 from postrider.health import Health
 from postrider.health import router as health_router
+from postrider.kafka.clients import is_kafka_outage
 from postrider.logs import failure, log
-from postrider.postgres.database import Database
+from postrider.postgres.database import Database, is_outage
 from postrider.rules import RuleErrors
 from segment_engine import metrics
 from segment_engine.adapters import profile_table
@@ -147,6 +148,11 @@ async def _estimate(services: Services, body: EstimateIn) -> dict[str, Any]:
             await services.barrier.wait()
     except TimeoutError as error:
         raise Problem(503, "The history has not caught up with the events yet") from error
+    except Exception as error:
+        if not (is_kafka_outage(error) or is_outage(error)):
+            raise
+        log.warning("estimate_waits", **failure(error))
+        raise Problem(503, "Kafka or Postgres is away") from error
     try:
         rule = rule_of(services.definitions, body.rule, body.segment_id)
     except SegmentUnknown as error:

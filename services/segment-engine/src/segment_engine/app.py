@@ -180,4 +180,6 @@ async def build(settings: Settings, make_store: Callable[[Path], EventStore] = C
         app = make_app(
             Services(database, store, definitions, barrier, clock, settings.service_token.get_secret_value()), health
         )
-        yield Service(app, health, settings.bind_host, settings.port, components, settings.drain_seconds)
+        yield Service(
+            app, health, settings.bind_host, settings.port, components, settings.drain_seconds, [outbox.flush]
+        )

@@ -135,9 +135,7 @@ PROVIDER_KINDS: Mapping[str, ProviderKind] = {
         kind="sandbox",
         settings=(
             *_common(None),
-            ProviderField(
-                "latency_ms", "integer", "How long each call takes.", default=0, minimum=0, maximum=60_000
-            ),
+            ProviderField("latency_ms", "integer", "How long each call takes.", default=0, minimum=0, maximum=60_000),
             ProviderField(
                 "outcome",
                 "choice",
@@ -216,9 +214,7 @@ def with_defaults(kind: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     return complete
 
 
-def _check_fields(
-    root: str, fields: tuple[ProviderField, ...], values: Mapping[str, Any], kind: str
-) -> list[Problem]:
+def _check_fields(root: str, fields: tuple[ProviderField, ...], values: Mapping[str, Any], kind: str) -> list[Problem]:
     known = {field.name for field in fields}
     problems = [
         Problem(f"{root}/{_escape(name)}", f"unknown field of kind {kind}") for name in values if name not in known

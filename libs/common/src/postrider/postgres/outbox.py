@@ -148,7 +148,7 @@ class Outbox:
         while not stop.is_set():
             try:
                 await self._publisher.start()
-                await self._delete_published()
+                await self.flush()
                 await self.recover(age_seconds)
                 age_seconds = LEFT_BEHIND_SECONDS
             except PublishFailed as error:
@@ -161,9 +161,9 @@ class Outbox:
                 await asyncio.wait_for(stop.wait(), 1.0)
             except TimeoutError:
                 continue
-        await self._delete_published()
 
-    async def _delete_published(self) -> None:
+    async def flush(self) -> None:
+        """Deletes the rows that are published: the last act of a process, so that the next one finds nothing to do."""
         done, self._published = self._published, []
         if not done:
             return

@@ -184,7 +184,8 @@ async def _refused_by_part(request: Request, error: Exception) -> Response:
         for item in body.get("errors") or ()
         if isinstance(item, dict)
     ]
-    detail = str(body.get("detail") or f"{error.part} refused")
+    said = body.get("detail") or body.get("title")
+    detail = said if isinstance(said, str) else f"{error.part} refused"
     return respond(request, error.status if error.status in (404, 409, 422) else 422, detail, problems)
 
 

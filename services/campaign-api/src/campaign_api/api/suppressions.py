@@ -20,11 +20,14 @@ router = APIRouter(prefix="/v1/suppressions", tags=["suppressions"], route_class
 async def list_suppressions(
     services: FromServices,
     caller: Reader,
+    phone: str | None = Query(None, max_length=64, description="Only this phone."),
     limit: answers.Limit = 50,
     cursor: str | None = Query(None, max_length=1_000, description="`next_cursor` of the page before."),
 ) -> Response:
     """Phones that must not be texted."""
-    return answers.answer(await services.dispatcher.get("/internal/suppressions", {"limit": limit, "cursor": cursor}))
+    e164 = None if phone is None else await phone_of(services, phone, "/query/phone")
+    filters = {"phone": e164, "limit": limit, "cursor": cursor}
+    return answers.answer(await services.dispatcher.get("/internal/suppressions", filters))
 
 
 @router.post("", status_code=201, response_model=Suppression, responses=documented(*BODY_ERRORS))

@@ -54,10 +54,14 @@ ORDER BY 1, 3
 """)
 _STANDINGS = text("""
 SELECT c.id AS campaign_id, r.state, r.reason,
-       coalesce((SELECT sum(f.n) FROM funnel f
-                 WHERE f.campaign_id = c.id AND f.status IN ('pending', 'in_doubt')), 0) AS open
+       f.open + greatest((SELECT coalesce(sum(total), 0) FROM runs WHERE campaign_id = c.id) - f.qualified, 0) AS open
 FROM unnest(CAST(:ids AS text[])) AS c(id)
 JOIN LATERAL (SELECT state, reason FROM runs WHERE campaign_id = c.id ORDER BY rank, run_id LIMIT 1) r ON true
+CROSS JOIN LATERAL (
+    SELECT coalesce(sum(n), 0) AS qualified,
+           coalesce(sum(n) FILTER (WHERE status IN ('pending', 'in_doubt')), 0) AS open
+    FROM funnel WHERE campaign_id = c.id
+) f
 """)
 _USES_PROVIDER = text("SELECT 1 FROM funnel WHERE provider_id = :id LIMIT 1")
 _FORGET = text("""
@@ -68,7 +72,11 @@ DELETE FROM applied_events WHERE id IN (
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where a campaign's run is (the one furthest behind), and how many messages are pending or in doubt."""
+    """Where a campaign's run is (the one furthest behind), and how many messages are pending or in doubt.
+
+    People of a run whose first move a crash has held back count as open: it comes late, and then their other moves
+    have long been here.
+    """
 
     campaign_id: str
     run_state: str
