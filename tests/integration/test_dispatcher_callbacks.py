@@ -207,3 +207,17 @@ async def test_the_sandbox_inbox_is_paged_newest_first(stage: Stage) -> None:
     assert (text["to"], text["from"], text["body"], text["campaign_id"], text["provider_id"], text["parts"]) == (
         jobs[0].phone, "SANDBOX", f"Hi {jobs[0].user_id}", "cmp_1", "prv_a", 1,
     )  # fmt: skip
+
+
+async def test_ready_says_so_and_metrics_are_there(stage: Stage) -> None:
+    await stage.provider("prv_a")
+    async with dispatching(stage), outside(stage) as prober:
+
+        async def ready() -> bool:
+            answer = await prober.get("/readyz")
+            assert answer.status_code == 200, answer.text
+            return True
+
+        await eventually(ready)
+        assert (await prober.get("/livez")).status_code == 200
+        assert "postrider_dispatcher_calls_total" in (await prober.get("/metrics")).text

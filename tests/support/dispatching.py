@@ -278,6 +278,7 @@ async def dispatching(stage: Stage, **settings: Any) -> AsyncIterator[Dispatcher
         dispatcher.settings.drain_seconds,
     )  # fmt: skip
     stop = asyncio.Event()
+    await dispatcher.publisher.start()
     running = asyncio.create_task(serve("dispatcher", service, stop))
     try:
         await dispatcher.definitions.wait_until_read()

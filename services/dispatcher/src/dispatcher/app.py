@@ -98,9 +98,7 @@ class Dispatcher:
         )  # fmt: skip
         self.fleet.bind(sending)
         self.sweeper = Sweeper(self.database, self.definitions, self.announcer, self._room)
-        self.claimer = Claimer(
-            sending, self.fleet, self.pool, self.health.check("postgres"), self.sweeper.look_at
-        )
+        self.claimer = Claimer(sending, self.fleet, self.pool, self.health.check("postgres"), self.sweeper.look_at)
         self.resolver = Resolver(
             self.database, database_clock, self.owner, self.fleet, self.definitions, self.announcer,
             self.settler.put, settings.look_ups,
@@ -188,6 +186,7 @@ def prefer_indexes(database: Database) -> None:
 async def build(settings: Settings) -> AsyncIterator[Service]:
     dispatcher = Dispatcher(settings)
     try:
+        await dispatcher.publisher.start()
         yield Service(
             dispatcher.app(), dispatcher.health, settings.bind_host, settings.port, dispatcher.components(),
             settings.drain_seconds, [dispatcher.outbox.flush],

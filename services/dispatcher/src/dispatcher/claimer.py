@@ -31,7 +31,7 @@ from postrider.logs import failure, log
 from postrider.postgres.database import is_outage
 from postrider.sms.render_pool import RenderPool
 
-LEASE_SECONDS = 30.0
+LEASE_SECONDS = 15.0
 DISCOVER_SECONDS = 1.0
 MOST_AT_ONCE = 500
 
@@ -153,8 +153,13 @@ class Claimer:
             limit, pipeline = wants[name]
             if len(messages) >= limit:
                 self._active.add((lane, name))
-            if messages:
+            if not messages:
+                continue
+            try:
                 await self._place(name, messages, pipeline, started + LEASE_SECONDS)
+            except Exception as error:  # noqa: BLE001  # one campaign's text must not stop all others
+                # Their leases run out and they are claimed again, until their deadline.
+                log.error("preparing_failed", campaign=Queue.parse(name).campaign_id, n=len(messages), **failure(error))
 
     async def _place(self, name: str, messages: list[Message], pipeline: Pipeline | None, leased_until: float) -> None:
         queue = Queue.parse(name)

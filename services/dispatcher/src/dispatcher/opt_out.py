@@ -49,7 +49,8 @@ class OptOut:
         source = f"inbound:{provider_id}"
         changed: Suppression | None = None
         async with self._database.begin() as tx:
-            if await suppressions.keep_inbound(tx, provider_id, text.provider_message_id, keyword):
+            inbound_id = text.provider_message_id.replace("\x00", "")[:200]
+            if await suppressions.keep_inbound(tx, provider_id, inbound_id, keyword):
                 metrics.INBOUND.labels(keyword).inc()
                 if text.keyword == "stop":
                     changed = await suppressions.suppress(tx, phone, hashed, "opted_out", source)

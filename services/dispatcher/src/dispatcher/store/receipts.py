@@ -55,16 +55,16 @@ class StoredReceipt:
 
 
 async def keep(tx: AsyncConnection, receipts: Sequence[tuple[str, Receipt]]) -> int:
-    """(provider_id, receipt) → how many were new."""
+    """(provider_id, receipt) → how many were new. Postgres takes no NUL, and nobody's id or word has one."""
     result = await tx.execute(
         _KEEP,
         {
             "providers": [provider for provider, _ in receipts],
-            "ids": [each.provider_message_id for _, each in receipts],
+            "ids": [_clean(each.provider_message_id) for _, each in receipts],
             "statuses": [each.status for _, each in receipts],
-            "raw_statuses": [each.raw_status for _, each in receipts],
-            "codes": [each.code or "" for _, each in receipts],
-            "references": [each.reference for _, each in receipts],
+            "raw_statuses": [_clean(each.raw_status) for _, each in receipts],
+            "codes": [_clean(each.code or "") for _, each in receipts],
+            "references": [_clean(each.reference) if each.reference else None for _, each in receipts],
             "suppress": [each.suppress for _, each in receipts],
         },
     )
@@ -86,3 +86,7 @@ async def done(tx: AsyncConnection, results: Mapping[int, tuple[str, float | Non
             "waits": [wait for _, wait in results.values()],
         },
     )
+
+
+def _clean(text: str) -> str:
+    return text.replace("\x00", "")[:200]

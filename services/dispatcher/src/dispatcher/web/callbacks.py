@@ -68,7 +68,8 @@ def router(fleet: Fleet, receipts: Receipts, opt_out: OptOut, public_url: str, m
 
         async def keep() -> None:
             adapter = _authentic(fleet, provider_id, token)
-            for text in _read(adapter.parse_inbound, await _webhook(request, public_url, most)):
+            found = _read(adapter.parse_inbound, await _webhook(request, public_url, most))
+            for text in found:
                 await opt_out.receive(provider_id, text)
 
         return await _answer(keep)
