@@ -1,13 +1,18 @@
 """From send job to the provider's 2xx and the funnel: the main way, and the ways out before a call."""
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
+import msgspec
 import pytest
+from sqlalchemy.exc import DBAPIError
 
 from postrider.contracts.send_jobs import Interval
-from tests.support.dispatching import Stage, dispatching
+from tests.standins.running import twilio_process
+from tests.support.dispatching import ACCOUNT_SID, AUTH_TOKEN, Stage, dispatching
 from tests.support.dispatching import stage as new_stage
 from tests.support.eventually import eventually
 
@@ -183,3 +188,32 @@ async def test_two_dispatchers_share_the_work_and_send_once(stage: Stage) -> Non
             await settled(stage, {"ACCEPTED": 600})
     texts = Counter(row.sent_to for row in await stage.rows("SELECT sent_to FROM sandbox_inbox"))
     assert texts == Counter(job.phone for job in jobs)
+
+
+async def test_cut_database_connections_cost_time_and_no_text(stage: Stage, tmp_path: Path) -> None:
+    """Some are cut in a mark or settlement, where nobody knows whether it was committed."""
+    log = tmp_path / "texts"
+    async with twilio_process(log, "--latency-ms", "20", account_sid=ACCOUNT_SID, auth_token=AUTH_TOKEN) as port:
+        await stage.twilio("prv_a", port, timeout_seconds=1, in_doubt_wait_seconds=2, parts_per_second=300)
+        jobs = stage.jobs(900)
+        async with dispatching(stage):
+            await stage.order(jobs)
+            for _ in range(6):
+                await asyncio.sleep(0.4)
+                await stage.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+                    " AND datname = current_database() AND application_name = 'postrider-dispatcher'"
+                )
+            await eventually(lambda: _all_accepted(stage, 900), 60)
+    texts = Counter(str(msgspec.json.decode(line)["to"]) for line in log.read_bytes().splitlines())
+    assert texts == Counter(job.phone for job in jobs)
+    assert await stage.funnel(900) == {"awaiting_receipt": 900}
+
+
+async def _all_accepted(stage: Stage, n: int) -> bool:
+    try:
+        states = await stage.states()
+    except (DBAPIError, OSError):
+        return False  # our own connection was one of those that were cut
+    assert states == {"ACCEPTED": n}
+    return True

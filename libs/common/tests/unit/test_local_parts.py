@@ -8,7 +8,7 @@ import pytest
 from postrider.local.containers import require_engine
 from postrider.local.errors import LocalError, PartMissing
 from postrider.local.home import Home
-from postrider.local.kafka import fetch_jars, find_java, java_version, server_properties
+from postrider.local.kafka import fetch_jars, find_java, java_version, new_cluster_id, server_properties
 from postrider.local.parts import Parts, Source, source_of
 from postrider.local.postgres import find_binaries
 
@@ -123,3 +123,9 @@ async def test_a_missing_part_fails_the_start_and_leaves_nothing(tmp_path: Path)
     with pytest.raises(LocalError, match="docker was not found"):
         await parts.start()
     assert parts.kafka is None and parts.postgres is None
+
+
+def test_a_cluster_id_is_never_taken_for_an_option() -> None:
+    ids = [new_cluster_id() for _ in range(2000)]
+    assert all(len(each) == 22 and not each.startswith("-") for each in ids)
+    assert len(set(ids)) == 2000

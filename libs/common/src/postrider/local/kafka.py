@@ -149,6 +149,15 @@ def server_properties(data: Path, port: int, controller_port: int) -> str:
     return "".join(f"{key}={value}\n" for key, value in lines.items())
 
 
+def new_cluster_id() -> str:
+    """A random id as Kafka spells them, 22 characters of URL-safe base 64. One that begins with a dash would be taken
+    for an option by Kafka's own tools, so it begins with a letter or digit, as Kafka's random ones do."""
+    while True:
+        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode("ascii")
+        if not cluster_id.startswith("-"):
+            return cluster_id
+
+
 class EmbeddedKafka:
     """One broker on loopback, its data under a home. `start` and `stop` may be called again and again; data stays."""
 
@@ -231,7 +240,7 @@ class EmbeddedKafka:
         if not (data / "meta.properties").exists():
             # What an interrupted formatting left is not a log directory yet, and the tool refuses a half-made one.
             shutil.rmtree(data, ignore_errors=True)
-            cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode("ascii")
+            cluster_id = new_cluster_id()
             tool = [*base, "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(config)]
             code = await run_to_end(Command("format", tool, self._env, log, pid_file=None), READY_SECONDS)
             if code != 0:
