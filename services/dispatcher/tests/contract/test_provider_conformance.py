@@ -174,7 +174,6 @@ def test_every_outcome_has_a_row(kind: str) -> None:
 
 def test_every_code_of_the_table_has_a_row() -> None:
 
-
     assert {str(code) for code in CODES} | {f"http_{status}" for status in HTTP_STATUSES} <= _codes_of_rows()
 
 
@@ -201,5 +200,3 @@ async def test_the_capabilities_hold(row: Row) -> None:
     low, high = adapter.capabilities.min_validity_seconds, adapter.capabilities.max_validity_seconds
     assert (low is None) == (high is None)
     await adapter.close()
-
-

@@ -92,7 +92,10 @@ async def test_receipts_come_by_themselves(setting: str, statuses: list[str]) ->
 
 async def test_no_receipts_without_a_callback_or_an_accepted_text() -> None:
     sink = Sink()
-    for sandbox, callback_url in ((adapter(sink=sink), None), (adapter(sink=sink, outcome="in_doubt"), "https://x.example")):
+    for sandbox, callback_url in (
+        (adapter(sink=sink), None),
+        (adapter(sink=sink, outcome="in_doubt"), "https://x.example"),
+    ):
         await sandbox.submit(text(callback_url=callback_url))
         await sandbox.close()
     assert sink.taken == []
