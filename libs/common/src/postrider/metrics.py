@@ -12,6 +12,9 @@ BATCH_FAILURES = Counter(
 )
 LAG = Gauge("postrider_lag_records", "Records between the committed offset and the log's end.", ["group", "topic"])
 OFFSET_LOST = Gauge("postrider_offset_lost", "1 when a stored offset is outside the log: needs a decision.", ["group"])
+CONSUMER_STOPPED = Gauge(
+    "postrider_consumer_stopped", "1 when too many dead letters have stopped a group: look at them.", ["group"]
+)
 RECORDS_PUBLISHED = Counter("postrider_records_published_total", "Records acknowledged by the broker.", ["topic"])
 PUBLISH_FAILURES = Counter("postrider_publish_failures_total", "Publish calls that failed and were repeated.")
 OUTBOX_RELAYED = Counter("postrider_outbox_relayed_total", "Outbox rows that a crash left behind, published later.")

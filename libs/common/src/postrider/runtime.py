@@ -25,6 +25,7 @@ from postrider import logs
 from postrider.health import Health
 from postrider.logs import failure, log
 from postrider.postgres.migrate import migrate
+from postrider.preflight import problems_of
 from postrider.settings import ServiceSettings, explain
 
 S = TypeVar("S", bound=ServiceSettings)
@@ -72,10 +73,15 @@ def main(service: str, package: str, settings_type: type[S], build: Build[S]) ->
     if sys.argv[1:]:
         sys.exit(f"usage: python -m {package} [migrate]")
     gc.set_threshold(*COLLECT_AFTER)
-    sys.exit(uvloop.run(_run(service, settings, build)))
+    sys.exit(uvloop.run(_run(service, package, settings, build)))
 
 
-async def _run(name: str, settings: S, build: Build[S]) -> int:
+async def _run(name: str, package: str, settings: S, build: Build[S]) -> int:
+    problems = await problems_of(settings, name, package)
+    if problems:
+        log.critical("cannot_start", problems=problems)
+        sys.stderr.write("\n  ".join([f"{name} cannot start:", *problems]) + "\n")
+        return 1
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -11,18 +11,48 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from postrider.kafka.clients import KafkaConfig
 
 
-class ServiceSettings(BaseSettings):
-    """Settings common to the four services. Secrets come from the environment and are never printed."""
+class KafkaSettings(BaseSettings):
+    """How to reach the brokers. The commands of `postrider.kafka` read nothing else."""
 
     model_config = SettingsConfigDict(extra="ignore", populate_by_name=True)
 
     kafka_bootstrap_servers: str = Field(alias="KAFKA_BOOTSTRAP_SERVERS", min_length=3)
     """host:port, comma separated."""
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", alias="KAFKA_SECURITY_PROTOCOL"
+    )
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(
+        None, alias="KAFKA_SASL_MECHANISM"
+    )
+    kafka_sasl_username: str | None = Field(None, alias="KAFKA_SASL_USERNAME")
+    kafka_sasl_password: SecretStr | None = Field(None, alias="KAFKA_SASL_PASSWORD")
+    kafka_ca_file: str | None = Field(None, alias="KAFKA_CA_FILE")
+    """PEM file of the authorities that sign the brokers' certificates. Default: the system's."""
+    topic_prefix: str = Field("postrider.", alias="POSTRIDER_TOPIC_PREFIX")
+
+    def kafka_config(self, client_id: str, **more: Any) -> KafkaConfig:
+        """`more`: fields of KafkaConfig that no setting decides."""
+        password = self.kafka_sasl_password
+        return KafkaConfig(
+            self.kafka_bootstrap_servers,
+            self.topic_prefix,
+            client_id,
+            security_protocol=self.kafka_security_protocol,
+            sasl_mechanism=self.kafka_sasl_mechanism,
+            sasl_username=self.kafka_sasl_username,
+            sasl_password=None if password is None else password.get_secret_value(),
+            ca_file=self.kafka_ca_file,
+            **more,
+        )
+
+
+class ServiceSettings(KafkaSettings):
+    """Settings common to the four services. Secrets come from the environment and are never printed."""
+
     database_url: str = Field(alias="DATABASE_URL", pattern=r"^postgres(ql)?://")
     """The owner's URL: it migrates. The service's own role and URL are derived from it."""
     service_database_url: str | None = Field(None, alias="POSTRIDER_SERVICE_DATABASE_URL")
     """The service's own URL, when it is not to be derived."""
-    topic_prefix: str = Field("postrider.", alias="POSTRIDER_TOPIC_PREFIX")
     bind_host: str = Field("127.0.0.1", alias="POSTRIDER_BIND_HOST")
     service_token: SecretStr = Field(alias="POSTRIDER_SERVICE_TOKEN", min_length=16)
     """Shared secret of the internal HTTP calls between services."""
@@ -39,15 +69,16 @@ class ServiceSettings(BaseSettings):
     """Address ranges, comma separated, that user-configured URLs may reach although they are private."""
     drain_seconds: float = Field(20.0, alias="POSTRIDER_DRAIN_SECONDS", gt=0)
     """How long a stop may take before what is left is abandoned (and recovered by the next start)."""
-    log_level: str = Field("INFO", alias="POSTRIDER_LOG_LEVEL")
-
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", alias="POSTRIDER_LOG_LEVEL")
+    dead_letters_per_minute: int = Field(1_000, alias="POSTRIDER_DEAD_LETTERS_PER_MINUTE", ge=0)
+    """More dead letters in a minute, and more than half of what was read, stop a consumer group. 0: no limit."""
     instance_id: str | None = Field(None, alias="POSTRIDER_INSTANCE_ID")
     """This replica's name among those of its service, kept over restarts. Default: host name and port."""
 
     def kafka(self, service: str, port: int) -> KafkaConfig:
         """The Kafka configuration of this process. Without a fixed port there is no name that survives a restart."""
         instance = self.instance_id or (f"{socket.gethostname()}-{port}" if port else None)
-        return KafkaConfig(self.kafka_bootstrap_servers, self.topic_prefix, service, instance)
+        return self.kafka_config(service, instance_id=instance, dead_letters_per_minute=self.dead_letters_per_minute)
 
     @field_validator("allowed_private_hosts", mode="before")
     @classmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Awaitable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -21,7 +21,7 @@ MAX_REQUEST_BYTES = 4 * 1024 * 1024
 
 @dataclass(frozen=True)
 class KafkaConfig:
-    """Where the brokers are and how to speak to them. `security`: extra client arguments (SASL, TLS)."""
+    """Where the brokers are and how to speak to them."""
 
     bootstrap_servers: str
     topic_prefix: str = "postrider."
@@ -29,10 +29,13 @@ class KafkaConfig:
     instance_id: str | None = None
     """Static membership: a process that was killed and comes back as the same member has its partitions at once,
     instead of after the session's 45 seconds. Unique among the replicas of a service."""
+    dead_letters_per_minute: int = 1_000
+    """More in a minute, and more than half of what was read, stop a consumer; 0: no limit."""
     security_protocol: str = "PLAINTEXT"
     sasl_mechanism: str | None = None
     sasl_username: str | None = None
-    sasl_password: str | None = None
+    sasl_password: str | None = field(default=None, repr=False)
+    ca_file: str | None = None
 
     def _common(self) -> dict[str, Any]:
         common: dict[str, Any] = {
@@ -43,7 +46,7 @@ class KafkaConfig:
             "metadata_max_age_ms": 30_000,
         }
         if self.security_protocol.endswith("SSL"):
-            common["ssl_context"] = ssl.create_default_context()
+            common["ssl_context"] = ssl.create_default_context(cafile=self.ca_file)
         if self.sasl_mechanism:
             common |= {
                 "sasl_mechanism": self.sasl_mechanism,

@@ -6,6 +6,7 @@ lag tools. "And if we die here?" has the same answer at each await: the transact
 
 A record that cannot be decoded goes to `<topic>.<group>.dlq`. A record on which the handler fails again and again is
 found by halving the batch and goes there too. An outage (Postgres, Kafka) is waited for and never a dead letter.
+Too many dead letters stop the consumer, not the process: a bad deploy must not drain a topic.
 """
 
 from __future__ import annotations
@@ -28,17 +29,18 @@ from postrider.contracts.envelope import Outgoing
 from postrider.contracts.topics import Topic
 from postrider.health import Check
 from postrider.kafka.clients import KafkaConfig, is_kafka_outage, make_consumer, stop_quietly
+from postrider.kafka.dead_letters import DeadLetterLimit, TooManyDeadLetters, dead_letter
+from postrider.kafka.watchdog import Stuck, Watchdog
 from postrider.logs import failure, log
 from postrider.postgres import progress
 from postrider.postgres.database import Database, is_outage
 from postrider.postgres.outbox import Outbox, Pending
 
-__all__ = ["Batch", "ConsumerLoop", "ConsumerRecord", "Decode", "Handler", "OffsetLost", "Range", "Received"]
+__all__ = ["Batch", "ConsumerLoop", "ConsumerRecord", "Decode", "Handler", "OffsetLost", "Range", "Received", "Stuck"]
 
 T = TypeVar("T")
 
 HANDLER_ATTEMPTS = 3
-DEAD_LETTER_VALUE_BYTES = 900_000
 HINT_SECONDS = 2.0
 POLL_SECONDS = 0.2
 BACK_OFF_SECONDS = (0.1, 0.3, 1.0, 2.0)
@@ -145,6 +147,8 @@ class ConsumerLoop(Generic[T]):
         self._owned: dict[TopicPartition, _Owned] = {}
         self._orphans: set[TopicPartition] = set()
         self._failures = 0
+        self._dead_letters = DeadLetterLimit(config.dead_letters_per_minute)
+        self._watchdog = Watchdog(config, group, topics, lambda: self.positions, self._clock)
         self._publishing: asyncio.Task[None] | None = None
         self._hint_at = 0.0
 
@@ -154,16 +158,39 @@ class ConsumerLoop(Generic[T]):
         return {(tp.topic, tp.partition): owned.next_offset for tp, owned in self._owned.items()}
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Consumes until `stop`, waiting through outages. Raises `OffsetLost`, and what planned handlers raise."""
+        """Consumes until `stop`, waiting through outages. Raises `OffsetLost`, `Stuck`, and what planned handlers
+        raise."""
+        metrics.CONSUMER_STOPPED.labels(self._group).set(0)
+        watching = asyncio.create_task(self._watchdog.run())
+        consuming = asyncio.create_task(self._consume(stop))
+        try:
+            await asyncio.wait([watching, consuming], return_when=asyncio.FIRST_COMPLETED)
+            if watching.done():
+                await watching
+            await consuming
+        finally:
+            for task in (watching, consuming):
+                task.cancel()
+            await asyncio.gather(watching, consuming, return_exceptions=True)
+
+    async def _consume(self, stop: asyncio.Event) -> None:
         attempt = 0
         while not stop.is_set():
             try:
                 await self._session(stop)
                 attempt = 0
+            except TooManyDeadLetters as error:
+                metrics.CONSUMER_STOPPED.labels(self._group).set(1)
+                log.critical("consumer_stopped", group=self._group, **failure(error))
+                if self._check is not None:
+                    self._check.down(f"stopped: {error}; see make dead-letters, then restart")
+                self._owned.clear()
+                await stop.wait()
             except Exception as error:
                 if not (is_outage(error) or is_kafka_outage(error)):
                     raise
                 self._down(error)
+                self._watchdog.excused()
                 log.warning("consumer_waits", group=self._group, **failure(error))
                 await _sleep_or(stop, BACK_OFF_SECONDS[min(attempt, len(BACK_OFF_SECONDS) - 1)])
                 attempt += 1
@@ -183,6 +210,9 @@ class ConsumerLoop(Generic[T]):
                 await self._turn(consumer, stop)
             await self._await_publishing()
             await self._hint(consumer, force=True)
+        except TooManyDeadLetters:
+            await self._await_publishing()
+            raise
         finally:
             publishing, self._publishing = self._publishing, None
             if publishing is not None:
@@ -302,6 +332,8 @@ class ConsumerLoop(Generic[T]):
             return
         try:
             pending = await self._transact(cut)
+        except TooManyDeadLetters:
+            raise
         except progress.Fenced as error:
             metrics.BATCH_FAILURES.labels(self._group, "fenced").inc()
             log.warning("batch_fenced", group=self._group, **failure(error))
@@ -342,10 +374,15 @@ class ConsumerLoop(Generic[T]):
                 await progress.plan(tx, self._group, advances)
         give_up = self._failures >= HANDLER_ATTEMPTS and sum(len(records) for records in cut.values()) == 1
         received, dead = self._decode_all(cut, give_up)
+        read, now = sum(map(len, cut.values())), self._clock.monotonic()
+        self._dead_letters.check(read, len(dead), now)
         async with self._database.begin() as tx:
             await progress.advance(tx, self._group, advances)
             outgoing = await self._handler(tx, Batch(received, ranges)) if received else ()
             pending = await self._outbox.add(tx, [*outgoing, *dead])
+        self._dead_letters.committed(read, len(dead), now)
+        for letter in dead:
+            metrics.RECORDS_DEAD.labels(self._group, dict(letter.headers)["topic"].decode()).inc()
         for advance in advances:
             partition = TopicPartition(advance.topic, advance.partition)
             mine = self._owned.get(partition)
@@ -380,7 +417,6 @@ class ConsumerLoop(Generic[T]):
         return received, dead
 
     def _dead_letter(self, record: ConsumerRecord, reason: str) -> Outgoing:
-        metrics.RECORDS_DEAD.labels(self._group, record.topic).inc()
         log.warning(
             "dead_letter",
             group=self._group,
@@ -389,18 +425,8 @@ class ConsumerLoop(Generic[T]):
             offset=record.offset,
             reason=reason,
         )
-        value = record.value
-        headers = [
-            ("reason", reason.encode("utf-8", "replace")),
-            ("topic", record.topic.encode()),
-            ("partition", str(record.partition).encode()),
-            ("offset", str(record.offset).encode()),
-        ]
-        if value is not None and len(value) > DEAD_LETTER_VALUE_BYTES:
-            headers.append(("cut_from_bytes", str(len(value)).encode()))
-            value = value[:DEAD_LETTER_VALUE_BYTES]
         name = self._topics[record.topic].dead_letter_name(self._group, self._config.topic_prefix)
-        return Outgoing(name, record.key, value, tuple(headers))
+        return dead_letter(record, reason, name)
 
     async def _await_publishing(self) -> None:
         if self._publishing is not None:

@@ -6,14 +6,15 @@ Never changes or deletes a topic; what differs from the registry is reported.
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 
 from aiokafka.admin import NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from pydantic import Field, ValidationError
 
 from postrider.contracts.topics import TOPICS, Topic
 from postrider.kafka.clients import KafkaConfig, make_admin
+from postrider.settings import KafkaSettings, explain
 
 GROUPS: dict[str, tuple[str, ...]] = {topic.name: topic.consumers for topic in TOPICS}
 DEAD_LETTER_RETENTION_SECONDS = 14 * 86_400
@@ -48,8 +49,8 @@ def _settings(topic: Topic) -> dict[str, str]:
 async def create_topics(config: KafkaConfig, replication: int = 1) -> list[str]:
     """Creates what is missing; returns the names created."""
     admin = make_admin(config)
-    await admin.start()
     try:
+        await admin.start()
         existing = set(await admin.list_topics())
         wanted = [topic for topic in new_topics(config.topic_prefix, replication) if topic.name not in existing]
         if not wanted:
@@ -64,13 +65,20 @@ async def create_topics(config: KafkaConfig, replication: int = 1) -> list[str]:
         await admin.close()
 
 
+class _Settings(KafkaSettings):
+    topic_replication: int = Field(1, alias="POSTRIDER_TOPIC_REPLICATION", ge=1)
+
+
 def main() -> None:
-    servers = os.environ.get("KAFKA_BOOTSTRAP_SERVERS")
-    if not servers:
-        sys.exit("KAFKA_BOOTSTRAP_SERVERS is not set")
-    config = KafkaConfig(servers, os.environ.get("POSTRIDER_TOPIC_PREFIX", "postrider."))
-    replication = int(os.environ.get("POSTRIDER_TOPIC_REPLICATION", "1"))
-    created = asyncio.run(create_topics(config, replication))
+    try:
+        settings = _Settings()  # type: ignore[call-arg]  # the environment supplies them
+    except ValidationError as error:
+        sys.exit(f"topics: {explain(error)}")
+    try:
+        created = asyncio.run(create_topics(settings.kafka_config("topics"), settings.topic_replication))
+    except (KafkaError, OSError) as error:
+        servers = settings.kafka_bootstrap_servers
+        sys.exit(f"topics: KAFKA_BOOTSTRAP_SERVERS: {servers}: {type(error).__name__} {error}")
     sys.stdout.write(f"topics created: {len(created)}\n")
 
 
