@@ -11,7 +11,8 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,6 +22,7 @@ import asyncpg
 import httpx
 import msgspec
 
+from benchmarks.processes import spent, usage_of
 from postrider.contracts import codec
 from postrider.contracts.envelope import Outgoing, headers_of
 from postrider.contracts.ids import message_id
@@ -38,7 +40,9 @@ ACCOUNT, TOKEN = "AC" + "0" * 32, "token-of-the-stand-in"
 BULK_TEXTS = int(os.environ.get("BENCH_TEXTS", "20000"))
 NAIVE_TEXTS = 400
 EVENTS = int(os.environ.get("BENCH_EVENTS", "100000"))
-LIVE_PER_SECOND, LIVE_SECONDS = 200, 10
+LIVE_PER_SECOND = int(os.environ.get("BENCH_LIVE_PER_SECOND", "500"))
+LIVE_SECONDS = int(os.environ.get("BENCH_LIVE_SECONDS", "15"))
+TICK_SECONDS = 0.005
 PATIENCE_SECONDS = 180.0
 BODY = "Hi {{ Profile.first_name }}, your order is on its way."
 
@@ -51,8 +55,19 @@ class Bench:
     stand_in_port: int
     log: Path
     database_url: str
+    http: httpx.AsyncClient
 
-    async def until(self, done: Callable[[], Awaitable[bool]], every: float = 0.05) -> None:
+    @asynccontextmanager
+    async def costs(self, unit: str, count: int) -> AsyncIterator[None]:
+        """Says what each process spent per unit of work done in the block."""
+        pids = {**self.suite.pids(), "stand-in": await self.stand_in("pid"), "load generator": os.getpid()}
+        before = usage_of(pids)
+        yield
+        each = spent(before, usage_of(pids))
+        told = ", ".join(f"{name} {seconds / count * 1e6:.0f}" for name, seconds in each.items())
+        say(f"  CPU µs per {unit}: {told}; together {sum(each.values()) / count * 1e6:.0f}")
+
+    async def until(self, done: Callable[[], Awaitable[bool]], every: float = 0.1) -> None:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not await done():
             if time.monotonic() > deadline:
@@ -65,9 +80,8 @@ class Bench:
             lines = [msgspec.json.decode(line) for line in file if line.endswith(b"\n")]
         return {line["to"]: line["at"] for line in lines}
 
-    async def stand_in_texts(self) -> int:
-        async with httpx.AsyncClient(trust_env=False) as client:
-            return int((await client.get(f"http://127.0.0.1:{self.stand_in_port}/_stats")).json()["accepted"])
+    async def stand_in(self, what: str) -> int:
+        return int((await self.http.get(f"http://127.0.0.1:{self.stand_in_port}/_stats")).json()[what])
 
 
 def phone(area: int, number: int) -> str:
@@ -122,13 +136,13 @@ async def bulk_texts(bench: Bench, campaign: str) -> float:
             profile={"first_name": f"Name{number}"},
         )  # fmt: skip
         records.append(Outgoing(topic, user.encode(), codec.encode(job), headers_of(id, SEND_JOB, "bench", now)))
-    before = await bench.stand_in_texts()
+    before = await bench.stand_in("accepted")
     began = time.monotonic()
     for start in range(0, len(records), 5000):
         await bench.publisher.publish(records[start : start + 5000])
 
     async def all_accepted() -> bool:
-        return await bench.stand_in_texts() - before >= BULK_TEXTS
+        return await bench.stand_in("accepted") - before >= BULK_TEXTS
 
     await bench.until(all_accepted)
     return BULK_TEXTS / (time.monotonic() - began)
@@ -181,8 +195,7 @@ async def events_per_second(bench: Bench) -> float:
 
 async def _events_read(bench: Bench) -> dict[str, float]:
     pattern = re.compile(r'^postrider_records_read_total\{group="(segment-engine-(?:live|history))".*\} (\S+)$', re.M)
-    async with httpx.AsyncClient(trust_env=False) as client:
-        page = (await client.get(bench.suite.url(SEGMENT_ENGINE) + "/metrics")).text
+    page = (await bench.http.get(bench.suite.url(SEGMENT_ENGINE) + "/metrics")).text
     return {group: float(value) for group, value in pattern.findall(page)}
 
 
@@ -202,12 +215,16 @@ async def live_latency(bench: Bench) -> tuple[float, float, int]:
     published: dict[str, float] = {}
     began = time.monotonic()
 
-    async def one(number: int) -> None:
-        await asyncio.sleep(max(0.0, began + number / LIVE_PER_SECOND - time.monotonic()))
-        published[phone(700, number)] = time.time()
-        await bench.publisher.publish([_track(f"live-{number}", f"live-{number}", "Bench Triggered", {})])
-
-    await asyncio.gather(*(one(number) for number in range(count)))
+    sent = 0
+    while sent < count:
+        await asyncio.sleep(TICK_SECONDS)
+        due = min(count, int((time.monotonic() - began) * LIVE_PER_SECOND))
+        for number in range(sent, due):
+            published[phone(700, number)] = time.time()
+        await bench.publisher.publish(
+            [_track(f"live-{number}", f"live-{number}", "Bench Triggered", {}) for number in range(sent, due)]
+        )
+        sent = due
 
     async def all_there() -> bool:
         return len(published.keys() & bench.accepted().keys()) == count
@@ -241,8 +258,11 @@ async def main(base: Path) -> int:
             publisher = Publisher(KafkaConfig(suite.addresses.bootstrap_servers, client_id="bench"))
             await publisher.start()
             try:
-                async with ApiClient(suite.url(CAMPAIGN_API), DEVELOPMENT_KEY, 60) as api:
-                    bench = Bench(suite, api, publisher, port, log, suite.addresses.database_url)
+                async with (
+                    ApiClient(suite.url(CAMPAIGN_API), DEVELOPMENT_KEY, 60) as api,
+                    httpx.AsyncClient(trust_env=False, timeout=30) as http,
+                ):
+                    bench = Bench(suite, api, publisher, port, log, suite.addresses.database_url, http)
                     await measure(bench)
             finally:
                 await publisher.stop()
@@ -252,12 +272,15 @@ async def main(base: Path) -> int:
 async def measure(bench: Bench) -> None:
     say(f"\nPostgres: {await durability(bench.database_url)}; {os.cpu_count()} cores for everything")
     campaign = await prepare(bench)
-    p50, p99, texts = await live_latency(bench)
+    async with bench.costs("live text", LIVE_PER_SECOND * LIVE_SECONDS):
+        p50, p99, texts = await live_latency(bench)
     say(f"live: event → provider's acceptance, {LIVE_PER_SECOND}/s, {texts} texts: p50 {p50:.0f} ms, p99 {p99:.0f} ms")
-    bulk = await bulk_texts(bench, campaign)
+    async with bench.costs("text", BULK_TEXTS):
+        bulk = await bulk_texts(bench, campaign)
     say(f"bulk: send job in Kafka → provider's 2xx, ledger on, {BULK_TEXTS} texts: {bulk:,.0f} texts/s")
     naive = await naive_texts(bench)
     say(f"naive sender (httpx awaited per message, row by row), {NAIVE_TEXTS} texts: {naive:,.0f} texts/s")
     say(f"bulk is {bulk / naive:.1f} times the naive sender")
-    events = await events_per_second(bench)
+    async with bench.costs("event", EVENTS):
+        events = await events_per_second(bench)
     say(f"segment-engine: matched, deduplicated and stored, {EVENTS} events: {events:,.0f} events/s")

@@ -15,6 +15,7 @@ import argparse
 import asyncio
 import base64
 import contextlib
+import os
 import random
 import signal
 import sys
@@ -85,7 +86,7 @@ class Twilio:
         """Answers through `reply`, now or later; `drop` closes the connection without a word."""
         path, _, query = request.url.partition(b"?")
         if path == b"/_stats":
-            reply(200, _json({"accepted": len(self.texts), **self.stats}), b"")
+            reply(200, _json({"accepted": len(self.texts), "pid": os.getpid(), **self.stats}), b"")
         elif path == b"/_inbound" and request.method == "POST":
             self._inbound(msgspec.json.decode(request.body), reply)
         elif request.authorization != self._authorization:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import groupby
 
 from aiokafka import AIOKafkaProducer
@@ -20,6 +21,13 @@ from postrider.logs import log
 from postrider.postgres.outbox import PublishFailed
 
 ACKNOWLEDGE_SECONDS = 20.0
+CONCURRENT_FLUSHES = 2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Call:
+    records: Sequence[Outgoing]
+    acknowledged: asyncio.Future[None]
 
 
 class Publisher:
@@ -32,6 +40,8 @@ class Publisher:
         self._partitions: dict[str, int] = {}
         self._rebuilding = asyncio.Lock()
         self._round_robin = 0
+        self._calls: list[_Call] = []
+        self._flushes: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Connects. Raises `PublishFailed` when no broker answers."""
@@ -48,22 +58,56 @@ class Publisher:
             await stop_quietly(producer.stop(), "producer")
 
     async def publish(self, records: Sequence[Outgoing]) -> None:
-        """Returns when every record is acknowledged by all replicas. Raises `PublishFailed`, `RecordTooLarge`."""
+        """Returns when every record is acknowledged by all replicas. Raises `PublishFailed`, `RecordTooLarge`.
+
+        Calls that come while others are under way go out together: many small ones cost as much as a few large ones.
+        """
         for record in records:
             record.check_size()
-        producer = None
+        if not records:
+            return
+        call = _Call(records, asyncio.get_running_loop().create_future())
+        self._calls.append(call)
+        self._flush()
+        await call.acknowledged
+
+    def _flush(self) -> None:
+        if self._calls and len(self._flushes) < CONCURRENT_FLUSHES:
+            calls, self._calls = self._calls, []
+            flush = asyncio.create_task(self._send(calls))
+            self._flushes.add(flush)
+            flush.add_done_callback(self._flushed)
+
+    def _flushed(self, flush: asyncio.Task[None]) -> None:
+        self._flushes.discard(flush)
+        self._flush()
+
+    async def _send(self, calls: Sequence[_Call]) -> None:
+        producer, failed = None, "Cancelled"
         try:
             producer = await self._current()
-            for _, stage in groupby(sorted(records, key=lambda record: record.stage), key=lambda record: record.stage):
-                async with asyncio.timeout(ACKNOWLEDGE_SECONDS):
-                    await self._publish_stage(producer, list(stage))
+            await self._send_by_stage(producer, [record for call in calls for record in call.records])
+            failed = ""
         except (KafkaError, OSError, TimeoutError) as error:
+            failed = type(error).__name__
             if self._check is not None:
-                self._check.down(type(error).__name__)
+                self._check.down(failed)
             await self._discard(producer)
-            raise PublishFailed(type(error).__name__) from error
-        if self._check is not None:
+        finally:
+            for call in calls:
+                if call.acknowledged.done():
+                    continue  # its caller has given up
+                if failed:
+                    call.acknowledged.set_exception(PublishFailed(failed))
+                else:
+                    call.acknowledged.set_result(None)
+        if self._check is not None and not failed:
             self._check.up()
+
+    async def _send_by_stage(self, producer: AIOKafkaProducer, records: Sequence[Outgoing]) -> None:
+        for _, stage in groupby(sorted(records, key=lambda record: record.stage), key=lambda record: record.stage):
+            async with asyncio.timeout(ACKNOWLEDGE_SECONDS):
+                await self._publish_stage(producer, list(stage))
 
     async def _publish_stage(self, producer: AIOKafkaProducer, records: list[Outgoing]) -> None:
         by_partition: dict[tuple[str, int], list[Outgoing]] = {}
