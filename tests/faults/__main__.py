@@ -1,4 +1,5 @@
-"""One fault run, start to verdict: `python -m tests.faults --seed 1`. Exit code 0 only when every promise held.
+"""One fault run, start to verdict: `python -m tests.faults --seed 1 [--outages]`. Exit code 0 only when every promise
+held.
 
 The suite runs as `make run` runs it; everything is done through HTTP and signals; the provider is a process of its own
 that drops one reply in ten after it accepted the text. The verdict comes from `tests.faults.checker`, a program that
@@ -36,6 +37,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ACCOUNT, TOKEN = "AC" + "0" * 32, "token-of-the-stand-in"
 PATIENCE_SECONDS = 420.0
 CHAOS_SECONDS = 60.0
+OUTAGE_SECONDS = 150.0
 
 
 async def insist(action: Callable[[], Awaitable[T]], seconds: float = 90.0) -> T:
@@ -52,7 +54,9 @@ async def insist(action: Callable[[], Awaitable[T]], seconds: float = 90.0) -> T
             await asyncio.sleep(0.3)
 
 
-async def prepare_campaign(api: ApiClient, people: list[Person], port: int, seconds_ahead: float) -> str:
+async def prepare_campaign(
+    api: ApiClient, people: list[Person], port: int, seconds_ahead: float, *, outages: bool
+) -> str:
     await api.settings(account_time_zone="Etc/UTC", default_country="US")
     provider = await api.post(
         "/v1/providers",
@@ -64,7 +68,7 @@ async def prepare_campaign(api: ApiClient, people: list[Person], port: int, seco
                 "timeout_seconds": 3, "in_doubt_wait_seconds": 8,
             },
             "credentials": {"auth_token": TOKEN},
-            "parts_per_second": 120,
+            "parts_per_second": 120 if not outages else 40,
         },
     )  # fmt: skip
     group = await api.post(
@@ -86,8 +90,8 @@ async def prepare_campaign(api: ApiClient, people: list[Person], port: int, seco
     return str(campaign["id"])
 
 
-async def run_under_faults(suite: Suite, api: ApiClient, campaign: str, seed: int) -> Chaos:
-    chaos = Chaos(suite.home.run_file, seed, say)
+async def run_under_faults(suite: Suite, api: ApiClient, campaign: str, seed: int, *, outages: bool) -> Chaos:
+    chaos = Chaos(suite.home.run_file, seed, say, outages=outages)
     storm = asyncio.create_task(chaos.run())
     await insist(lambda: _schedule(api, campaign))
     began = time.monotonic()
@@ -95,7 +99,7 @@ async def run_under_faults(suite: Suite, api: ApiClient, campaign: str, seed: in
     while time.monotonic() - began < PATIENCE_SECONDS:
         if storm.done() and not storm.cancelled():
             await storm  # it ends by itself only by an error
-        if time.monotonic() - began > CHAOS_SECONDS:
+        if time.monotonic() - began > (OUTAGE_SECONDS if outages else CHAOS_SECONDS):
             storm.cancel()
         state = await insist(lambda: api.get(f"/v1/campaigns/{campaign}"))
         if time.monotonic() - shown > 10:
@@ -139,9 +143,9 @@ async def collect(api: ApiClient, campaign: str, folder: Path) -> None:
         file.writelines(json.dumps(message) + "\n" for message in messages)
 
 
-async def play(seed: int, count: int, base: Path) -> Path:
+async def play(seed: int, count: int, base: Path, *, outages: bool) -> Path:
     """The run; returns the folder with the ledgers."""
-    folder = base / f"faults-{seed}"
+    folder = base / f"{'outages' if outages else 'faults'}-{seed}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     people = make_people(count, seed)
@@ -156,9 +160,9 @@ async def play(seed: int, count: int, base: Path) -> Path:
     async with twilio_process(log, *flags, account_sid=ACCOUNT, auth_token=TOKEN) as port:
         async with Suite(folder / "home", env, say, jars=base / "kafka" / "libs") as suite:
             async with ApiClient(suite.url(CAMPAIGN_API), DEVELOPMENT_KEY) as api:
-                campaign = await prepare_campaign(api, people, port, seconds_ahead=20)
+                campaign = await prepare_campaign(api, people, port, seconds_ahead=20, outages=outages)
                 say(f"{count} people; campaign {campaign}; seed {seed}")
-                chaos = await run_under_faults(suite, api, campaign, seed)
+                chaos = await run_under_faults(suite, api, campaign, seed, outages=outages)
                 await suite.until_ready()
                 await asyncio.sleep(3)
                 await collect(api, campaign, folder)
@@ -166,8 +170,8 @@ async def play(seed: int, count: int, base: Path) -> Path:
     return folder
 
 
-def main(seed: int, count: int, base: Path) -> int:
-    folder = asyncio.run(play(seed, count, base))
+def main(seed: int, count: int, base: Path, *, outages: bool) -> int:
+    folder = asyncio.run(play(seed, count, base, outages=outages))
     return subprocess.run([sys.executable, "-m", "tests.faults.checker", str(folder)], cwd=ROOT, check=False).returncode
 
 
@@ -175,6 +179,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--people", type=int, default=3000)
+    parser.add_argument("--outages", action="store_true", help="take Kafka and Postgres away too")
     given = parser.parse_args()
     base = Path(os.environ.get("POSTRIDER_HOME", ".local")).resolve()
-    sys.exit(main(given.seed, given.people, base))
+    sys.exit(main(given.seed, given.people, base, outages=given.outages))

@@ -89,7 +89,7 @@ async def _run(name: str, package: str, settings: S, build: Build[S]) -> int:
     try:
         async with build(settings) as service:
             return await serve(name, service, stop)
-    except Exception as error:  # noqa: BLE001  # the process ends with it, and says why
+    except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # the process ends with it, and says why
         log.critical("service_failed", **failure(error), exc_info=error)
         return 1
 
@@ -107,7 +107,7 @@ async def serve(name: str, service: Service, stop: asyncio.Event) -> int:
     while not stop.is_set():
         done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
         for task in done - {stopping}:
-            error = task.exception()
+            error = _error_of(task)
             if error is not None:
                 log.critical("component_failed", component=task.get_name(), **failure(error), exc_info=error)
                 failed = True
@@ -125,7 +125,7 @@ async def serve(name: str, service: Service, stop: asyncio.Event) -> int:
             task.cancel()
         await asyncio.gather(*late, return_exceptions=True)
         for task in done:
-            error = task.exception()
+            error = _error_of(task)
             if error is not None:
                 log.error("component_failed", component=task.get_name(), **failure(error), exc_info=error)
     server.should_exit = True
@@ -138,6 +138,11 @@ async def serve(name: str, service: Service, stop: asyncio.Event) -> int:
             log.warning("last_act_failed", **failure(error))
     log.info("service_stopped")
     return 1 if failed else 0
+
+
+def _error_of(task: asyncio.Task[Any]) -> BaseException | None:
+    """Nobody cancels a component before its time: one that ends so has failed."""
+    return asyncio.CancelledError() if task.cancelled() else task.exception()
 
 
 async def _named(run: Awaitable[None]) -> None:

@@ -103,8 +103,20 @@ def is_kafka_outage(error: BaseException) -> bool:
 
 
 async def stop_quietly(stopping: Awaitable[None], what: str) -> None:
-    """aiokafka's stop() can hang and can raise for what is already lost: bounded, logged, and over."""
+    """aiokafka's stop() can hang, can raise for what is already lost, and can end cancelled because a task of its own
+    was: bounded, logged, and over."""
+    task = asyncio.ensure_future(stopping)
     try:
-        await asyncio.wait_for(stopping, STOP_SECONDS)
-    except (KafkaError, OSError, TimeoutError) as error:
-        log.warning("kafka_stop_failed", client=what, **failure(error))
+        await asyncio.wait({task}, timeout=STOP_SECONDS)
+    finally:
+        late = not task.done()
+        task.cancel()
+    if late or task.cancelled():
+        log.warning("kafka_stop_failed", client=what, error="late" if late else "cancelled")
+        return
+    error = task.exception()
+    if error is None:
+        return
+    if not isinstance(error, KafkaError | OSError | TimeoutError):
+        raise error
+    log.warning("kafka_stop_failed", client=what, **failure(error))

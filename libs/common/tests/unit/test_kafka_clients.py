@@ -1,0 +1,53 @@
+"""Stopping a Kafka client never fails its caller for what is lost anyway, and never hides a bug or a cancellation."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from aiokafka.errors import KafkaConnectionError
+
+from postrider.kafka.clients import stop_quietly
+
+
+async def _cancelled_within() -> None:
+    """What aiokafka does when a background task of its own was cancelled."""
+    task = asyncio.ensure_future(asyncio.sleep(60))
+    task.cancel()
+    await task
+
+
+async def _raises(error: Exception) -> None:
+    raise error
+
+
+async def test_a_client_that_ends_cancelled_is_stopped() -> None:
+    await stop_quietly(_cancelled_within(), "consumer")
+
+
+@pytest.mark.parametrize("error", [KafkaConnectionError(), OSError(), TimeoutError()])
+async def test_an_outage_is_not_the_callers_problem(error: Exception) -> None:
+    await stop_quietly(_raises(error), "consumer")
+
+
+async def test_a_bug_is() -> None:
+    with pytest.raises(ZeroDivisionError):
+        await stop_quietly(_raises(ZeroDivisionError()), "consumer")
+
+
+async def test_the_callers_own_cancellation_reaches_it_and_the_client() -> None:
+    ended = asyncio.Event()
+
+    async def hang() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.set()
+
+    stopping = asyncio.create_task(stop_quietly(hang(), "consumer"))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    stopping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await stopping
+    await asyncio.wait_for(ended.wait(), 1)
