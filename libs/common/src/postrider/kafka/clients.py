@@ -72,7 +72,7 @@ def make_consumer(config: KafkaConfig, group: str | None, max_poll_records: int 
         heartbeat_interval_ms=3_000,
         max_poll_interval_ms=600_000,
         max_poll_records=max_poll_records,
-        fetch_max_wait_ms=200,
+        fetch_max_wait_ms=500,
         max_partition_fetch_bytes=4 * 1024 * 1024,
         check_crcs=True,
     )

@@ -39,11 +39,14 @@ from postrider.logs import failure, log
 Definition = CampaignDefinition | SegmentDefinition | ProviderDefinition | ProviderGroupDefinition | AccountSettings
 D = TypeVar("D", CampaignDefinition, SegmentDefinition, ProviderDefinition, ProviderGroupDefinition)
 POLL_SECONDS = 0.1
-CONFIRM_SECONDS = 0.15
+CONFIRM_SECONDS = 1.0
 
 
 class DefinitionsReader:
-    """A component (`run`). `on_change` is called in the event loop after the view has changed; it must not block."""
+    """A component (`run`). `on_change` is called in the event loop after the view has changed; it must not block.
+
+    `confirm_seconds`: how often the view is compared with the logs' ends when nobody waits for it.
+    """
 
     def __init__(
         self,
@@ -52,8 +55,10 @@ class DefinitionsReader:
         on_change: Callable[[Definition], None] | None = None,
         check: Check | None = None,
         clock: Clock | None = None,
+        confirm_seconds: float = CONFIRM_SECONDS,
     ) -> None:
         self._config = config
+        self._confirm_seconds = confirm_seconds
         self._names = [topic.full_name(config.topic_prefix) for topic in topics]
         # On a connection of its own: the reader's is busy with a fetch that waits for news.
         self._ends = LogEnds(config, topics)
@@ -168,7 +173,7 @@ class DefinitionsReader:
             if self._check is not None:
                 self._check.up()
             with contextlib.suppress(TimeoutError):  # sooner when somebody waits
-                await asyncio.wait_for(self._wanted.wait(), CONFIRM_SECONDS)
+                await asyncio.wait_for(self._wanted.wait(), self._confirm_seconds)
 
     def _apply(self, record: ConsumerRecord) -> None:
         try:
