@@ -8,10 +8,9 @@ from __future__ import annotations
 import asyncio
 
 import asyncpg
-from aiokafka.errors import KafkaError
 from sqlalchemy import make_url
 
-from postrider.kafka.clients import make_admin
+from postrider.kafka.clients import no_answer
 from postrider.postgres.database import schema_of, service_url
 from postrider.settings import ServiceSettings
 
@@ -25,15 +24,10 @@ async def problems_of(settings: ServiceSettings, service: str, package: str) -> 
 
 
 async def _kafka_problem(settings: ServiceSettings) -> str | None:
-    servers = settings.kafka_bootstrap_servers
-    admin = make_admin(settings.kafka_config("preflight"))
-    try:
-        await asyncio.wait_for(admin.start(), PATIENCE_SECONDS)
-    except (KafkaError, OSError, TimeoutError, ValueError) as error:
-        return f"KAFKA_BOOTSTRAP_SERVERS: no broker answers at {servers} ({type(error).__name__})"
-    finally:
-        await admin.close()
-    return None
+    reason = await no_answer(settings.kafka_config("preflight"), PATIENCE_SECONDS)
+    if reason is None:
+        return None
+    return f"KAFKA_BOOTSTRAP_SERVERS: no broker answers at {settings.kafka_bootstrap_servers} ({reason})"
 
 
 async def _postgres_problem(settings: ServiceSettings, service: str, package: str) -> str | None:

@@ -93,6 +93,18 @@ def make_admin(config: KafkaConfig) -> AIOKafkaAdminClient:
     return AIOKafkaAdminClient(**config._common())
 
 
+async def no_answer(config: KafkaConfig, patience_seconds: float) -> str | None:
+    """Why no broker answers; None when one does."""
+    admin = make_admin(config)
+    try:
+        await asyncio.wait_for(admin.start(), patience_seconds)
+    except (KafkaError, OSError, TimeoutError, ValueError) as error:
+        return type(error).__name__
+    finally:
+        await admin.close()
+    return None
+
+
 def partition_for(key: bytes, partitions: int) -> int:
     """Kafka's own default partitioner (murmur2 of the key), as Java and aiokafka have it."""
     return int((murmur2(key) & 0x7FFFFFFF) % partitions)

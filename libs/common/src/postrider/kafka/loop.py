@@ -5,7 +5,7 @@ Order of a batch's transaction: (1) advance `consumer_progress` by compare-and-s
 lag tools. "And if we die here?" has the same answer at each await: the transaction happened or it did not.
 
 A record that cannot be decoded goes to `<topic>.<group>.dlq`. A record on which the handler fails again and again is
-found by halving the batch and goes there too. An outage (Postgres, Kafka) is waited for and never a dead letter.
+found by halving its batch and goes there too. An outage (Postgres, Kafka) is waited for and never a dead letter.
 Too many dead letters stop the consumer, not the process: a bad deploy must not drain a topic.
 """
 
@@ -16,11 +16,11 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any, Generic, TypeVar
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postrider import metrics
 from postrider.clock import Clock, SystemClock
@@ -28,8 +28,10 @@ from postrider.contracts.codec import Unreadable
 from postrider.contracts.envelope import Outgoing
 from postrider.contracts.topics import Topic
 from postrider.health import Check
+from postrider.kafka.batch import Batch, Decode, Handler, Range, Received
 from postrider.kafka.clients import KafkaConfig, is_kafka_outage, make_consumer, stop_quietly
 from postrider.kafka.dead_letters import DeadLetterLimit, TooManyDeadLetters, dead_letter
+from postrider.kafka.suspects import Suspects
 from postrider.kafka.watchdog import Stuck, Watchdog
 from postrider.logs import failure, log
 from postrider.postgres import progress
@@ -40,43 +42,10 @@ __all__ = ["Batch", "ConsumerLoop", "ConsumerRecord", "Decode", "Handler", "Offs
 
 T = TypeVar("T")
 
-HANDLER_ATTEMPTS = 3
 HINT_SECONDS = 2.0
 POLL_SECONDS = 0.2
+LEAST_POLLED = 24
 BACK_OFF_SECONDS = (0.1, 0.3, 1.0, 2.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Received(Generic[T]):
-    """A decoded record. `timestamp` is the broker's append time."""
-
-    value: T
-    topic: str
-    partition: int
-    offset: int
-    timestamp: datetime
-    key: bytes | None
-    headers: Sequence[tuple[str, bytes]]
-
-
-@dataclass(frozen=True, slots=True)
-class Range:
-    """Offsets [from_offset, to_offset) of one partition that a batch covers, dead letters and holes included."""
-
-    topic: str
-    partition: int
-    from_offset: int
-    to_offset: int
-
-
-@dataclass(frozen=True, slots=True)
-class Batch(Generic[T]):
-    records: list[Received[T]]
-    ranges: list[Range]
-
-
-Handler = Callable[[AsyncConnection, Batch[T]], Awaitable[Sequence[Outgoing]]]
-Decode = Callable[[ConsumerRecord], T | None]
 
 
 class OffsetLost(Exception):
@@ -136,7 +105,8 @@ class ConsumerLoop(Generic[T]):
         self._decode = decode
         self._handler = handler
         self._max_records = max_records
-        self._limit = max_records
+        # aiokafka drains one partition before it turns to the next: a batch of few shall not come from one alone.
+        self._poll_records = max(max_records, LEAST_POLLED)
         self._linger = linger_seconds
         self._planned = planned
         self._after_commit = after_commit
@@ -146,7 +116,7 @@ class ConsumerLoop(Generic[T]):
         self._consumer: AIOKafkaConsumer | None = None
         self._owned: dict[TopicPartition, _Owned] = {}
         self._orphans: set[TopicPartition] = set()
-        self._failures = 0
+        self._suspects: Suspects[TopicPartition] = Suspects()
         self._dead_letters = DeadLetterLimit(config.dead_letters_per_minute)
         self._watchdog = Watchdog(config, group, topics, lambda: self.positions, self._clock)
         self._publishing: asyncio.Task[None] | None = None
@@ -197,10 +167,11 @@ class ConsumerLoop(Generic[T]):
 
     async def _session(self, stop: asyncio.Event) -> None:
         """One connected consumer, from join to leave."""
-        consumer = make_consumer(self._config, self._group, self._max_records)
+        consumer = make_consumer(self._config, self._group, self._poll_records)
         self._consumer = consumer
         self._owned.clear()
         self._orphans.clear()
+        self._suspects.forget()
         try:
             consumer.subscribe(list(self._topics), listener=_Listener(self))
             await asyncio.wait_for(consumer.start(), 30)
@@ -224,6 +195,7 @@ class ConsumerLoop(Generic[T]):
     # Ownership
 
     def _forget(self, revoked: Sequence[TopicPartition]) -> None:
+        self._suspects.forget()
         for partition in revoked:
             self._owned.pop(partition, None)
             self._orphans.discard(partition)
@@ -232,6 +204,7 @@ class ConsumerLoop(Generic[T]):
         if self._consumer is not None and assigned:
             self._consumer.pause(*assigned)
         self._owned.clear()
+        self._suspects.forget()
         self._orphans = set(assigned)
 
     async def _take_over(self, consumer: AIOKafkaConsumer) -> None:
@@ -270,6 +243,7 @@ class ConsumerLoop(Generic[T]):
             self._consumer.pause(*owned)
         self._orphans.update(owned)
         self._owned.clear()
+        self._suspects.forget()
 
     # Reading
 
@@ -280,7 +254,7 @@ class ConsumerLoop(Generic[T]):
                 await self._hint(consumer)
                 return
         started = self._clock.monotonic()
-        while self._linger and self._buffered() < self._limit and not (stop.is_set() or self.hurry.is_set()):
+        while self._linger and self._buffered() < self._max_records and not (stop.is_set() or self.hurry.is_set()):
             left = started + self._linger - self._clock.monotonic()
             if left <= 0:
                 break
@@ -293,7 +267,7 @@ class ConsumerLoop(Generic[T]):
 
     async def _poll(self, consumer: AIOKafkaConsumer, seconds: float) -> None:
         try:
-            polled = await consumer.getmany(timeout_ms=max(1, int(seconds * 1000)), max_records=self._max_records)
+            polled = await consumer.getmany(timeout_ms=max(1, int(seconds * 1000)), max_records=self._poll_records)
         except NoOffsetForPartitionError:
             return  # asked for before our seek; the stored offset decides
         except OffsetOutOfRangeError as error:
@@ -307,19 +281,26 @@ class ConsumerLoop(Generic[T]):
             owned.buffer.extend(record for record in records if record.offset >= expected)
 
     def _cut(self) -> dict[TopicPartition, list[ConsumerRecord]]:
-        """Takes the next batch from the buffers, without removing it; a planned range is taken exactly."""
+        """Takes the next batch from the buffers, without removing it: a planned range exactly, of the others what fits,
+        the shortest buffers first, so that no partition waits for another's backlog."""
+        counts = self._suspects.next()
+        if counts is not None:
+            return {each: list(islice(self._owned[each].buffer, n)) for each, n in counts.items()}
         batch: dict[TopicPartition, list[ConsumerRecord]] = {}
-        room = self._limit
+        free: list[tuple[int, TopicPartition]] = []
         for partition, owned in self._owned.items():
             if not owned.buffer:
                 continue
-            if owned.planned_to is not None:
-                if owned.buffer[-1].offset < owned.planned_to - 1:
-                    continue  # the rest of the planned range has not been read yet
+            if owned.planned_to is None:
+                free.append((len(owned.buffer), partition))
+            elif owned.buffer[-1].offset >= owned.planned_to - 1:  # else its rest has not been read yet
                 batch[partition] = [record for record in owned.buffer if record.offset < owned.planned_to]
-            elif room > 0:
-                batch[partition] = [owned.buffer[index] for index in range(min(room, len(owned.buffer)))]
-                room -= len(batch[partition])
+        room = self._max_records
+        for place, (waiting, partition) in enumerate(sorted(free)):
+            share = min(waiting, -(-room // (len(free) - place)))
+            if share:
+                batch[partition] = list(islice(self._owned[partition].buffer, share))
+                room -= share
         return batch
 
     # Working
@@ -332,28 +313,23 @@ class ConsumerLoop(Generic[T]):
             return
         try:
             pending = await self._transact(cut)
-        except TooManyDeadLetters:
-            raise
         except progress.Fenced as error:
             metrics.BATCH_FAILURES.labels(self._group, "fenced").inc()
             log.warning("batch_fenced", group=self._group, **failure(error))
             self._reset()
             return
         except Exception as error:
-            self._reset()
-            if is_outage(error):
-                metrics.BATCH_FAILURES.labels(self._group, "outage").inc()
-                raise
-            if self._planned:
+            if self._planned or is_outage(error) or isinstance(error, TooManyDeadLetters):
+                kind = "outage" if is_outage(error) else "stopped"
+                metrics.BATCH_FAILURES.labels(self._group, kind).inc()
+                self._reset()
                 raise
             metrics.BATCH_FAILURES.labels(self._group, "handler").inc()
-            self._failures += 1
-            self._limit = max(1, sum(len(records) for records in cut.values()) // 2)
-            log.error("batch_failed", group=self._group, next_limit=self._limit, **failure(error), exc_info=error)
+            if cut.keys() <= self._owned.keys():  # else revoked meanwhile: nothing is known of the heads
+                self._suspects.failed({partition: len(records) for partition, records in cut.items()})
+            log.error("batch_failed", group=self._group, records=_size(cut), **failure(error), exc_info=error)
             await asyncio.sleep(BACK_OFF_SECONDS[0])
             return
-        self._failures = 0
-        self._limit = min(self._max_records, self._limit * 2)
         metrics.BATCH_SECONDS.labels(self._group).observe(self._clock.monotonic() - started)
         await self._await_publishing()
         if pending is not None:
@@ -372,15 +348,18 @@ class ConsumerLoop(Generic[T]):
         if self._planned:
             async with self._database.begin() as tx:
                 await progress.plan(tx, self._group, advances)
-        give_up = self._failures >= HANDLER_ATTEMPTS and sum(len(records) for records in cut.values()) == 1
+        give_up = self._suspects.gives_up
+        if give_up and self._suspects.blames_the_handler:
+            raise TooManyDeadLetters("the handler fails on one record after another")
         received, dead = self._decode_all(cut, give_up)
-        read, now = sum(map(len, cut.values())), self._clock.monotonic()
+        read, now = _size(cut), self._clock.monotonic()
         self._dead_letters.check(read, len(dead), now)
         async with self._database.begin() as tx:
             await progress.advance(tx, self._group, advances)
             outgoing = await self._handler(tx, Batch(received, ranges)) if received else ()
             pending = await self._outbox.add(tx, [*outgoing, *dead])
         self._dead_letters.committed(read, len(dead), now)
+        self._suspects.passed(handled=bool(received))
         for letter in dead:
             metrics.RECORDS_DEAD.labels(self._group, dict(letter.headers)["topic"].decode()).inc()
         for advance in advances:
@@ -454,6 +433,10 @@ class ConsumerLoop(Generic[T]):
     def _down(self, error: BaseException) -> None:
         if self._check is not None:
             self._check.down(type(error).__name__)
+
+
+def _size(cut: dict[TopicPartition, list[ConsumerRecord]]) -> int:
+    return sum(map(len, cut.values()))
 
 
 async def _sleep_or(stop: asyncio.Event, seconds: float) -> None:
