@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import msgspec
 import pytest
@@ -59,6 +62,11 @@ async def remembered(stage: Stage, count: int) -> bool:
         return bool((await tx.exec_driver_sql("SELECT count(*) FROM live_sends")).scalar_one() == count)
 
 
+async def remembers_some(stage: Stage, count: int) -> bool:
+    async with stage.database.begin() as tx:
+        return bool((await tx.exec_driver_sql("SELECT count(*) FROM live_sends")).scalar_one() >= count)
+
+
 async def test_each_qualification_makes_one_message(stage: Stage) -> None:
     for campaign in (live("cmp_on"), live("cmp_off", "stopped")):
         await stage.define(campaign)
@@ -97,6 +105,29 @@ async def test_each_qualification_makes_one_message(stage: Stage) -> None:
         ("cmp_off", "campaign_stopped"),
         ("cmp_gone", "campaign_deleted"),
     }
+
+
+async def test_kills_lose_no_live_message_and_make_none_twice(stage: Stage) -> None:
+    chance = random.Random(20261126)
+    await stage.define(live("cmp_on"))
+    users = [qualified("cmp_on", f"u{n}", verdict=chance.choice(["", "", "suppressed"])) for n in range(300)]
+    for start in range(0, 300, 100):
+        process = await stage.scheduler_process()
+        await qualify(stage, *users[max(0, start - 50) : start + 100])  # half of those before come again
+        await eventually(partial(remembers_some, stage, start + chance.randrange(1, 60)), 40, 0.005)
+        await asyncio.sleep(chance.uniform(0, 0.05))
+        process.kill()
+        await process.wait()
+    async with stage.scheduler():
+        await eventually(lambda: counted(stage, 300), 60)
+        await eventually(lambda: remembered(stage, 300), 20)
+    texted = {ids.message_id("cmp_on", "e1", user.user_id) for user in users if not user.verdict}
+    jobs = await stage.jobs(SEND_JOBS)
+    assert set(jobs) == texted
+    assert all(copy == copies[0] for copies in jobs.values() for copy in copies)
+    funnel = await stage.funnel()
+    assert funnel == {"pending": len(texted), "suppressed": 300 - len(texted)}
+    assert expected_log(funnel, await stage.message_rows())
 
 
 async def test_a_definition_that_is_on_its_way_is_waited_for(stage: Stage) -> None:

@@ -141,6 +141,37 @@ async def test_a_rendering_past_the_deadline_is_killed_with_its_worker() -> None
         assert workers(pool) == []
 
 
+async def test_values_nested_too_deeply_fail_alone_and_leave_no_worker_behind() -> None:
+    deep: list[object] = []
+    for _ in range(20_000):
+        deep = [deep]
+    source = "{% for i in Profile.l %}{{ i }}{% endfor %}"
+    async with RenderPool() as pool:
+        assert await one(pool, source, l=["a"]) == Rendered("a")
+        (pid,) = workers(pool)
+        results = await pool.render_many(
+            source, True, [Values({"l": ["b"]}), Values({"l": deep}), Values({"l": ["c"]})]
+        )
+        assert results == [Rendered("b"), RenderFailed("RecursionError"), Rendered("c")]
+        assert workers(pool) == [pid]
+    assert not is_alive(pid)
+
+
+async def test_many_slow_but_simple_texts_leave_the_event_loop_to_others() -> None:
+    body = "{% capture x %}{{ Profile.l }}{% endcapture %}" * 100 + "{{ Profile.name }}"
+    message = compile_message(MessageSource(body, True))
+    assert message.is_simple
+    turns = 0
+    async with RenderPool() as pool:
+        values = [Values({"l": ["a" * 7] * 2000, "name": str(n)}) for n in range(20)]
+        rendering = asyncio.create_task(pool.render_messages(message, values))
+        while not rendering.done():
+            turns += 1
+            await asyncio.sleep(0)
+        assert await rendering == [Text(str(n), "GSM-7", 1) for n in range(20)]
+    assert turns >= 20
+
+
 async def test_cancelling_leaves_no_worker_behind() -> None:
     pool = RenderPool(limits=GENEROUS)
     assert await one(pool, LISTING, name="a") == Rendered("a")

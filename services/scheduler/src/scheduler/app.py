@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 
 from fastapi import FastAPI
 
@@ -40,6 +41,8 @@ LIVE_RECORDS = 500
 BULK_PAGES = 4
 """Of a batch: each page is hundreds of jobs and log rows."""
 
+Run = Callable[[asyncio.Event], Awaitable[None]]
+
 
 @asynccontextmanager
 async def build(settings: Settings) -> AsyncIterator[Service]:
@@ -54,12 +57,15 @@ async def build(settings: Settings) -> AsyncIterator[Service]:
         outbox = Outbox(database, publisher, NAME, settings.topic_prefix)
         await outbox.recover()
         records = Records(outbox)
-        timers = TimerLoop(database, outbox, Timers(records, settings.page_size), health.check("timers"))
+        wake = asyncio.Event()
+        answers = audiences.Audiences(records, wake.set)
+        timers = Timers(records, settings.page_size)
+        steps = (timers.request_audiences, timers.fire_zones, answers.expand_parked, timers.finish_runs)
+        timer_loop = TimerLoop(database, outbox, steps, wake, health.check("timers"))
         campaigns = Campaigns(records, timedelta(seconds=settings.snapshot_lead_seconds))
-        follower = DefinitionsFollower(database, outbox, campaigns, timers.wake)
+        follower = DefinitionsFollower(database, outbox, campaigns, wake.set)
         topics = [CAMPAIGN_DEFINITIONS, ACCOUNT_SETTINGS]
         reader = DefinitionsReader(config, topics, follower.on_change, health.check("definitions"))
-        answers = audiences.Audiences(records, timers.wake)
         bulk = ConsumerLoop(
             config,
             database,
@@ -88,9 +94,9 @@ async def build(settings: Settings) -> AsyncIterator[Service]:
         async def follow(stop: asyncio.Event) -> None:
             await follower.run(reader, stop)
 
-        async def consume_live(stop: asyncio.Event) -> None:
-            await _unless_stopped(reader, stop)
-            await lane.run(stop)
+        async def when_aligned(run: Run, stop: asyncio.Event) -> None:
+            await _unless_stopped(follower.aligned, stop)
+            await run(stop)
 
         app = FastAPI(title="Postrider scheduler", docs_url=None, redoc_url=None, openapi_url=None)
         app.include_router(health_router(health))
@@ -103,9 +109,9 @@ async def build(settings: Settings) -> AsyncIterator[Service]:
             components=[
                 Component("definitions", reader.run),
                 Component("definitions_follower", follow),
-                Component("timers", timers.run),
-                Component("audiences", bulk.run),
-                Component("qualified_users", consume_live),
+                Component("timers", partial(when_aligned, timer_loop.run)),
+                Component("audiences", partial(when_aligned, bulk.run)),
+                Component("qualified_users", partial(when_aligned, lane.run)),
                 Component("outbox_relay", outbox.run_relay),
                 Component("sweep", Sweep(database, settings.live_memory_days).run),
             ],
@@ -114,9 +120,9 @@ async def build(settings: Settings) -> AsyncIterator[Service]:
         )
 
 
-async def _unless_stopped(reader: DefinitionsReader, stop: asyncio.Event) -> None:
-    """Until the definitions are read to the end, or nothing is wanted any more."""
-    waits = [asyncio.create_task(reader.wait_until_read()), asyncio.create_task(stop.wait())]
+async def _unless_stopped(happened: asyncio.Event, stop: asyncio.Event) -> None:
+    """Until it has happened, or nothing is wanted any more."""
+    waits = [asyncio.create_task(happened.wait()), asyncio.create_task(stop.wait())]
     try:
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
     finally:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from prometheus_client import Counter, Histogram
 
 RUNS = Counter("postrider_scheduler_runs_total", "Runs that entered a state.", ["state"])
+CAMPAIGNS_UNUSABLE = Counter(
+    "postrider_scheduler_campaigns_unusable_total", "Definitions that could not be planned: nothing is sent for them."
+)
 ZONES_FIRED = Counter(
     "postrider_scheduler_zones_total", "Zone timers that came due, by what became of them.", ["outcome"]
 )

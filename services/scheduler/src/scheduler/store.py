@@ -103,6 +103,11 @@ USING unnest(CAST(:run_ids AS text[]), CAST(:zones AS text[]), CAST(:pages AS in
 WHERE p.run_id = v.run_id AND p.zone = v.zone AND p.page = v.page
 RETURNING p.value
 """)
+_PARKED_IN_TURN = text("""
+SELECT z.run_id, z.zone FROM zone_timers z JOIN runs r ON r.run_id = z.run_id
+    JOIN pages_ahead p ON p.run_id = z.run_id AND p.zone = z.zone AND p.page = z.next_page
+WHERE z.state = 'requested' AND r.state = 'running' ORDER BY z.due_at, z.run_id, z.zone LIMIT :limit
+""")
 _UNPARK_ZONES = text("""
 DELETE FROM pages_ahead
 WHERE (run_id, zone) IN (SELECT * FROM unnest(CAST(:run_ids AS text[]), CAST(:zones AS text[])))
@@ -236,6 +241,11 @@ async def unpark_pages(tx: AsyncConnection, keys: Iterable[PageKey]) -> list[Aud
         return []
     values = {name: [key[index] for key in wanted] for index, name in enumerate(("run_ids", "zones", "pages"))}
     return [codec.decode(row.value, AudiencePage) for row in await tx.execute(_UNPARK, values)]
+
+
+async def parked_in_turn(tx: AsyncConnection, limit: int) -> list[ZoneKey]:
+    """Zones whose next page is kept. Not locked: somebody may be at it."""
+    return [(row.run_id, row.zone) for row in await tx.execute(_PARKED_IN_TURN, {"limit": limit})]
 
 
 async def unpark_zones(tx: AsyncConnection, keys: Sequence[ZoneKey]) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from postrider.contracts import ids
 from postrider.contracts.audience import AudiencePage, PageUser
-from postrider.contracts.definitions import CampaignDefinition, What, When, Who
+from postrider.contracts.definitions import CampaignDefinition, References, What, When, Who
 from postrider.contracts.qualified import QualifiedUser
 from postrider.contracts.send_jobs import Interval, SendJob
 from scheduler.domain.jobs import (
@@ -19,6 +19,7 @@ from scheduler.domain.jobs import (
     live_message,
     page_job,
     page_message,
+    what_version_for,
 )
 from scheduler.domain.moves import RunName, Zone, expand, live_moves
 from scheduler.domain.run_states import RunState, ZoneState
@@ -103,11 +104,37 @@ def test_everybody_has_a_first_row_in_the_message_log() -> None:
     )
 
 
-def test_a_live_job_carries_the_version_and_the_event_that_qualified() -> None:
+def test_a_live_job_carries_the_event_that_qualified() -> None:
     job = live_job(qualified(), campaign(), NOW)
     assert isinstance(job, SendJob)
-    assert (job.run_id, job.what_version, job.occurrence, job.event) == ("", 1, "evt-1", {"total": 60})
+    assert (job.run_id, job.occurrence, job.event) == ("", "evt-1", {"total": 60})
     assert (job.due_at, job.send_by) == (DUE, DUE + timedelta(seconds=900))
+
+
+FIRST = References(["first_name"], ["total"])
+
+
+@pytest.mark.parametrize(
+    ("newest", "carried", "made_for"),
+    [
+        (FIRST, 1, 2),
+        (References(["first_name"]), 1, 2),
+        (References(), 1, 2),
+        (References(["first_name", "city"], ["total"]), 1, 1),
+        (References(["first_name"], ["total", "shop"]), 1, 1),
+        (References(["city"]), 2, 2),
+        (References(["first_name"]), 3, 3),
+        (References(["first_name"]), 0, 0),
+    ],
+)
+def test_an_edit_of_the_text_reaches_jobs_that_carry_all_its_values(
+    newest: References, carried: int, made_for: int
+) -> None:
+    edited_campaign = msgspec.structs.replace(campaign(), whats={"1": What("a", FIRST), "2": What("b", newest)})
+    assert what_version_for(edited_campaign, carried) == made_for
+    job = live_job(qualified(what_version=carried), edited_campaign, NOW)
+    assert isinstance(job, SendJob)
+    assert job.what_version == made_for
 
 
 def test_a_live_text_is_not_put_off_by_a_fast_clock() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -49,6 +51,8 @@ def due_at(plan: Schedule, zone: str, now: datetime | None = None) -> datetime:
     ("zone", "at"),
     [
         ("Pacific/Kiritimati", utc(2026, 11, 30, 19)),
+        ("Pacific/Chatham", utc(2026, 11, 30, 19, 15)),
+        ("Asia/Kathmandu", utc(2026, 12, 1, 3, 15)),
         ("Asia/Kolkata", utc(2026, 12, 1, 3, 30)),
         ("Europe/Berlin", utc(2026, 12, 1, 8)),
         ("UTC", utc(2026, 12, 1, 9)),
@@ -64,6 +68,12 @@ def test_in_the_account_zone_all_fire_at_one_instant() -> None:
     plan = schedule(zone="Europe/Berlin")
     outcomes = plan_zones(plan, ["Pacific/Kiritimati", "Etc/GMT+12", "Europe/Berlin"], LONG_BEFORE)
     assert {outcome.at for outcome in outcomes.values()} == {utc(2026, 12, 1, 8)}
+
+
+def test_a_zone_that_the_data_here_does_not_know_counts_as_the_account_s() -> None:
+    plan = replace(schedule(), account_zone="Europe/Berlin")
+    assert due_at(plan, "America/Founded_Tomorrow") == due_at(plan, "Europe/Berlin") == utc(2026, 12, 1, 8)
+    assert due_at(replace(plan, zone="Asia/Kolkata"), "America/Founded_Tomorrow") == utc(2026, 12, 1, 3, 30)
 
 
 def test_now_is_due_when_it_was_scheduled_in_every_zone() -> None:
@@ -85,12 +95,22 @@ def test_a_time_that_happens_twice_fires_the_first_time() -> None:
 
 
 @pytest.mark.parametrize("passed_zone", ["drop", "next_day", "send_now"])
-def test_a_day_that_does_not_exist_is_skipped_and_recorded(passed_zone: str) -> None:
-    plan = schedule(local(2011, 12, 30, 9), passed_zone=passed_zone, scheduled_at=utc(2011, 12, 1))
-    outcome = plan_zone(plan, "Pacific/Apia", utc(2011, 12, 1))
+@pytest.mark.parametrize(
+    ("day", "zone", "neighbour", "at"),
+    [
+        (local(2011, 12, 30, 9), "Pacific/Apia", "Pacific/Pago_Pago", utc(2011, 12, 30, 20)),
+        (local(1993, 8, 21, 9), "Pacific/Kwajalein", "Pacific/Majuro", utc(1993, 8, 20, 21)),
+    ],
+)
+def test_a_day_that_does_not_exist_is_skipped_and_recorded(
+    passed_zone: str, day: datetime, zone: str, neighbour: str, at: datetime
+) -> None:
+    long_before = day.replace(day=1, tzinfo=UTC)
+    plan = schedule(day, passed_zone=passed_zone, scheduled_at=long_before)
+    outcome = plan_zone(plan, zone, long_before)
     assert isinstance(outcome, Unsent)
     assert (outcome.reason, outcome.is_dropped) == ("skipped_day", True)
-    assert due_at(plan, "Pacific/Pago_Pago") == utc(2011, 12, 30, 20)
+    assert due_at(plan, neighbour) == at
 
 
 SCHEDULED = utc(2026, 12, 1, 8, 30)
@@ -205,5 +225,7 @@ def test_a_definition_says_the_schedule() -> None:
         "cmp_1", 1, "scheduled", "one_time", "n", "promotional", when, Who(), 1, {"1": What("x")}
     )
     plan = schedule_of(campaign, "Europe/Berlin", LONG_BEFORE)
-    assert (plan.local, plan.zone) == (NINE, "Europe/Berlin")
+    assert (plan.local, plan.zone, plan.account_zone) == (NINE, "Europe/Berlin", "Europe/Berlin")
+    named = msgspec.structs.replace(campaign, when=msgspec.structs.replace(when, time_zone="Asia/Kathmandu"))
+    assert due_at(schedule_of(named, "Europe/Berlin", LONG_BEFORE), "America/Lima") == utc(2026, 12, 1, 3, 15)
     assert (plan.send_by, plan.catch_up) == (timedelta(seconds=60), timedelta(seconds=30))

@@ -14,6 +14,7 @@ from postrider.sms.analysis import References
 from postrider.sms.encoding import Encoding, UnsendableText, analyse, transliterate
 from postrider.sms.errors import TemplateError
 from postrider.sms.template import (
+    MAX_CACHED,
     MAX_TEXT,
     Aborted,
     LimitExceeded,
@@ -92,7 +93,7 @@ class NotSent:
 Outcome = Text | NotSent
 
 
-@lru_cache(maxsize=2048)
+@lru_cache(maxsize=MAX_CACHED)
 def compile_message(source: MessageSource) -> Message:
     """Parse and check both texts; cached. Raises MessageError."""
     fallback: Template | None = None

@@ -13,9 +13,11 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, TypeVar
 
 from postrider.sms.message import Message, Outcome, needs_fallback, outcome_of, render_message
 from postrider.sms.render_worker import LENGTH, OUT_OF_MEMORY
@@ -34,6 +36,7 @@ from postrider.sms.template import (
     render,
 )
 
+R = TypeVar("R")
 Process = asyncio.subprocess.Process
 
 _RESULTS: Final[dict[str, Callable[[Any], Result]]] = {
@@ -43,7 +46,8 @@ _CPU_SIGNALS: Final = frozenset({-signal.SIGPROF, -signal.SIGXCPU})
 _POISON_AFTER: Final = 3
 _CHUNK: Final = 100
 _START_SECONDS: Final = 60.0
-_IN_PROCESS_SLICE: Final = 200
+_SLICE_SECONDS: Final = 0.005
+"""Of rendering in the process, before others on the event loop have their turn."""
 _KEPT_ENVIRONMENT: Final = ("PATH", "PYTHONPATH", "LANG", "LC_ALL")
 
 
@@ -102,12 +106,7 @@ class RenderPool:
     async def render_messages(self, message: Message, values: Sequence[Values]) -> list[Outcome]:
         """render_message for many, whatever the templates: simple ones in the process, others in a worker."""
         if message.is_simple:
-            outcomes: list[Outcome] = []
-            for index, one in enumerate(values, start=1):
-                outcomes.append(render_message(message, one))
-                if index % _IN_PROCESS_SLICE == 0:
-                    await asyncio.sleep(0)
-            return outcomes
+            return await _in_slices(partial(render_message, message), values)
         results = await self._results(message.body, values, message.source.max_length)
         outcomes = [outcome_of(message, result) for result in results]
         lacking = [index for index, result in enumerate(results) if needs_fallback(message, result)]
@@ -127,13 +126,13 @@ class RenderPool:
 
     async def _results(self, template: Template, values: Sequence[Values], max_length: int) -> list[Result]:
         if template.is_simple:
-            return [render(template, one, max_length=max_length) for one in values]
+            return await _in_slices(partial(render, template, max_length=max_length), values)
         return await self.render_many(template.source, template.kind_is_live, values, max_length=max_length)
 
     async def _run(self, work: dict[str, object], values: Sequence[Values], results: list[Result]) -> str | None:
         """Append results until all are there (None) or the worker ended: why, `cpu`, `memory`, `crash` or `time`."""
+        request = b"\n".join([json.dumps(work).encode(), *map(_line, values)])
         worker = self._idle.pop() if self._idle else await self._start()
-        request = json.dumps({**work, "values": [_triple(one) for one in values]}, default=_unspeakable).encode()
         sending = asyncio.create_task(_send(worker, request))
         finished = False
         try:
@@ -176,6 +175,18 @@ class RenderPool:
         return worker
 
 
+async def _in_slices(work: Callable[[Values], R], values: Sequence[Values]) -> list[R]:
+    """`work` of each value. Simple templates take from microseconds to tens of milliseconds."""
+    results: list[R] = []
+    started = time.monotonic()
+    for one in values:
+        results.append(work(one))
+        if time.monotonic() - started >= _SLICE_SECONDS:
+            await asyncio.sleep(0)
+            started = time.monotonic()
+    return results
+
+
 async def _send(worker: Process, request: bytes) -> None:
     assert worker.stdin is not None
     worker.stdin.write(LENGTH.pack(len(request)) + request)
@@ -204,8 +215,14 @@ def _why(return_code: int) -> str:
     return "memory" if return_code == OUT_OF_MEMORY else "crash"
 
 
-def _triple(values: Values) -> list[dict[str, object]]:
-    return [dict(values.profile), dict(values.event), dict(values.campaign)]
+def _line(values: Values) -> bytes:
+    """One set of values as JSON, which has no line breaks; null for what is nested too deeply to be written."""
+    try:
+        return json.dumps(
+            [dict(values.profile), dict(values.event), dict(values.campaign)], default=_unspeakable
+        ).encode()
+    except RecursionError:
+        return b"null"
 
 
 def _unspeakable(_: object) -> None:

@@ -1,6 +1,7 @@
 """The process that renders what may not be rendered in a service: `python -m postrider.sms.render_worker`.
 
-Reads requests and writes one result per set of values on its pipes (frames: four bytes of length, then JSON). Each
+Reads requests and writes one result per set of values on its pipes (frames: four bytes of length, then JSON; of a
+request, the work on the first line and one set of values on each other, null where the parent could not say it). Each
 rendering has a budget of processor time, kept by the kernel: a rendering over it ends the process, whatever it is
 doing. Memory is limited by RLIMIT_AS. End of input, which is also the parent's death, ends the process.
 It opens no files, has no credentials in its environment, and writes nothing but results.
@@ -19,6 +20,9 @@ from typing import BinaryIO, Final
 from postrider.sms import template
 
 LENGTH: Final = struct.Struct(">I")
+TOO_DEEP: Final = RecursionError.__name__
+"""The failure of values that are nested too deeply, as in the process."""
+
 OUT_OF_MEMORY: Final = 3
 """The exit code of a worker whose rendering needed more memory than it may have."""
 
@@ -42,15 +46,25 @@ def main() -> None:
 
 
 def _serve(request: bytes, results: BinaryIO, cpu_seconds: float) -> None:
-    work = json.loads(request)
+    first, *lines = request.split(b"\n")
+    work = json.loads(first)
     _budget(cpu_seconds)
     body = template.compile_body(work["source"], kind_is_live=work["kind_is_live"])
-    for profile, event, campaign in work["values"]:
+    for line in lines:
         _budget(cpu_seconds)
-        values = template.Values(profile, event, campaign)
-        result = template.render_unbounded(body, values, max_length=work["max_length"])
+        result = _render(body, line, work["max_length"])
         _budget(0)
         _send(results, encode_result(result))
+
+
+def _render(body: template.Template, line: bytes, max_length: int) -> template.Result:
+    try:
+        values = json.loads(line)
+    except RecursionError:
+        values = None
+    if values is None:
+        return template.RenderFailed(TOO_DEEP)
+    return template.render_unbounded(body, template.Values(*values), max_length=max_length)
 
 
 def _budget(seconds: float) -> None:

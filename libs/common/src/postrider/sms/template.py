@@ -24,6 +24,9 @@ from postrider.sms.values import LimitReached, Values, simplest, text_of
 MAX_TEXT: Final = 1_600
 """Characters of a rendered text: ten parts of GSM-7."""
 
+MAX_CACHED: Final = 256
+"""Compiled templates that are kept: an ordinary one takes 3 KB, the largest that is accepted 1 MB."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
@@ -86,7 +89,7 @@ class NotSimple(RuntimeError):
     """A template that needs a RenderPool was to be rendered in the process."""
 
 
-@lru_cache(maxsize=2048)
+@lru_cache(maxsize=MAX_CACHED)
 def compile_body(source: str, *, kind_is_live: bool = True) -> Template:
     """Parse and check a body; cached by source. Raises TemplateError with the line and column of the mistake.
 

@@ -38,6 +38,16 @@ def settled_by_verdict(verdict: str, reason: str) -> Settled | None:
     return Settled("cancelled", reason or verdict)
 
 
+def what_version_for(campaign: CampaignDefinition, carried: int) -> int:
+    """The version of `what` of a job whose values were picked for version `carried`: the newest, since an edit reaches
+    every job that is not emitted (semantics.md §3), unless that one names values that were not picked."""
+    if campaign.what_version <= carried or str(carried) not in campaign.whats:
+        return carried
+    picked, wanted = campaign.whats[str(carried)].references, campaign.what.references
+    has_all = set(wanted.profile) <= set(picked.profile) and set(wanted.event) <= set(picked.event)
+    return campaign.what_version if has_all else carried
+
+
 def page_job(
     page: AudiencePage, user: PageUser, due_at: datetime, send_by: datetime, message_class: str, now: datetime
 ) -> SendJob | Settled:
@@ -111,7 +121,7 @@ def live_job(qualified: QualifiedUser, campaign: CampaignDefinition | None, now:
         run_id="",
         occurrence=qualified.occurrence,
         user_id=qualified.user_id,
-        what_version=qualified.what_version,
+        what_version=what_version_for(campaign, qualified.what_version),
         phone=qualified.phone,
         zone=qualified.zone,
         due_at=due_at,

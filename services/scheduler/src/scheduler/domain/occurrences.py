@@ -21,7 +21,8 @@ ONCE = "once"
 class Schedule:
     """When one occurrence is due. `local` None: now, that is at `scheduled_at`.
 
-    `zone` None: each person's own zone; otherwise the zone all of them are reckoned in.
+    `zone` None: each person's own zone; otherwise the zone all of them are reckoned in. `account_zone` stands in for
+    a person's zone that the time-zone data here does not have.
     """
 
     local: datetime | None
@@ -30,6 +31,7 @@ class Schedule:
     scheduled_at: datetime
     send_by: timedelta
     catch_up: timedelta
+    account_zone: str = "UTC"
 
 
 def is_scheduled(campaign: CampaignDefinition) -> bool:
@@ -51,6 +53,7 @@ def schedule_of(campaign: CampaignDefinition, account_zone: str, scheduled_at: d
         scheduled_at=scheduled_at,
         send_by=timedelta(seconds=when.send_by_seconds),
         catch_up=timedelta(seconds=when.catch_up_seconds),
+        account_zone=account_zone,
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from postrider.zones import Instant, to_instant
+from postrider.zones import Instant, is_zone, to_instant
 from scheduler.domain.occurrences import Schedule
 
 ZONE_PASSED = "zone_passed"
@@ -53,7 +53,9 @@ def plan_zones(schedule: Schedule, zones: Iterable[str], now: datetime) -> dict[
 
 
 def plan_zone(schedule: Schedule, zone: str, now: datetime) -> ZoneOutcome:
-    at = _due_at(schedule, schedule.zone or zone)
+    # Zones are named by the engine, whose time-zone data may be newer: a name that is new must not lose its people.
+    own = zone if is_zone(zone) else schedule.account_zone
+    at = _due_at(schedule, schedule.zone or own)
     if isinstance(at, Unsent):
         return at
     due = Due(at, at + schedule.send_by)

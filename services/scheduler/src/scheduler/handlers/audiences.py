@@ -1,17 +1,18 @@
 """What the segment-engine answers: snapshots become zones and counts, pages become jobs. Handler of the bulk lane.
 
 A page counts once: zones keep a cursor, pages before it are repeats, pages ahead of it wait for their turn, so that
-the people expanded are always the first by rank. Must not decide when a zone is due (`domain.zone_plan`) nor how
-people are counted (`domain.moves`).
+the people expanded are always the first by rank. A transaction expands a bounded number of pages, however many have
+waited. Must not decide when a zone is due (`domain.zone_plan`) nor how people are counted (`domain.moves`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
+import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postrider.contracts import codec
@@ -29,12 +30,17 @@ from postrider.kafka.loop import Batch, ConsumerRecord
 from postrider.logs import log
 from scheduler import metrics, store
 from scheduler.domain import moves
+from scheduler.domain.jobs import what_version_for
 from scheduler.domain.moves import Zone
 from scheduler.domain.run_states import OPEN_ZONES, RunEvent, RunState, ZoneState, apply_run
 from scheduler.domain.runs import Run
 from scheduler.domain.zone_plan import plan_zones
+from scheduler.handlers.timers import Turn
 from scheduler.records import Records
 from scheduler.store import PageKey, ZoneKey
+
+PAGES_AT_ONCE = 8
+"""Pages that waited and are expanded in one transaction: each is hundreds of jobs, and all are one outbox row."""
 
 Answer = AudienceSnapshotted | AudiencePage | AudienceRefused
 
@@ -77,8 +83,23 @@ class Audiences:
             else:
                 runs[answer.run_id], records = await self._refuse(tx, run, answer, now)
             outgoing += records
-        outgoing += await self._expand_pages(tx, runs, [a for a in answers if isinstance(a, AudiencePage)], now)
+        pages = [a for a in answers if isinstance(a, AudiencePage) and self._is_wanted(a, runs)]
+        if pages:
+            zones = await store.lock_zones(tx, {(page.run_id, page.zone) for page in pages})
+            outgoing += await self._expand_pages(tx, runs, zones, pages, now)
         return outgoing
+
+    async def expand_parked(self, tx: AsyncConnection) -> Turn:
+        """Pages that waited, whose turn has come, and that no transaction has had room for so far."""
+        found = await store.parked_in_turn(tx, 1)
+        runs = await store.lock_runs(tx, [run_id for run_id, _ in found], exclusively=False) if found else {}
+        keys = [key for key in found if runs[key[0]].state is RunState.RUNNING]
+        if not keys:
+            return Turn(False, [])
+        now = await store.db_now(tx)
+        zones = await store.lock_zones(tx, keys)
+        pages = await store.unpark_pages(tx, [(*key, zone.next_page) for key, zone in zones.items()])
+        return Turn(True, await self._expand_pages(tx, runs, zones, pages, now))
 
     async def _fix_audience(
         self, tx: AsyncConnection, run: Run, answer: AudienceSnapshotted, now: datetime
@@ -116,15 +137,18 @@ class Audiences:
         return failed, [self._records.run_changed(failed.changed(now))]
 
     async def _expand_pages(
-        self, tx: AsyncConnection, runs: dict[str, Run], pages: Iterable[AudiencePage], now: datetime
+        self,
+        tx: AsyncConnection,
+        runs: dict[str, Run],
+        zones: dict[ZoneKey, Zone],
+        ready: list[AudiencePage],
+        now: datetime,
     ) -> list[Outgoing]:
-        ready = [page for page in pages if self._is_wanted(page, runs)]
-        if not ready:
-            return []
-        zones = await store.lock_zones(tx, {(page.run_id, page.zone) for page in ready})
+        """`zones`: those of the pages, locked."""
         before = dict(zones)
         outgoing: list[Outgoing] = []
         ahead: dict[PageKey, AudiencePage] = {}
+        room = PAGES_AT_ONCE
         while ready:
             for page in sorted(ready, key=lambda page: page.page):
                 key = (page.run_id, page.zone)
@@ -136,8 +160,9 @@ class Audiences:
                 else:
                     zones[key], records = self._expand(runs[page.run_id], zone, page, now)
                     outgoing += records
+                    room -= 1
                     await asyncio.sleep(0)  # a batch of pages is more work than the event loop may be kept from
-            due = self._next_keys(zones, before)
+            due = self._next_keys(zones, before)[: max(room, 0)]
             ready = [ahead.pop(key) for key in due if key in ahead] + await store.unpark_pages(tx, due)
         await store.park_pages(tx, list(ahead.values()))
         await store.save_zones(tx, [(key[0], zone) for key, zone in zones.items() if zone is not before[key]])
@@ -161,6 +186,8 @@ class Audiences:
         ]
 
     def _expand(self, run: Run, zone: Zone, page: AudiencePage, now: datetime) -> tuple[Zone, list[Outgoing]]:
+        version = what_version_for(run.definition, page.what_version)
+        page = msgspec.structs.replace(page, what_version=version)
         expansion = moves.expand(zone, page, run.definition.message_class, now)
         cause = f"{page.run_id}:{page.zone}:{page.page}"
         if expansion.unexpanded or expansion.zone.users != zone.users:

@@ -28,9 +28,9 @@ BATCH = 50
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """`worked`: how many were due; as many as `BATCH` means there may be more."""
+    """What a step did, by now in the transaction. `is_full`: there may be more to do at once."""
 
-    worked: int
+    is_full: bool
     outgoing: list[Outgoing]
 
 
@@ -59,12 +59,12 @@ class Timers:
                 segment_id=who.segment_id,
             )
             outgoing += [self._records.run_changed(requested.changed(now)), self._records.snapshot_requested(request)]
-        return Turn(len(runs), outgoing)
+        return Turn(len(runs) == BATCH, outgoing)
 
     async def fire_zones(self, tx: AsyncConnection) -> Turn:
         due = await store.due_zones(tx, BATCH)
         if not due:
-            return Turn(0, [])
+            return Turn(False, [])
         runs = await store.lock_runs(tx, [run_id for run_id, _ in due], exclusively=False)
         now = await store.db_now(tx)
         outgoing: list[Outgoing] = []
@@ -74,7 +74,7 @@ class Timers:
             fired.append((run_id, after))
             outgoing += records
         await store.save_zones(tx, fired)
-        return Turn(len(due), outgoing)
+        return Turn(len(due) == BATCH, outgoing)
 
     def _fire(self, run: Run, zone: Zone, now: datetime) -> tuple[Zone, Sequence[Outgoing]]:
         catch_up = timedelta(seconds=run.definition.when.catch_up_seconds)
@@ -117,4 +117,4 @@ class Timers:
             metrics.RUNS.labels(finished.state.value).inc()
             log.info("run_finished", run_id=run.name.run_id, state=finished.state.value)
             outgoing.append(self._records.run_changed(finished.changed(await store.db_now(tx))))
-        return Turn(len(runs), outgoing)
+        return Turn(len(runs) == BATCH, outgoing)

@@ -10,7 +10,7 @@ from postrider.kafka.definitions import Definition, DefinitionsReader
 from postrider.logs import failure, log
 from postrider.postgres.database import Database, is_outage
 from postrider.postgres.outbox import Outbox
-from scheduler import store
+from scheduler import metrics, store
 from scheduler.handlers.campaigns import ENDED_STATUSES, Campaigns
 
 RETRY_SECONDS = 0.5
@@ -18,13 +18,18 @@ WAIT_SECONDS = 0.2
 
 
 class DefinitionsFollower:
-    """Give `on_change` to the reader. `wake` tells the timers that something may be due."""
+    """Give `on_change` to the reader. `wake` tells the timers that something may be due.
+
+    `aligned` is set when every run is in line with the definitions as they were read to the end: nothing may fire
+    before that, or a stop or an edit of the time when this process was away would come too late.
+    """
 
     def __init__(self, database: Database, outbox: Outbox, campaigns: Campaigns, wake: Callable[[], None]) -> None:
         self._database = database
         self._outbox = outbox
         self._campaigns = campaigns
         self._wake = wake
+        self.aligned = asyncio.Event()
         self._changed: set[str] = set()
         self._everything = True
         self._something = asyncio.Event()
@@ -44,6 +49,7 @@ class DefinitionsFollower:
         while not stop.is_set():
             try:
                 await self._follow(reader)
+                self.aligned.set()
             except Exception as error:
                 if not is_outage(error):
                     raise
@@ -57,9 +63,8 @@ class DefinitionsFollower:
         changed, self._changed = self._changed, set()
         self._something.clear()
         try:
-            if everything:
-                changed = changed | await self._all_that_matter(reader)
-            for campaign_id in sorted(changed):
+            todo = await self._all_that_matter(reader) if everything else changed
+            for campaign_id in sorted(todo):
                 await self._align(campaign_id, reader)
                 self._wake()
         except BaseException:
@@ -74,6 +79,14 @@ class DefinitionsFollower:
         return active | {id for id, campaign in reader.campaigns.items() if campaign.status not in ENDED_STATUSES}
 
     async def _align(self, campaign_id: str, reader: DefinitionsReader) -> None:
+        """A campaign that cannot be planned (a time or zone that means nothing here) holds up no other."""
+        try:
+            await self._align_one(campaign_id, reader)
+        except ValueError as error:
+            metrics.CAMPAIGNS_UNUSABLE.inc()
+            log.error("campaign_unusable", campaign_id=campaign_id, **failure(error))
+
+    async def _align_one(self, campaign_id: str, reader: DefinitionsReader) -> None:
         async with self._database.begin() as tx:
             campaign = reader.campaigns.get(campaign_id)
             outgoing = await self._campaigns.align(tx, campaign_id, campaign, reader.settings)

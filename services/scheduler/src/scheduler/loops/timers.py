@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -12,7 +12,7 @@ from postrider.logs import failure, log
 from postrider.postgres.database import Database, is_outage
 from postrider.postgres.outbox import Outbox
 from scheduler import store
-from scheduler.handlers.timers import BATCH, Timers, Turn
+from scheduler.handlers.timers import Turn
 
 LONGEST_SLEEP_SECONDS = 0.5
 SHORTEST_SLEEP_SECONDS = 0.01
@@ -21,17 +21,16 @@ Step = Callable[[AsyncConnection], Awaitable[Turn]]
 
 
 class TimerLoop:
-    """`wake()` cuts the sleep short."""
+    """`steps` take turns, so that none keeps another waiting. Setting `wake` cuts the sleep short."""
 
-    def __init__(self, database: Database, outbox: Outbox, timers: Timers, check: Check) -> None:
+    def __init__(
+        self, database: Database, outbox: Outbox, steps: Sequence[Step], wake: asyncio.Event, check: Check
+    ) -> None:
         self._database = database
         self._outbox = outbox
-        self._steps: tuple[Step, ...] = (timers.request_audiences, timers.fire_zones, timers.finish_runs)
+        self._steps = steps
+        self._woken = wake
         self._check = check
-        self._woken = asyncio.Event()
-
-    def wake(self) -> None:
-        self._woken.set()
 
     async def run(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
@@ -52,19 +51,21 @@ class TimerLoop:
     async def _turn(self, stop: asyncio.Event) -> float:
         """Everything that is due now; returns how long there is nothing to do."""
         self._woken.clear()
-        for step in self._steps:
-            worked = BATCH
-            while worked == BATCH and not stop.is_set():
-                worked = await self._step(step)
+        is_full = True
+        while is_full and not stop.is_set():
+            is_full = False
+            for step in self._steps:
+                is_full = await self._step(step) or is_full
         async with self._database.begin() as tx:
             seconds = await store.seconds_to_next(tx)
         if seconds is None:
             return LONGEST_SLEEP_SECONDS
         return min(max(seconds, SHORTEST_SLEEP_SECONDS), LONGEST_SLEEP_SECONDS)
 
-    async def _step(self, step: Step) -> int:
+    async def _step(self, step: Step) -> bool:
+        """Whether there may be more."""
         async with self._database.begin() as tx:
             turn = await step(tx)
             pending = await self._outbox.add(tx, turn.outgoing) if turn.outgoing else None
         await self._outbox.publish(pending)
-        return turn.worked
+        return turn.is_full
