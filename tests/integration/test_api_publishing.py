@@ -15,7 +15,8 @@ from sqlalchemy import text
 
 from campaign_api.app import SCHEMA, SERVICE
 from campaign_api.definitions import DefinitionPublisher, NotPublished, request
-from campaign_api.store import resources
+from campaign_api.domain.errors import NotReady
+from campaign_api.store import definition_outbox, resources
 from postrider.contracts.delivery_events import FUNNEL_MOVED, RUN_CHANGED, FunnelMoved, RunChanged
 from postrider.contracts.envelope import Outgoing
 from postrider.contracts.ids import new_id, run_id
@@ -81,6 +82,17 @@ async def test_a_draft_is_nobodys_business_and_a_schedule_and_a_stop_are_in_the_
     assert (await definitions(api, campaign))[-1]["status"] == "stopped"
     for action in ("stop", "schedule"):
         assert (await api.client.post(f"/v1/campaigns/{campaign}/{action}")).status_code == 409
+
+
+async def test_a_draft_that_is_given_up_stays_nobodys_business(api: Running, campaign: str) -> None:
+    stopped = await act(api, campaign, "stop")
+    assert (stopped["status"], stopped["scheduled_at"]) == ("stopped", None)
+    for action in ("stop", "schedule"):
+        assert (await api.client.post(f"/v1/campaigns/{campaign}/{action}")).status_code == 409
+    async with api.services.database.begin() as tx:
+        await definition_outbox.request_differing(tx)
+        assert not await definition_outbox.is_waiting(tx, campaign)
+    assert await definitions(api, campaign) == []
 
 
 async def test_a_scheduled_campaign_changes_its_texts_only_and_keeps_every_version(api: Running, campaign: str) -> None:
@@ -297,6 +309,12 @@ async def test_what_the_broker_did_not_take_is_published_later_and_as_it_is_then
     finally:
         stop.set()
         await running_publisher
+
+
+async def test_before_the_first_start_has_made_the_settings_they_are_not_ready(own_database: Database) -> None:
+    async with own_database.begin() as tx:
+        with pytest.raises(NotReady):
+            await resources.get_settings(tx)
 
 
 async def test_the_sweep_finds_what_no_row_asks_for(own_database: Database) -> None:

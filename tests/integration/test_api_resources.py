@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import nacl.public
 import pytest
+from fastapi import HTTPException
 
 from postrider.contracts.topics import PROVIDER_DEFINITIONS, SEGMENT_DEFINITIONS
 from tests.support.campaign_api import PRIVATE_KEY, Running, running
@@ -82,6 +83,34 @@ async def test_a_change_needs_the_version_that_was_read(api: Running) -> None:
     assert (await api.client.get(path)).json()["name"] == "Everybody"
 
 
+@pytest.mark.parametrize(
+    ("tag", "status"),
+    [
+        ('"1"', 200), ('W/"1"', 200), ("1", 200), (" * ", 200),
+        ('"2"', 412), ('"a-tag-of-another"', 412), ('""', 412), ('"99999999999999999999"', 412),
+        ("a tag", 422), ('"1', 422), ('"1", "2"', 422), ("", 422), ("\xb9", 422),
+    ],
+)  # fmt: skip
+async def test_a_tag_is_current_or_stale_or_none_at_all(api: Running, tag: str, status: int) -> None:
+    segment = await created(api, "/v1/segments", {"name": "All", "rule": EVERYBODY})
+    headers = {b"If-Match": tag.encode("latin-1")}
+    answer = await api.client.put(f"/v1/segments/{segment['id']}", json=segment, headers=headers)
+    assert answer.status_code == status, answer.text
+    if status == 422:
+        assert set(pointers(answer, 422)) == {"/header/If-Match"}
+
+
+async def test_who_changes_any_version_may_send_back_an_older_one(api: Running) -> None:
+    segment = await created(api, "/v1/segments", {"name": "All", "rule": EVERYBODY})
+    path, any_version = f"/v1/segments/{segment['id']}", {"If-Match": "*"}
+    for version in (2, 3):
+        answer = await api.client.put(path, json=segment, headers=any_version)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["version"] == version
+    stale = await api.client.put(path, json=segment, headers={"If-Match": '"3"'})
+    assert set(pointers(stale, 422)) == {"/version", "/updated_at"}
+
+
 async def test_read_only_fields_come_back_as_read_or_not_at_all(api: Running) -> None:
     segment = await created(api, "/v1/segments", {"name": "All", "rule": EVERYBODY})
     answer = await api.client.put(
@@ -97,7 +126,11 @@ async def test_one_idempotency_key_makes_one_resource_however_often_and_at_once(
     answers = await asyncio.gather(
         *(api.client.post("/v1/segments", json=body, headers={"Idempotency-Key": "one"}) for _ in range(8))
     )
-    assert {(answer.status_code, answer.text) for answer in answers} == {(201, answers[0].text)}
+    replies = {
+        (answer.status_code, answer.text, answer.headers["etag"], answer.headers["location"]) for answer in answers
+    }
+    path = f"/v1/segments/{answers[0].json()['id']}"
+    assert replies == {(201, answers[0].text, '"1"', path)}
     other = await api.client.post("/v1/segments", json=body | {"name": "Two"}, headers={"Idempotency-Key": "one"})
     assert other.status_code == 409
     named = [
@@ -180,6 +213,33 @@ async def test_the_only_provider_of_a_live_campaign_cannot_be_archived(api: Runn
     assert (await api.client.post(f"/v1/providers/{only}/archive")).status_code == 409
 
 
+async def test_a_group_keeps_somebody_who_can_carry_a_live_campaign(api: Running) -> None:
+    archived, active = await sandbox(api), await sandbox(api)
+    group = await group_of(api, archived, active)
+    campaign = await created(
+        api,
+        "/v1/campaigns",
+        one_time(
+            kind="live_action",
+            when={},
+            who={"trigger": {"event": "Order Completed"}},
+            what={"body": "Thanks", "provider_group_id": group},
+        ),
+    )
+    await api.client.post(f"/v1/campaigns/{campaign['id']}/schedule")
+    assert (await api.client.post(f"/v1/providers/{archived}/archive")).status_code == 200
+    path, body, any_version = (
+        f"/v1/provider-groups/{group}",
+        {"name": "G", "provider_ids": [archived]},
+        {"If-Match": "*"},
+    )
+    answer = await api.client.put(path, json=body, headers=any_version)
+    assert answer.status_code == 409
+    assert campaign["id"] in answer.json()["detail"]
+    await api.client.post(f"/v1/campaigns/{campaign['id']}/stop")
+    assert (await api.client.put(path, json=body, headers=any_version)).status_code == 200
+
+
 async def test_what_is_used_cannot_be_deleted_and_what_is_deleted_is_gone_everywhere(api: Running) -> None:
     provider = await sandbox(api)
     group = await group_of(api, provider)
@@ -257,6 +317,36 @@ async def test_the_other_services_are_asked_and_named_when_they_are_down(api: Ru
     assert answer.status_code == 503
     assert "segment-engine" in answer.json()["detail"]
     assert answer.headers["retry-after"]
+
+    def behind(_: Any) -> Any:
+        raise HTTPException(503, "the history has not caught up")
+
+    api.elsewhere.answers["/internal/estimate"] = behind
+    answer = await api.client.post("/v1/segments/estimate", json={"rule": EVERYBODY})
+    assert (answer.status_code, answer.json()["detail"]) == (503, "segment-engine: the history has not caught up")
+
+
+async def test_a_misspelt_filter_of_the_message_log_does_not_pass_for_everything(api: Running) -> None:
+    group = await group_of(api, await sandbox(api))
+    campaign = await created(api, "/v1/campaigns", one_time(what={"body": "x", "provider_group_id": group}))
+    answer = await api.client.get(f"/v1/campaigns/{campaign['id']}/messages?stauts=sent&format=csv")
+    assert set(pointers(answer, 422)) == {"/query/stauts"}
+
+
+async def test_a_cursor_that_another_service_refuses_is_named_as_ours_is(api: Running) -> None:
+    def refuse(_: Any) -> Any:
+        raise HTTPException(422, "in words of its own")
+
+    group = await group_of(api, await sandbox(api))
+    campaign = await created(api, "/v1/campaigns", one_time(what={"body": "x", "provider_group_id": group}))
+    for path, internal in (
+        ("/v1/sandbox/inbox", "/internal/sandbox/inbox"),
+        ("/v1/suppressions", "/internal/suppressions"),
+        (f"/v1/campaigns/{campaign['id']}/messages", "/internal/messages"),
+    ):
+        api.elsewhere.answers[internal] = refuse
+        found = pointers(await api.client.get(f"{path}?cursor=x"), 422)
+        assert found == {"/query/cursor": "is not one of ours"}
 
 
 async def test_the_message_log_streams_as_csv_without_formulas(api: Running) -> None:

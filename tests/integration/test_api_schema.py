@@ -19,7 +19,10 @@ from tests.support.parts import create_database, drop_database, topic_prefix
 pytestmark = pytest.mark.integration
 
 EXAMPLES = 4
-CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
+CHECKS = (
+    "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,"
+    "ignored_auth,use_after_free"
+)
 
 
 @pytest.fixture(scope="module")

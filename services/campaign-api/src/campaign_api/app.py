@@ -69,6 +69,7 @@ async def build(
         public_url=settings.public_url.rstrip("/"),
         user_events_topic=USER_EVENTS.full_name(settings.topic_prefix),
         bootstrap_key=settings.bootstrap_key.get_secret_value(),
+        ingestion_wait_seconds=settings.ingestion_wait_seconds,
         known_callers={},
     )
 
@@ -78,7 +79,7 @@ async def build(
 
     try:
         yield Service(
-            app=create_application(services, health),
+            app=create_application(services, health, settings.cors_origins),
             health=health,
             host=settings.bind_host,
             port=settings.port,

@@ -71,7 +71,7 @@ class Part:
         if response.status_code in (401, 403) or response.status_code >= 500:
             metrics.UPSTREAM_FAILURES.labels(self.name).inc()
             log.warning("part_failed", part=self.name, status=response.status_code, path=path)
-            raise PartUnavailable(self.name, f"answered {response.status_code}")
+            raise PartUnavailable(self.name, _said(response) or f"answered {response.status_code}")
         try:
             body = response.json() if response.content else None
         except ValueError as error:
@@ -79,3 +79,15 @@ class Part:
         if response.status_code >= 300:
             raise RefusedByPart(self.name, response.status_code, body)
         return body
+
+
+def _said(response: httpx.Response) -> str | None:
+    """Why a part cannot do it now, in its own words; of anything but a 503 they are not for callers."""
+    if response.status_code != 503:
+        return None
+    try:
+        body = response.json()
+    except ValueError:
+        return None
+    detail = body.get("detail") if isinstance(body, dict) else None
+    return detail if isinstance(detail, str) else None

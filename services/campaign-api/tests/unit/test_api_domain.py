@@ -106,6 +106,7 @@ def test_a_live_campaign_ends_only_by_a_stop() -> None:
         (campaign(when={"at": "2026-11-30T19:59:59", "time_zone": "user"}), "/when/at"),
         (campaign(when={"at": "now", "time_zone": "Europe/Paris"}), "/when/time_zone"),
         (campaign(when={"at": "now", "time_zone": "best_time"}), "/when/time_zone"),
+        (live(when={"time_zone": "Europe/Paris"}), "/when/time_zone"),
         (campaign(when={"at": "now", "send_by": "PT0S"}), "/when/send_by"),
         (campaign(when={"at": "now", "catch_up": "P1M"}), "/when/catch_up"),
         (campaign(who={}), "/who"),

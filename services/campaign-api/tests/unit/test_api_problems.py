@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import gzip
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, MutableMapping, Sequence
 from typing import Any
 
 import httpx
 import nacl.public
 import pytest
+from fastapi import FastAPI
 from prometheus_client import REGISTRY
 
 from campaign_api.api.application import create_application
@@ -34,6 +36,7 @@ class Broker:
 
     def __init__(self) -> None:
         self.away = False
+        self.silent = False
         self.records: list[Outgoing] = []
 
     async def start(self) -> None:
@@ -42,6 +45,8 @@ class Broker:
     async def publish(self, records: Sequence[Outgoing]) -> None:
         if self.away:
             raise PublishFailed("away")
+        if self.silent:
+            await asyncio.Event().wait()
         self.records += records
 
 
@@ -51,7 +56,7 @@ def broker() -> Broker:
 
 
 @pytest.fixture
-async def client(broker: Broker) -> AsyncIterator[httpx.AsyncClient]:
+async def app(broker: Broker) -> AsyncIterator[FastAPI]:
     """The application on a database that cannot be reached."""
     database = open_database("postgresql://nobody@127.0.0.1:1/none", "campaign_api")
     health = Health()
@@ -70,16 +75,21 @@ async def client(broker: Broker) -> AsyncIterator[httpx.AsyncClient]:
         public_url="http://public",
         user_events_topic="t.user-events.v1",
         bootstrap_key=KEY,
+        ingestion_wait_seconds=0.05,
         known_callers={},
     )
-    app = create_application(services, health)
+    yield create_application(services, health, ["https://desk.example.com"])
+    await part.close()
+    await database.close()
+
+
+@pytest.fixture
+async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(
         transport=transport, base_url="http://api", headers={"Authorization": f"Bearer {KEY}"}
     ) as client:
         yield client
-    await part.close()
-    await database.close()
 
 
 def campaign(**more: Any) -> dict[str, Any]:
@@ -107,6 +117,22 @@ async def test_without_a_key_there_is_nothing_to_see(client: httpx.AsyncClient, 
     assert answer.headers["www-authenticate"]
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/v1/segments"),
+        ("PUT", "/v1/segments/seg_1"),
+        ("PUT", "/v1/settings"),
+        ("GET", "/v1/campaigns/cmp_1"),
+        ("GET", "/v1/campaigns?limit=0"),
+        ("POST", "/v1/campaigns/cmp_1/pause"),
+    ],
+)
+async def test_without_a_key_nothing_else_is_looked_at(client: httpx.AsyncClient, method: str, path: str) -> None:
+    headers = {"Authorization": "Bearer wrong", "If-Match": "no tag", "Content-Type": "application/json"}
+    problem(await client.request(method, path, content=b"{", headers=headers), 401)
+
+
 async def test_ingestion_takes_the_key_as_basic_user_name(client: httpx.AsyncClient, broker: Broker) -> None:
     basic = "Basic " + base64.b64encode(f"{KEY}:".encode()).decode()
     body = gzip.compress(json.dumps({"batch": [{"type": "identify", "userId": "u"}]}).encode())
@@ -116,10 +142,11 @@ async def test_ingestion_takes_the_key_as_basic_user_name(client: httpx.AsyncCli
     assert (record.topic, record.key) == ("t.user-events.v1", b"u")
 
 
+@pytest.mark.parametrize("how", ["away", "silent"])
 async def test_ingestion_without_a_broker_is_503_and_says_when_to_come_back(
-    client: httpx.AsyncClient, broker: Broker
+    client: httpx.AsyncClient, broker: Broker, how: str
 ) -> None:
-    broker.away = True
+    setattr(broker, how, True)
     answer = await client.post("/v1/track", json={"userId": "u", "event": "E"})
     problem(answer, 503)
     assert answer.headers["retry-after"]
@@ -136,6 +163,8 @@ async def test_ingestion_without_a_broker_is_503_and_says_when_to_come_back(
         ("/v1/batch", b"\x1f\x8bnot gzip"),
         ("/v1/batch", gzip.compress(b"{}")[:-4]),
         ("/v1/batch", gzip.compress(b" " * (5 * 1024 * 1024))),
+        ("/v1/batch", gzip.compress(b"") * 150 + gzip.compress(b'{"batch":[]}')),
+        ("/v1/batch", b'{"batch":[' + b"[" * 100_000),
         ("/v1/batch", b" " * (4 * 1024 * 1024 + 1)),
     ],
 )
@@ -147,15 +176,79 @@ async def test_a_bad_ingestion_body_is_400_with_code_and_message(
     assert answer.json()["code"] and answer.json()["message"]
 
 
-async def test_other_methods_and_paths_are_problems_too(client: httpx.AsyncClient) -> None:
-    answer = await client.get("/v1/batch")
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/v1/batch", "POST"),
+        ("/v1/campaigns", "GET, POST"),
+        ("/v1/campaigns/cmp_1", "GET, PUT, DELETE"),
+        ("/v1/settings", "GET, PUT"),
+        ("/v1/campaigns/cmp_1/pause", "POST"),
+        ("/openapi.json", "GET, HEAD"),
+    ],
+)
+async def test_another_method_is_told_all_that_the_path_takes(
+    client: httpx.AsyncClient, path: str, allowed: str
+) -> None:
+    answer = await client.patch(path)
     problem(answer, 405)
-    assert answer.headers["allow"] == "POST"
+    assert answer.headers["allow"] == allowed
+
+
+async def test_other_paths_are_problems_too(client: httpx.AsyncClient) -> None:
     problem(await client.get("/v1/nothing"), 404)
+    problem(await client.get("/v1/campaigns/"), 404)
+    problem(await client.get(f"/v1/campaigns/{'a' * 5_000}"), 404)
     problem(await client.get("/v1/campaigns/%00"), 404)
     problem(await client.get("/v1/campaigns/cmp_1"), 404)
     problem(await client.post("/v1/campaigns/cmp_00000000000000000000000000/pause"), 422)
     problem(await client.get("/v1/campaigns?limit=0"), 422)
+
+
+async def test_a_page_of_a_named_origin_may_call_and_read_what_it_needs(client: httpx.AsyncClient) -> None:
+    origin = {"Origin": "https://desk.example.com"}
+    asked = {"Access-Control-Request-Method": "PUT", "Access-Control-Request-Headers": "authorization,if-match"}
+    answer = await client.options("/v1/campaigns/cmp_1", headers=origin | asked)
+    assert answer.status_code == 200
+    assert "PUT" in answer.headers["access-control-allow-methods"]
+    assert "If-Match" in answer.headers["access-control-allow-headers"]
+    refused = await client.post("/v1/campaigns", json={}, headers=origin)
+    problem(refused, 422)
+    assert refused.headers["access-control-allow-origin"] == origin["Origin"]
+    assert "ETag" in refused.headers["access-control-expose-headers"]
+    assert "access-control-allow-credentials" not in refused.headers
+    other = await client.get("/v1/nothing", headers={"Origin": "https://elsewhere.example.com"})
+    assert "access-control-allow-origin" not in other.headers
+
+
+async def call(app: FastAPI, path: str, headers: dict[str, str], *messages: dict[str, Any]) -> list[Any]:
+    """What is sent for a POST whose client says `messages`, and not a word more."""
+    given = iter(messages)
+    sent: list[Any] = []
+    raw = [(name.encode(), value.encode()) for name, value in {"authorization": f"Bearer {KEY}", **headers}.items()]
+    scope = {"type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "query_string": b"",
+             "headers": raw, "http_version": "1.1", "scheme": "http", "server": ("api", 80)}  # fmt: skip
+
+    async def receive() -> dict[str, Any]:
+        return next(given)
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message)
+
+    await app(scope, receive, send)
+    return sent
+
+
+async def test_a_client_that_goes_away_in_mid_body_is_no_defect_of_ours(app: FastAPI) -> None:
+    begun = {"type": "http.request", "body": b'{"batch":[', "more_body": True}
+    sent = await call(app, "/v1/batch", {}, begun, {"type": "http.disconnect"})
+    assert not any(message.get("status") == 500 for message in sent)
+
+
+@pytest.mark.parametrize(("path", "status"), [("/v1/batch", 400), ("/v1/segments", 413)])
+async def test_a_body_that_says_it_is_too_large_is_not_read(app: FastAPI, path: str, status: int) -> None:
+    sent = await call(app, path, {"content-length": "9" * 30, "content-type": "application/json"})
+    assert sent[0]["status"] == status
 
 
 @pytest.mark.parametrize(
@@ -200,6 +293,7 @@ async def test_bodies_that_cannot_be_read(
         (campaign(who={"rule": {"all": []}, "reach_percent": 50}), {"/who/reach_percent": "not built yet"}),
         (campaign(who={"rule": {"all": []}, "control_percent": False}), {"/who/control_percent": "not built yet"}),
         (campaign(who={"rule": {"all": []}, "limits": {"run": 10}}), {"/who/limits": "not built yet"}),
+        (campaign(who={"rule": {"all": []}, "limits": {"runs": None}}), {"/who/limits": "not built yet"}),
         (campaign(what={"body": "x", "variants": [{"name": "a"}]}), {"/what/variants": "not built yet"}),
         (campaign(conversion={"event": "E"}), {"/conversion": "not built yet"}),
         (
@@ -225,17 +319,18 @@ async def test_a_kind_of_provider_that_comes_later_says_so(client: httpx.AsyncCl
 
 async def test_the_values_that_mean_without_are_taken(client: httpx.AsyncClient) -> None:
     """They get as far as the database, which is away."""
-    body = campaign(
-        who={
-            "rule": {"all": []}, "reach_percent": 100, "control_percent": 0, "safety_limit": None,
-            "limits": {"total": None, "daily": None, "run": None}, "ignore_frequency_caps": False,
-        },
-        what={"body": "x", "variants": [], "shorten_links": False},
-        conversion=None,
-    )  # fmt: skip
-    answer = await client.post("/v1/campaigns", json=body)
-    problem(answer, 503)
-    assert answer.headers["retry-after"]
+    for limits in ({"total": None, "daily": None, "run": None}, {"run": None}, {}, None):
+        body = campaign(
+            who={
+                "rule": {"all": []}, "reach_percent": 100, "control_percent": 0, "safety_limit": None,
+                "limits": limits, "ignore_frequency_caps": False,
+            },
+            what={"body": "x", "variants": [], "shorten_links": False},
+            conversion=None,
+        )  # fmt: skip
+        answer = await client.post("/v1/campaigns", json=body)
+        problem(answer, 503)
+        assert answer.headers["retry-after"]
 
 
 async def test_the_document_describes_every_field_and_every_error(client: httpx.AsyncClient) -> None:
@@ -266,6 +361,19 @@ def test_the_development_key_is_for_development() -> None:
     with pytest.raises(ValueError, match="POSTRIDER_BOOTSTRAP_KEY"):
         settings(POSTRIDER_BOOTSTRAP_KEY="dev-admin-key")
     assert settings(POSTRIDER_BOOTSTRAP_KEY="dev-admin-key", POSTRIDER_DEVELOPMENT="1").development
+
+
+def test_origins_are_a_list_of_origins() -> None:
+    given = "https://desk.example.com, http://localhost:3000,http://[::1]:5173"
+    assert settings(POSTRIDER_CORS_ORIGINS=given).cors_origins == given.replace(" ", "").split(",")
+    assert settings(POSTRIDER_CORS_ORIGINS="*").cors_origins == ["*"]
+    assert settings().cors_origins == []
+
+
+@pytest.mark.parametrize("given", ["desk.example.com", "https://desk.example.com/", "https://*.example.com", "null"])
+def test_what_is_no_origin_stops_the_start(given: str) -> None:
+    with pytest.raises(ValueError, match="POSTRIDER_CORS_ORIGINS"):
+        settings(POSTRIDER_CORS_ORIGINS=given)
 
 
 @pytest.mark.parametrize("key", ["", "short", "*" * 44, base64.b64encode(b"x" * 31).decode()])

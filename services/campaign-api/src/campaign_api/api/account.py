@@ -42,7 +42,7 @@ async def change_settings(
     """Change the settings as a whole. Campaigns that are scheduled already keep what they took from them."""
     async with services.database.begin() as tx:
         current = await common.get_to_change(tx, "settings", SETTINGS_ID, if_match)
-        common.check_read_only(body.read_only(), shown_settings(current))
+        common.check_read_only(body.read_only(), shown_settings(current), if_match)
         changed = await account.put(tx, body.content(), current.version)
     await services.definitions.published([SETTINGS_ID])
     return answers.with_etag(shown_settings(changed))

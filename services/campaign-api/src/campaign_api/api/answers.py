@@ -6,7 +6,7 @@ import base64
 import binascii
 import hashlib
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -20,13 +20,15 @@ from campaign_api.api.services import Services
 from campaign_api.domain.errors import FieldProblem
 from campaign_api.domain.keys import Caller
 from campaign_api.domain.resource import Resource, rfc3339
-from campaign_api.handlers.common import Version
-from campaign_api.store import idempotency, resources
+from campaign_api.handlers.common import NO_VERSION, Version
+from campaign_api.store import definition_outbox, idempotency, resources
+from campaign_api.upstream import Part, RefusedByPart
 from postrider.contracts import codec
 from postrider.contracts.ids import PREFIXES
 
 _SORTED = msgspec.json.Encoder(order="sorted")
-_ETAG = re.compile(r'(?:W/)?"?([0-9]{1,18})"?')
+_ETAG = re.compile(r'(?:W/)?"([\x21\x23-\x7e]*)"|([0-9]+)')
+"""A tag that a compressing proxy has made weak is taken, and a bare number, which is what people type."""
 _CURSOR = re.compile(r"[a-z]{3}_[0-9a-z]{26}")
 
 Limit = Annotated[int, Query(ge=1, le=1_000, description="How many items at most.")]
@@ -53,8 +55,9 @@ def _if_match(
         return given and "*"
     match = _ETAG.fullmatch(given.strip())
     if match is None:
-        raise Problem(422, "If-Match must be an ETag", [FieldProblem("/header/If-Match", "must be an ETag")])
-    return int(match[1])
+        raise Problem(422, "If-Match must be an ETag", [FieldProblem("/header/If-Match", "must be one ETag, or *")])
+    tag = match[1] or match[2] or ""
+    return int(tag) if tag.isascii() and tag.isdigit() and len(tag) < 19 else NO_VERSION
 
 
 IfMatch = Annotated[Version, Depends(_if_match)]
@@ -66,7 +69,7 @@ def _id_of(kind: str) -> Any:
 
     described = f"Id of the {kind.replace('_', ' ')}, `{PREFIXES[kind]}…`."
 
-    def check(id: str = Path(description=described, max_length=200)) -> str:
+    def check(id: str = Path(description=described)) -> str:
         if not pattern.fullmatch(id):
             raise Problem(404, f"there is no such {kind.replace('_', ' ')}")
         return id
@@ -101,6 +104,16 @@ def page(items: Sequence[Any], limit: int, show: Callable[[Any], dict[str, Any]]
     if len(items) > limit:
         following = base64.urlsafe_b64encode(shown[-1].id.encode()).decode().rstrip("=")
     return answer({"items": [show(item) for item in shown], "next_cursor": following})
+
+
+async def page_of(part: Part, path: str, filters: Mapping[str, str | int | None]) -> Any:
+    """A page of a list that another service keeps. All else was checked here: what it refuses is the cursor."""
+    try:
+        return await part.get(path, filters)
+    except RefusedByPart as refused:
+        if refused.status == 422:
+            raise _bad_cursor() from refused
+        raise
 
 
 def answer(body: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -151,9 +164,14 @@ async def create(
                 kept = codec.encode(made.kept or created).decode()
                 reply = idempotency.Reply(print_, created["id"], 201, kept, f'"{created["version"]}"')
                 await idempotency.save(tx, caller.key_id, key, reply)
+        else:
+            waiting = await definition_outbox.is_waiting(tx, former.resource_id)
     if former is not None:
-        await services.definitions.published([former.resource_id])
-        headers = {"ETag": former.etag} if former.etag else None
+        if waiting:
+            await services.definitions.published([former.resource_id])
+        headers = {"Location": f"{request.url.path}/{former.resource_id}"}
+        if former.etag:
+            headers["ETag"] = former.etag
         return Response(former.reply, former.status, headers, "application/json")
     await services.definitions.published(made.published)
     response = with_etag(created, 201)

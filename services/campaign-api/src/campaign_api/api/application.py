@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from starlette.middleware.cors import CORSMiddleware
 
 from campaign_api.api import (
     account,
@@ -31,15 +33,27 @@ not built yet is refused with 422 and says so.
 """
 
 
-def create_application(services: Services, health: Health) -> FastAPI:
+def create_application(services: Services, health: Health, cors_origins: Sequence[str] = ()) -> FastAPI:
+    """`cors_origins`: pages from there may call the API from a browser; "*": all. They carry their key themselves, so
+    there are no credentials of the browser to protect."""
     app = FastAPI(
         title="Postrider campaign API",
         version="1",
         description=DESCRIPTION,
+        # A redirect to the path without its slash would be built of the Host header and lose https behind a proxy.
+        redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.services = services
     problems.install(app)
+    if cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(cors_origins),
+            allow_methods=["GET", "POST", "PUT", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "If-Match"],
+            expose_headers=["Content-Disposition", "ETag", "Location", "Retry-After"],
+        )
     app.include_router(router(health))
     for module in (ingestion, providers, segments, campaigns, reports, suppressions, account, not_built):
         app.include_router(module.router)

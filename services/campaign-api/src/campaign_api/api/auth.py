@@ -23,6 +23,9 @@ TRUST_SECONDS = 2.0
 MAX_KNOWN_CALLERS = 10_000
 BOOTSTRAP_ID = "bootstrap"
 
+_CALLER = "postrider.caller"
+"""Where the request's scope remembers who asks: a key is looked up once a request."""
+
 _bearer = HTTPBearer(auto_error=False, description="An API key.", scheme_name="ApiKey")
 _basic = HTTPBasic(auto_error=False, description="The API key as user name.", scheme_name="WriteKey")
 
@@ -48,13 +51,23 @@ EventWriter = Annotated[Caller, Security(_checked("events:write", allow_basic=Tr
 
 
 async def _authorised(request: Request, scope: str, *, allow_basic: bool) -> Caller:
+    caller = await authenticate(request, allow_basic=allow_basic)
+    if not caller.may(scope):
+        raise Problem(403, f"the API key lacks the scope {scope}")
+    return caller
+
+
+async def authenticate(request: Request, *, allow_basic: bool = False) -> Caller:
+    """Whose key it is, whatever it may do. Raises `Problem` (401)."""
+    known: Caller | None = request.scope.get(_CALLER)
+    if known is not None:
+        return known
     presented = _presented(request.headers.get("authorization"), allow_basic=allow_basic)
     caller = await _identify(services_of(request), presented) if presented else None
     if caller is None:
         detail = "an API key is needed as Bearer token" if not presented else "the API key is unknown or expired"
         raise Problem(401, detail, headers={"WWW-Authenticate": "Basic" if allow_basic else "Bearer"})
-    if not caller.may(scope):
-        raise Problem(403, f"the API key lacks the scope {scope}")
+    request.scope[_CALLER] = caller
     return caller
 
 

@@ -19,6 +19,7 @@ from campaign_api.api.requests import StrictRoute
 from campaign_api.api.services import FromServices
 from campaign_api.domain.preview import preview
 from campaign_api.domain.resource import Resource, rfc3339
+from campaign_api.domain.snapshots import is_published
 from campaign_api.handlers import campaigns, common
 from campaign_api.store import resources
 
@@ -77,9 +78,9 @@ async def change_campaign(
     not handed to the dispatcher yet)."""
     async with services.database.begin() as tx:
         current = await common.get_to_change(tx, "campaign", id, if_match)
-        common.check_read_only(body.read_only(), shown(current))
+        common.check_read_only(body.read_only(), shown(current), if_match)
         changed = await campaigns.put(tx, id, body.content(), current.version, services.clock.now())
-    if changed.status != "draft":
+    if is_published(changed):
         await services.definitions.published([id])
     return answers.with_etag(shown(changed))
 
@@ -104,11 +105,13 @@ async def schedule_campaign(services: FromServices, id: answers.CampaignId, call
 
 @router.post("/{id}/stop", response_model=Campaign, responses=documented(404, 409))
 async def stop_campaign(services: FromServices, id: answers.CampaignId, caller: CampaignWriter) -> Response:
-    """Cancel what is not sent. 200: published; no call to a provider starts more than a second after this answer.
+    """Cancel what is not sent; a draft can be given up too. 200: published; no call to a provider starts more than a
+    second after this answer.
     503: it is stopped and will be published as soon as Kafka is back; repeating the call waits for that."""
     async with services.database.begin() as tx:
         stopped = await campaigns.stop(tx, id)
-    await services.definitions.published([id])
+    if is_published(stopped):
+        await services.definitions.published([id])
     return answers.with_etag(shown(stopped))
 
 

@@ -5,7 +5,11 @@ The existing Segment and RudderStack SDKs decide what these paths look like: any
 
 from __future__ import annotations
 
+import asyncio
 import zlib
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -23,28 +27,36 @@ from postrider.postgres.outbox import PublishFailed
 router = APIRouter(prefix="/v1", tags=["ingestion"])
 
 _GZIP = b"\x1f\x8b"
+MAX_GZIP_MEMBERS = 100
+"""SDKs write one. Each member costs a copy of what follows it."""
+INLINE_BYTES = 64 * 1024
+"""Larger bodies are read in a thread: four megabytes made to be slow must not hold up everybody else."""
 
 
 def _documented(example: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema, "example": example}}}}
 
 
-def _text(description: str) -> dict[str, Any]:
-    return {"type": "string", "description": description}
+def _text(description: str, *or_types: str) -> dict[str, Any]:
+    return {"type": ["string", *or_types] if or_types else "string", "description": description}
 
 
 _MESSAGE: dict[str, Any] = {
     "type": "object",
     "description": "A message of the Segment tracking spec. Unknown fields are ignored. At most 32 KB.",
-    "required": ["userId"],
     "properties": {
-        "type": {**_text("track or identify; the path says it where there is one."), "enum": ["track", "identify"]},
-        "messageId": _text("The key for deduplication, at most 256 characters; made when absent."),
-        "userId": _text("The person, at most 256 characters."),
-        "event": _text("track: name of the event, at most 512 characters."),
-        "properties": {"type": "object", "description": "track: values of the event, at most 256."},
-        "traits": {"type": "object", "description": "identify: values of the profile, at most 256; null deletes."},
-        "timestamp": _text("When it happened, RFC 3339; absent: now. Wins over originalTimestamp."),
+        "type": _text("track or identify; the path says it where there is one. page, screen, group, alias: ignored."),
+        "messageId": _text("The key for deduplication, at most 256 characters; made when absent.", "null"),
+        "userId": _text("The person, at most 256 characters. Without one, an anonymousId makes it ignored.", "null"),
+        "anonymousId": _text("Somebody without a userId: ignored and counted.", "null"),
+        "event": _text("track: name of the event, at most 512 characters.", "null"),
+        "properties": {"type": ["object", "null"], "description": "track: values of the event, at most 256."},
+        "traits": {
+            "type": ["object", "null"],
+            "description": "identify: values of the profile, at most 256; null deletes. context.traits counts too.",
+        },
+        "timestamp": _text("When it happened, RFC 3339; absent: now. Wins over originalTimestamp.", "null"),
+        "originalTimestamp": _text("When it happened, as SDKs call it.", "null"),
         "historic": {"type": "boolean", "description": "Counts for segments, triggers nothing."},
     },
 }
@@ -108,18 +120,21 @@ async def identify(request: Request, services: FromServices, caller: EventWriter
 )
 async def batch(request: Request, services: FromServices, caller: EventWriter) -> Response:
     """Up to 1,000 messages and 4 MB, gzip accepted. A bad message is listed in `errors` and fails nothing else."""
-    data = await _body(request)
-    try:
-        intake = read_batch(data, services.clock.now())
-    except BadBody as error:
-        raise Problem(400, f"{error.problem.pointer or '/'}: {error}", [error.problem]) from error
-    return await _publish(services, intake)
+    return await _take(request, services, read_batch)
 
 
 async def _take_single(request: Request, services: Services, type: str) -> Response:
+    return await _take(request, services, partial(read_single, type=type))
+
+
+async def _take(request: Request, services: Services, read: Callable[[bytes, datetime], Intake]) -> Response:
     data = await _body(request)
+    received_at = services.clock.now()
     try:
-        intake = read_single(data, type, services.clock.now())
+        if len(data) > INLINE_BYTES:
+            intake = await asyncio.to_thread(read, data, received_at)
+        else:
+            intake = read(data, received_at)
     except BadBody as error:
         raise Problem(400, f"{error.problem.pointer or '/'}: {error}", [error.problem]) from error
     return await _publish(services, intake)
@@ -128,11 +143,11 @@ async def _take_single(request: Request, services: Services, type: str) -> Respo
 async def _publish(services: Services, intake: Intake) -> Response:
     topic = services.user_events_topic
     if intake.records:
+        records = [Outgoing(topic, user_id.encode(), value) for user_id, value in intake.records]
         try:
-            await services.publisher.publish(
-                [Outgoing(topic, user_id.encode(), value) for user_id, value in intake.records]
-            )
-        except PublishFailed as error:
+            async with asyncio.timeout(services.ingestion_wait_seconds):
+                await services.publisher.publish(records)
+        except (PublishFailed, TimeoutError) as error:
             metrics.INGESTION_FAILURES.inc()
             detail = "Kafka does not acknowledge: send the same messages again, with the same messageIds"
             raise Problem(503, detail, headers={"Retry-After": str(RETRY_AFTER_SECONDS)}) from error
@@ -151,8 +166,11 @@ async def _body(request: Request) -> bytes:
 
 def _unpack(data: bytes) -> bytes:
     """Never more than the limit in memory, whatever it unpacks to."""
-    parts, size = [], 0
+    parts: list[bytes] = []
+    size = 0
     while data:
+        if len(parts) == MAX_GZIP_MEMBERS:
+            raise Problem(400, f"the gzip body has more than {MAX_GZIP_MEMBERS} members")
         member = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
         try:
             part = member.decompress(data, MAX_BODY_BYTES - size + 1)

@@ -14,6 +14,8 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from campaign_api.definitions import NotPublished
@@ -26,6 +28,7 @@ from postrider.postgres.database import is_outage
 
 MEDIA_TYPE = "application/problem+json"
 INGESTION_PATHS = frozenset({"/v1/track", "/v1/identify", "/v1/batch"})
+METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE")
 RETRY_AFTER_SECONDS = 5
 NOT_BUILT = "not built yet"
 NOT_BUILT_VALUES: Mapping[str, frozenset[str]] = {
@@ -145,7 +148,20 @@ def install(app: FastAPI) -> None:
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, StarletteHTTPException)
     errors = error.errors if isinstance(error, Problem) else ()
-    return respond(request, error.status_code, str(error.detail), errors, error.headers)
+    headers = error.headers
+    if error.status_code == 405:
+        headers = {"Allow": ", ".join(_methods_of(request))}
+    return respond(request, error.status_code, str(error.detail), errors, headers)
+
+
+def _methods_of(request: Request) -> list[str]:
+    """All that the path takes: the router itself names those of one route only."""
+    routes = request.app.router.routes
+    return [
+        method
+        for method in METHODS
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
+    ]
 
 
 async def _validation(request: Request, error: Exception) -> Response:
@@ -162,8 +178,10 @@ async def _refused(request: Request, error: Exception) -> Response:
         refusals.StaleVersion: 412,
         refusals.Invalid: 422,
         refusals.VersionMissing: 428,
+        refusals.NotReady: 503,
     }[type(error)]
-    return respond(request, status, error.detail, error.problems)
+    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if status == 503 else None
+    return respond(request, status, error.detail, error.problems, headers)
 
 
 async def _not_published(request: Request, error: Exception) -> Response:
@@ -193,7 +211,7 @@ async def _database(request: Request, error: Exception) -> Response:
     if not is_outage(error):
         return await _defect(request, error)
     log.warning("database_unavailable", **failure(error))
-    detail = "Postgres is unavailable: nothing was changed"
+    detail = "Postgres is unavailable; whether a change was made is seen by reading it again"
     return respond(request, 503, detail, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
 
 
@@ -217,6 +235,8 @@ class Defects:
 
         try:
             await self._app(scope, receive, sending)
+        except ClientDisconnect:
+            log.info("client_gone", path=scope["path"], method=scope["method"])
         except Exception as error:
             if begun:
                 raise

@@ -86,7 +86,7 @@ async def change_provider(
     """Change a provider as a whole. Without `credentials` those stored are kept."""
     async with services.database.begin() as tx:
         current = await common.get_to_change(tx, "provider", id, if_match)
-        common.check_read_only(body.read_only(), shown_provider(services, current))
+        common.check_read_only(body.read_only(), shown_provider(services, current), if_match)
         changed = await providers.put(tx, id, body.content(), body.credentials, services.sealer, current.version)
     await services.definitions.published([id])
     return answers.with_etag(shown_provider(services, changed))
@@ -158,7 +158,7 @@ async def change_group(
     """Change a group as a whole. What is queued goes by the new group; what is accepted keeps its provider."""
     async with services.database.begin() as tx:
         current = await common.get_to_change(tx, "provider_group", id, if_match)
-        common.check_read_only(body.read_only(), shown_group(current))
+        common.check_read_only(body.read_only(), shown_group(current), if_match)
         changed, former = await groups.put(tx, id, body.content(), current.version)
     await services.definitions.published([id, *former])
     return answers.with_etag(shown_group(changed))
@@ -183,7 +183,8 @@ async def read_inbox(
 ) -> Response:
     """Texts that sandbox providers "delivered"."""
     e164 = None if phone is None else await phone_of(services, phone, "/query/phone")
-    found = await services.dispatcher.get("/internal/sandbox/inbox", {"phone": e164, "limit": limit, "cursor": cursor})
+    filters = {"phone": e164, "limit": limit, "cursor": cursor}
+    found = await answers.page_of(services.dispatcher, "/internal/sandbox/inbox", filters)
     return answers.answer({"next_cursor": None, **found})
 
 

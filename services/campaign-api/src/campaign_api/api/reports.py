@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Literal
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from campaign_api.api import answers
@@ -24,6 +24,8 @@ from postrider.contracts.delivery_events import STATUSES
 router = APIRouter(prefix="/v1/campaigns", tags=["reports"], route_class=StrictRoute)
 
 CSV_PAGE = 1_000
+PARAMETERS = frozenset({"status", "reason", "user_id", "run_id", "variant", "format", "limit", "cursor"})
+"""Of the message log."""
 
 
 @router.get("/{id}/report", response_model=Report, responses=documented(404))
@@ -53,6 +55,7 @@ async def read_runs(services: FromServices, id: answers.CampaignId, caller: Read
     },
 )
 async def read_messages(
+    request: Request,
     services: FromServices,
     id: answers.CampaignId,
     caller: Reader,
@@ -65,7 +68,12 @@ async def read_messages(
     limit: answers.Limit = 50,
     cursor: str | None = Query(None, max_length=1_000, description="`next_cursor` of the page before."),
 ) -> Response:
-    """The message log: what became of each text."""
+    """The message log: what became of each text. A filter that is not known is refused, so that a misspelt one does
+    not pass for everything."""
+    unknown = [name for name in request.query_params if name not in PARAMETERS]
+    if unknown:
+        known = ", ".join(sorted(PARAMETERS))
+        raise Invalid([FieldProblem(f"/query/{name}", f"unknown parameter; known: {known}") for name in unknown])
     if status is not None and status not in STATUSES:
         raise Invalid([FieldProblem("/query/status", f"must be one of {', '.join(STATUSES)}")])
     async with services.database.begin() as tx:
@@ -88,9 +96,8 @@ async def read_messages(
 async def _page(
     services: Services, filters: dict[str, str | None], limit: int, cursor: str | None
 ) -> dict[str, object]:
-    page: dict[str, object] = await services.segment_engine.get(
-        "/internal/messages", {**filters, "limit": limit, "cursor": cursor}
-    )
+    asked = {**filters, "limit": limit, "cursor": cursor}
+    page: dict[str, object] = await answers.page_of(services.segment_engine, "/internal/messages", asked)
     return page
 
 

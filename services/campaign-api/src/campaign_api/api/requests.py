@@ -1,7 +1,7 @@
 """How a JSON body is read: bounded, strictly, and refused with a pointer before anybody works with it.
 
-Refused here: what is not JSON, NUL, half surrogate pairs, numbers no double holds, nesting without end. Postgres and
-Kafka never see them. Ingestion has a door of its own (api/ingestion.py).
+Without a valid key no body is read at all. Refused here: what is not JSON, NUL, half surrogate pairs, numbers no double
+holds, nesting without end. Postgres and Kafka never see them. Ingestion has a door of its own (api/ingestion.py).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import msgspec
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
+from campaign_api.api.auth import authenticate
 from campaign_api.api.problems import Problem
 from campaign_api.domain.errors import FieldProblem
 
@@ -45,13 +46,17 @@ class StrictRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def strictly(request: Request) -> Response:
+            await authenticate(request)
             return await handle(StrictRequest(request.scope, request.receive))
 
         return strictly
 
 
 async def read_bounded(request: Request, limit: int, status: int) -> bytes:
-    """The whole body. Raises `Problem` as soon as it is larger than `limit`."""
+    """The whole body. Raises `Problem` as soon as it is larger than `limit`, or says that it will be."""
+    announced = request.headers.get("content-length", "")
+    if announced.isascii() and announced.isdigit() and int(announced[:19]) > limit:
+        raise Problem(status, f"the body is larger than {limit} bytes")
     chunks, size = [], 0
     async for chunk in request.stream():
         size += len(chunk)

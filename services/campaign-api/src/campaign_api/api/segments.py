@@ -74,7 +74,7 @@ async def change_segment(
     """Change a segment as a whole: the next evaluation uses the new rule."""
     async with services.database.begin() as tx:
         current = await common.get_to_change(tx, "segment", id, if_match)
-        common.check_read_only(body.read_only(), shown(current))
+        common.check_read_only(body.read_only(), shown(current), if_match)
         changed = await segments.put(tx, id, body.content(), current.version)
     await services.definitions.published([id])
     return answers.with_etag(shown(changed))

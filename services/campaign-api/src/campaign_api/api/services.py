@@ -30,6 +30,7 @@ class Services:
     public_url: str
     user_events_topic: str
     bootstrap_key: str
+    ingestion_wait_seconds: float
     known_callers: dict[str, tuple[float, Caller]]
     """Keys seen within the last moments, so that ingestion does not ask Postgres for each body."""
 

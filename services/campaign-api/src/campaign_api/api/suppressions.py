@@ -27,7 +27,7 @@ async def list_suppressions(
     """Phones that must not be texted."""
     e164 = None if phone is None else await phone_of(services, phone, "/query/phone")
     filters = {"phone": e164, "limit": limit, "cursor": cursor}
-    return answers.answer(await services.dispatcher.get("/internal/suppressions", filters))
+    return answers.answer(await answers.page_of(services.dispatcher, "/internal/suppressions", filters))
 
 
 @router.post("", status_code=201, response_model=Suppression, responses=documented(*BODY_ERRORS))

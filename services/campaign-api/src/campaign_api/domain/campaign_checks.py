@@ -149,10 +149,11 @@ def _check_what(what: Mapping[str, Any], around: Surroundings, *, live: bool) ->
         except TemplateError as error:
             message = f"line {error.line}, column {error.column}: {error.message}"
             problems.append(FieldProblem(f"/what/{name}", message))
-    return problems + _check_provider(what, around)
+    return problems + check_carrier(what, around)
 
 
-def _check_provider(what: Mapping[str, Any], around: Surroundings) -> list[FieldProblem]:
+def check_carrier(what: Mapping[str, Any], around: Surroundings) -> list[FieldProblem]:
+    """Empty when some provider can carry the texts."""
     provider_id, group_id = what.get("provider_id"), what.get("provider_group_id")
     if provider_id is not None and group_id is not None:
         return [FieldProblem("/what/provider_id", "not together with provider_group_id")]

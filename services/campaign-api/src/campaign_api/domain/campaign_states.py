@@ -29,6 +29,7 @@ class Event(StrEnum):
 
 TRANSITIONS: Final[Mapping[tuple[Status, Event], Status]] = {
     (Status.DRAFT, Event.SCHEDULE): Status.SCHEDULED,
+    (Status.DRAFT, Event.STOP): Status.STOPPED,
     (Status.SCHEDULED, Event.START): Status.RUNNING,
     (Status.SCHEDULED, Event.FINISH): Status.COMPLETED,
     (Status.SCHEDULED, Event.STOP): Status.STOPPED,

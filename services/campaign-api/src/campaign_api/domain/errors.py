@@ -42,5 +42,9 @@ class StaleVersion(Refused):
     """Somebody changed it since it was read."""
 
 
+class NotReady(Refused):
+    """The service has started a moment ago and has not prepared its tables yet."""
+
+
 class VersionMissing(Refused):
     """A change needs `If-Match`."""

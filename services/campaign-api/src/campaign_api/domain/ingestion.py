@@ -46,7 +46,7 @@ class Intake:
 
 
 class _OutOfRange:
-    """A number that no double can hold: an error of its item if it stands where it matters."""
+    """A number that no double or no JSON can hold: an error of its item if it stands where it matters."""
 
 
 def read_batch(data: bytes, received_at: datetime) -> Intake:
@@ -60,7 +60,7 @@ def read_batch(data: bytes, received_at: datetime) -> Intake:
     return intake
 
 
-def read_single(data: bytes, type: str, received_at: datetime) -> Intake:
+def read_single(data: bytes, received_at: datetime, type: str) -> Intake:
     """A body of /v1/track or /v1/identify: the path says the type. Raises `BadBody`."""
     body: Any
     try:
@@ -94,7 +94,11 @@ def _take(intake: Intake, item: object, received_at: datetime, historic: bool, p
 
 
 def _normalised(event: UserEvent, historic: bool) -> bytes:
-    """The message as other services publish it: only what the contract knows, in one spelling."""
+    """The message as other services publish it: only what the contract knows, in one spelling.
+
+    The time is the client's or none, never ours: a repeat must say the same, or deduplication by its day misses it.
+    Who reads the record takes the broker's time for none, and cuts what is in the future.
+    """
     message: dict[str, Any] = {
         "type": event.type,
         "messageId": event.message_id or uuid.uuid4().hex,
@@ -105,7 +109,8 @@ def _normalised(event: UserEvent, historic: bool) -> bytes:
         message["properties"] = event.values
     else:
         message["traits"] = event.values
-    message["timestamp"] = event.at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    if event.client_at is not None:
+        message["timestamp"] = event.client_at.astimezone(UTC).isoformat().replace("+00:00", "Z")
     if historic or event.historic:
         message["historic"] = True
     try:
@@ -133,10 +138,11 @@ def _split_batch(data: bytes) -> tuple[bool, list[Any]]:
     return historic, items
 
 
-# The slow path: a body that the fast decoder refuses because of one item (half a surrogate pair, a number no double
-# holds, nesting without end). Items are cut out by their brackets and each is decoded alone.
+# The slow path: a body that the fast decoder refuses because of one item (half a surrogate pair, NaN, a number no
+# double holds, nesting without end). Items are cut out by their brackets and each is decoded alone.
 
-_TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{},]', re.DOTALL)
+# A text that never ends is one token up to the end of the body: each byte is looked at once, whatever stands there.
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[\[\]{},]', re.DOTALL)
 
 
 def _split_leniently(text: str) -> Any:
@@ -185,7 +191,7 @@ def _tokens(text: str) -> Iterator[re.Match[str]]:
 def _decode_leniently(text: str) -> Any:
     """The value; an `EventProblem` (returned) for what is JSON but cannot be held. Raises `BadBody` for what is not."""
     try:
-        return json.loads(text, strict=False, parse_float=_float, parse_int=_int, parse_constant=lambda _: _not_json())
+        return json.loads(text, strict=False, parse_float=_float, parse_int=_int, parse_constant=_constant)
     except RecursionError:
         return EventProblem("", "is nested too deep")
     except ValueError as error:
@@ -201,5 +207,6 @@ def _int(digits: str) -> int | _OutOfRange:
     return int(digits) if len(digits) <= _MAX_DIGITS else _OutOfRange()
 
 
-def _not_json() -> float:
-    raise ValueError("NaN and Infinity are not JSON")
+def _constant(name: str) -> _OutOfRange:
+    """NaN and Infinity are not JSON, but Python's SDKs write them; they must not cost their neighbours the batch."""
+    return _OutOfRange()

@@ -1,6 +1,6 @@
 """Resources as the definitions that other services read: a whole snapshot with a version, and where it is published.
 
-Pure. A draft has no definition: nobody but this service needs to know of it.
+Pure. A campaign that was never scheduled has no definition: nobody but this service needs to know of it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import msgspec
 
 from campaign_api.domain.campaign_changes import send_by_of
 from campaign_api.domain.campaign_checks import read_local
-from campaign_api.domain.campaign_states import Status
 from campaign_api.domain.resource import SETTINGS_ID, Kind, Resource
 from postrider.contracts import definitions as d
 from postrider.contracts.topics import (
@@ -45,7 +44,7 @@ class Snapshot:
 
 def is_published(resource: Resource) -> bool:
     """Whether other services know it at all."""
-    return not (resource.kind == "campaign" and resource.status == Status.DRAFT)
+    return resource.kind != "campaign" or "scheduled_at" in resource.internal
 
 
 def snapshot_of(resource: Resource) -> Snapshot:

@@ -8,6 +8,8 @@ from typing import Any, Final
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from campaign_api.definitions import request
+from campaign_api.domain.campaign_checks import Surroundings, check_carrier
+from campaign_api.domain.campaign_states import ACTIVE, LIVE_KINDS
 from campaign_api.domain.errors import Conflict, FieldProblem, Invalid, NotFound, StaleVersion, VersionMissing
 from campaign_api.domain.resource import Kind, Resource
 from campaign_api.domain.snapshots import is_published, snapshot_of
@@ -15,6 +17,8 @@ from campaign_api.store import resources
 from postrider.contracts import codec
 
 ANY_VERSION: Final = "*"
+NO_VERSION: Final = 0
+"""A tag that we never gave: it is stale, whatever the version is."""
 MAX_DEFINITION_BYTES: Final = 900_000
 NAMES: Final[Mapping[Kind, str]] = {
     "settings": "settings",
@@ -62,9 +66,26 @@ async def publish(tx: AsyncConnection, resource: Resource) -> None:
     await request(tx, [resource.id])
 
 
-def check_read_only(given: Mapping[str, Any], shown: Mapping[str, Any]) -> None:
-    """Read-only fields may be sent back as read, and not otherwise."""
-    problems = [FieldProblem(f"/{name}", "is read-only") for name, value in given.items() if value != shown.get(name)]
+async def stranded(tx: AsyncConnection, before: Surroundings, after: Surroundings) -> list[Resource]:
+    """Live campaigns under way that a change would leave without a provider (semantics.md §7)."""
+    return [
+        campaign
+        for campaign in await resources.campaigns_in(tx, ACTIVE)
+        if campaign.body["kind"] in LIVE_KINDS
+        and not check_carrier(campaign.body["what"], before)
+        and check_carrier(campaign.body["what"], after)
+    ]
+
+
+def check_read_only(given: Mapping[str, Any], shown: Mapping[str, Any], if_match: Version) -> None:
+    """Read-only fields may be sent back as read, and not otherwise. Who changes any version may have read an older
+    one: then `version` and `updated_at` say nothing."""
+    moved_on = {"version", "updated_at"} if if_match == ANY_VERSION else set()
+    problems = [
+        FieldProblem(f"/{name}", "is read-only")
+        for name, value in given.items()
+        if name not in moved_on and value != shown.get(name)
+    ]
     if problems:
         raise Invalid(problems)
 

@@ -31,6 +31,7 @@ async def put(
 ) -> tuple[Resource, list[str]]:
     current = await common.get_to_change(tx, "provider_group", id, if_match)
     await _check_members(tx, body["provider_ids"], current.body["provider_ids"])
+    await _check_nobody_stranded(tx, id, body)
     former = []
     if body["is_default"] and not current.body["is_default"]:
         former = await _depose(tx, id)
@@ -65,6 +66,19 @@ async def _check_default_not_needed(tx: AsyncConnection) -> None:
     users = [user for user in await resources.campaigns_by_default_group(tx) if user.status in ACTIVE]
     if users:
         raise common.in_use("campaigns go by the default group: make another group the default first", users)
+
+
+async def _check_nobody_stranded(tx: AsyncConnection, id: str, body: dict[str, Any]) -> None:
+    """An archived provider may stay in a group, but not alone while a live campaign goes by it."""
+    around = await resources.surroundings(tx, await resources.get_settings(tx), None)
+    after = replace(
+        around,
+        groups={**around.groups, id: tuple(body["provider_ids"])},
+        default_group_id=id if body["is_default"] else around.default_group_id,
+    )
+    stranded = await common.stranded(tx, around, after)
+    if stranded:
+        raise common.in_use("every provider that would be left is archived, and live campaigns need one", stranded)
 
 
 async def _check_members(tx: AsyncConnection, ids: Sequence[str], kept: Sequence[str]) -> None:

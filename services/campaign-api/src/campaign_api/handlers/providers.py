@@ -9,7 +9,6 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from campaign_api.domain.campaign_states import ACTIVE, LIVE_KINDS
 from campaign_api.domain.errors import Conflict, FieldProblem, Invalid
 from campaign_api.domain.resource import Resource
 from campaign_api.handlers import common
@@ -57,7 +56,8 @@ async def archive(tx: AsyncConnection, id: str) -> Resource:
     current = await common.get(tx, "provider", id, for_update=True)
     if current.status == ARCHIVED:
         raise Conflict("the provider is archived already")
-    stranded = await _stranded_live_campaigns(tx, id)
+    around = await resources.surroundings(tx, await resources.get_settings(tx), None)
+    stranded = await common.stranded(tx, around, replace(around, providers={**around.providers, id: ARCHIVED}))
     if stranded:
         raise common.in_use("it is the only provider of running live campaigns", stranded)
     return await common.store(tx, replace(current, status=ARCHIVED))
@@ -76,23 +76,6 @@ async def delete(tx: AsyncConnection, id: str) -> Resource:
     if await funnel.uses_provider(tx, id):
         raise Conflict("texts were given to this provider: archive it instead, receipts still need it")
     return await common.store(tx, replace(current, deleted=True))
-
-
-async def _stranded_live_campaigns(tx: AsyncConnection, id: str) -> list[Resource]:
-    providers = {provider.id: provider.status for provider in await resources.all_of(tx, "provider")}
-    using = await resources.campaigns_naming(tx, id)
-    for group in await resources.all_of(tx, "provider_group"):
-        members = group.body["provider_ids"]
-        others = [member for member in members if member != id and providers.get(member) == "active"]
-        if id not in members or others:
-            continue
-        using += await resources.campaigns_naming(tx, group.id)
-        if group.body["is_default"]:
-            using += await resources.campaigns_by_default_group(tx)
-    live = {
-        campaign.id: campaign for campaign in using if campaign.status in ACTIVE and campaign.body["kind"] in LIVE_KINDS
-    }
-    return list(live.values())
 
 
 def _check(body: Mapping[str, Any], credentials: Mapping[str, Any] | None) -> None:

@@ -49,7 +49,8 @@ _IS_WAITING = text("SELECT 1 FROM definition_outbox WHERE resource_id = :id AND 
 _REQUEST_DIFFERING = text("""
 INSERT INTO definition_outbox (resource_id)
 SELECT id FROM resources
-WHERE published_version IS DISTINCT FROM version AND NOT (kind = 'campaign' AND status = 'draft')
+WHERE published_version IS DISTINCT FROM version
+  AND (kind <> 'campaign' OR internal->>'scheduled_at' IS NOT NULL)
 ON CONFLICT (resource_id) DO NOTHING RETURNING resource_id
 """)
 

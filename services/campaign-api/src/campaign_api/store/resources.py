@@ -14,6 +14,7 @@ from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from campaign_api.domain.campaign_checks import Surroundings
+from campaign_api.domain.errors import NotReady
 from campaign_api.domain.resource import SETTINGS_ID, Kind, Resource
 
 _CONFIGURATION_LOCK = 7_711_860_101
@@ -58,6 +59,10 @@ WHERE kind = 'campaign' AND NOT deleted AND (
     OR body->'what'->>'provider_group_id' = :id)
 ORDER BY id
 """)
+_CAMPAIGNS_IN = text(f"""
+SELECT {_COLUMNS} FROM resources
+WHERE kind = 'campaign' AND NOT deleted AND status = ANY(CAST(:statuses AS text[])) ORDER BY id
+""")
 _CAMPAIGNS_BY_DEFAULT = text(f"""
 SELECT {_COLUMNS} FROM resources
 WHERE kind = 'campaign' AND NOT deleted
@@ -88,7 +93,11 @@ async def get(tx: AsyncConnection, kind: Kind, id: str, *, for_update: bool = Fa
 
 
 async def get_settings(tx: AsyncConnection) -> Resource:
-    return _resource((await tx.execute(_GET, {"id": SETTINGS_ID, "kind": "settings"})).one())
+    """Raises `NotReady` in the moments before the first start has made them."""
+    row = (await tx.execute(_GET, {"id": SETTINGS_ID, "kind": "settings"})).one_or_none()
+    if row is None:
+        raise NotReady("the service is starting: its settings are not there yet")
+    return _resource(row)
 
 
 async def get_many(tx: AsyncConnection, ids: Collection[str]) -> list[Resource]:
@@ -135,6 +144,10 @@ async def existing(tx: AsyncConnection, kind: Kind, ids: Sequence[str]) -> froze
 async def campaigns_naming(tx: AsyncConnection, id: str) -> list[Resource]:
     """Campaigns whose body names this segment, provider or group."""
     return [_resource(row) for row in await tx.execute(_CAMPAIGNS_NAMING, {"id": id})]
+
+
+async def campaigns_in(tx: AsyncConnection, statuses: Collection[str]) -> list[Resource]:
+    return [_resource(row) for row in await tx.execute(_CAMPAIGNS_IN, {"statuses": sorted(statuses)})]
 
 
 async def campaigns_by_default_group(tx: AsyncConnection) -> list[Resource]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
@@ -10,7 +11,8 @@ from campaign_api.api.models.base import Given, Model, NotBuilt, Writable
 from campaign_api.api.models.segments import EXAMPLE_RULE, RULE_MARK
 
 _RULE_OR_NULL: dict[str, Any] = {"anyOf": [RULE_MARK, {"type": "null"}]}
-_NO_LIMITS = {"total": None, "daily": None, "run": None}
+_LIMITS = ("total", "daily", "run")
+_NO_LIMITS = [dict.fromkeys(names) for size in range(len(_LIMITS) + 1) for names in combinations(_LIMITS, size)]
 CampaignStatus = Literal["draft", "scheduled", "running", "completed", "stopped"]
 Duration = Annotated[str, Field(max_length=40)]
 
@@ -43,7 +45,11 @@ class OneTimeWhen(Model):
 class LiveWhen(Model):
     """A live campaign fires when somebody acts; `{}` is enough."""
 
-    time_zone: Literal["account", "user"] = Field("account", description="Of no effect until quiet hours are built.")
+    time_zone: str = Field(
+        "account",
+        max_length=64,
+        description='"account" or "user"; of no effect until quiet hours are built. Others: not built yet.',
+    )
     send_by: Duration | None = Field(
         None, description="Deadline after the event, ISO 8601 duration. Null: the account's, else PT15M."
     )
@@ -59,7 +65,7 @@ class HowMany(Model):
 
     reach_percent: Annotated[Any, NotBuilt(100, None)] = Field(100, description="Not built yet: 100.")
     control_percent: Annotated[Any, NotBuilt(0, None)] = Field(0, description="Not built yet: 0.")
-    limits: Annotated[Any, NotBuilt(None, {}, _NO_LIMITS)] = Field(None, description="Not built yet: null.")
+    limits: Annotated[Any, NotBuilt(None, *_NO_LIMITS)] = Field(None, description="Not built yet: null.")
     safety_limit: Annotated[Any, NotBuilt(None)] = Field(None, description="Not built yet: null.")
     ignore_frequency_caps: Annotated[Any, NotBuilt(False, None)] = Field(False, description="Not built yet: false.")
     min_gap: Annotated[Any, NotBuilt(None)] = Field(None, description="Not built yet: null.")
