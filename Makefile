@@ -13,13 +13,14 @@ SOURCES := libs services tests demo $(if $(wildcard benchmarks/*.py),benchmarks)
 TEST_FOLDERS := $(wildcard libs/*/tests services/*/tests tests)
 SEED ?= 1
 UV ?= uv
+KAFKA_HERE := KAFKA_BOOTSTRAP_SERVERS=$${KAFKA_BOOTSTRAP_SERVERS:-127.0.0.1:$${POSTRIDER_KAFKA_PORT:-9092}}
 PYTEST := $(PY) -m pytest -p tests.support.totals $(ARGS)
 
-.PHONY: help setup run demo test lint types format unit integration e2e containers faults bench lock stop clean
+.PHONY: help setup run demo test lint types format unit integration e2e images compose-smoke containers faults outages bench bench-memory dead-letters replay-dead-letters lock stop clean
 
 help: ## this list
 	@echo "Postrider. Needs Python >= 3.11, Java >= 17 and Maven (or Docker); make setup fetches the rest."
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 setup: $(STAMP) ## virtual environment in .venv with the locked packages (the other targets do it when needed)
 	@:
@@ -78,19 +79,42 @@ integration: setup ## tests on a real Kafka and Postgres, started by the tests
 e2e: setup ## all four services as processes
 	@$(PYTEST) tests/e2e
 
-containers: setup ## the tests that need a Docker engine
+images: ## container images of the four services, postrider/<service>:local; needs a container engine
+	@deploy/build-images
+
+compose-smoke: setup images ## deploy/compose.yaml up, campaigns through its ports, down without leftovers
+	@exec $(PY) -m tests.containers
+
+containers: setup images ## all tests that need a container engine, compose-smoke's among them
 	@$(PYTEST) -m containers tests
 
 faults: setup ## kills and stops services at random moments during a campaign; SEED=<number>
 	@exec $(PY) -m tests.faults --seed $(SEED)
 
+outages: setup ## the same, and Kafka and Postgres are killed and stopped too, for up to half a minute; SEED=<number>
+	@exec $(PY) -m tests.faults --seed $(SEED) --outages
+
 bench: setup ## throughput and latency, beside a naive sender
 	@exec $(PY) -m benchmarks
 
-lock: ## resolve deploy/locks/requirements.in into requirements.lock with hashes; needs uv; UPGRADE=1 takes new versions
+bench-memory: setup ## memory of each service while 200,000 texts go out
+	@exec $(PY) -m benchmarks.memory
+
+dead-letters: setup ## what consumers could not read, by topic and reason; TOPIC=<its name> shows the newest of one
+	@$(KAFKA_HERE) $(PY) -m postrider.kafka.dead_letters_cli $(if $(TOPIC),show $(TOPIC),list)
+
+replay-dead-letters: setup ## put the dead letters of TOPIC=<name> back where they came from
+	@$(if $(TOPIC),,echo "error: say which: make replay-dead-letters TOPIC=<name>; make dead-letters lists them" >&2; exit 1)
+	@$(KAFKA_HERE) $(PY) -m postrider.kafka.dead_letters_cli replay $(TOPIC)
+
+lock: ## resolve deploy/locks/*.in into locks with hashes (the images' are part of the first); needs uv; UPGRADE=1
 	@command -v $(UV) >/dev/null || { echo "error: make lock needs uv on the PATH (or UV=/path/to/uv)" >&2; exit 1; }
 	@cd deploy/locks && $(UV) pip compile -q --universal --generate-hashes --python-version 3.11 --no-emit-index-url \
 	  --no-annotate --no-header $(if $(UPGRADE),--upgrade) requirements.in -o requirements.lock
+	@cd deploy/locks && for part in runtime event-store; do \
+	  $(UV) pip compile -q --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-annotate \
+	    --no-header -c requirements.lock requirements-$$part.in -o requirements-$$part.lock || exit; \
+	done
 
 stop: ## end what make run started, also what a killed one left behind
 	@if [ -x $(PY) ]; then $(PY) -m postrider.local.stop; fi

@@ -38,7 +38,7 @@ class Publisher:
         self._check = check
         self._producer: AIOKafkaProducer | None = None
         self._partitions: dict[str, int] = {}
-        self._rebuilding = asyncio.Lock()
+        self._connecting: asyncio.Task[AIOKafkaProducer] | None = None
         self._round_robin = 0
         self._calls: list[_Call] = []
         self._flushes: set[asyncio.Task[None]] = set()
@@ -53,6 +53,9 @@ class Publisher:
             raise PublishFailed(type(error).__name__) from error
 
     async def stop(self) -> None:
+        if self._connecting is not None:
+            self._connecting.cancel()
+            await asyncio.gather(self._connecting, return_exceptions=True)
         producer, self._producer = self._producer, None
         if producer is not None:
             await stop_quietly(producer.stop(), "producer")
@@ -151,21 +154,31 @@ class Publisher:
         metrics.RECORDS_PUBLISHED.labels(topic).inc(len(records))
 
     async def _current(self) -> AIOKafkaProducer:
+        """The producer; whoever needs one while it is being made shares that one attempt, its failure too."""
         if self._producer is not None:
             return self._producer
-        async with self._rebuilding:
-            if self._producer is None:
-                producer = make_producer(self._config)
-                try:
-                    await asyncio.wait_for(producer.start(), ACKNOWLEDGE_SECONDS)
-                except BaseException:
-                    await stop_quietly(producer.stop(), "producer")
-                    raise
-                self._producer = producer
-                self._partitions.clear()
-                if self._check is not None:
-                    self._check.up()
-            return self._producer
+        if self._connecting is None:
+            self._connecting = asyncio.create_task(self._connect())
+            self._connecting.add_done_callback(self._connected)
+        return await asyncio.shield(self._connecting)
+
+    async def _connect(self) -> AIOKafkaProducer:
+        producer = make_producer(self._config)
+        try:
+            await asyncio.wait_for(producer.start(), ACKNOWLEDGE_SECONDS)
+        except BaseException:
+            await stop_quietly(producer.stop(), "producer")
+            raise
+        self._producer = producer
+        self._partitions.clear()
+        if self._check is not None:
+            self._check.up()
+        return producer
+
+    def _connected(self, attempt: asyncio.Task[AIOKafkaProducer]) -> None:
+        self._connecting = None
+        if not attempt.cancelled():
+            attempt.exception()  # whoever waited has it; nobody may wait any more
 
     async def _discard(self, producer: AIOKafkaProducer | None) -> None:
         """Whoever sees the failure first throws the producer away; others see a new one."""
