@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
-from aiokafka.admin import NewTopic
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 from pydantic import Field, ValidationError
 
@@ -48,9 +51,7 @@ def _settings(topic: Topic) -> dict[str, str]:
 
 async def create_topics(config: KafkaConfig, replication: int = 1) -> list[str]:
     """Creates what is missing; returns the names created."""
-    admin = make_admin(config)
-    try:
-        await admin.start()
+    async with _admin(config) as admin:
         existing = set(await admin.list_topics())
         wanted = [topic for topic in new_topics(config.topic_prefix, replication) if topic.name not in existing]
         if not wanted:
@@ -61,6 +62,39 @@ async def create_topics(config: KafkaConfig, replication: int = 1) -> list[str]:
             if code and error is not TopicAlreadyExistsError:
                 raise KafkaError(f"{name}: {error.__name__}")
         return [topic.name for topic in wanted]
+
+
+async def differences(config: KafkaConfig, replication: int = 1) -> list[str]:
+    """One line for each setting or partition count of an existing topic that is not the registry's."""
+    wanted = {topic.name: topic for topic in new_topics(config.topic_prefix, replication)}
+    async with _admin(config) as admin:
+        described = await admin.describe_topics(list(wanted))
+        found = []
+        for each in described:
+            name, count, planned = each["topic"], len(each["partitions"]), wanted[each["topic"]].num_partitions
+            if count not in (0, planned):
+                found.append(f"{name}: {count} partitions, the registry says {planned}")
+        resources = [
+            ConfigResource(ConfigResourceType.TOPIC, topic.name, configs=dict.fromkeys(topic.topic_configs))
+            for topic in wanted.values()
+        ]
+        for response in await admin.describe_configs(resources):
+            for code, _, _, name, settings in response.resources:
+                if code:
+                    raise KafkaError(f"{name}: {for_code(code).__name__}")
+                now = {each[0]: each[1] for each in settings}
+                for key, value in sorted(wanted[name].topic_configs.items()):
+                    if now.get(key) != value:
+                        found.append(f"{name}: {key} is {now.get(key)}, the registry says {value}")
+    return found
+
+
+@asynccontextmanager
+async def _admin(config: KafkaConfig) -> AsyncIterator[AIOKafkaAdminClient]:
+    admin = make_admin(config)
+    try:
+        await admin.start()
+        yield admin
     finally:
         await admin.close()
 
@@ -75,11 +109,15 @@ def main() -> None:
     except ValidationError as error:
         sys.exit(f"topics: {explain(error)}")
     try:
-        created = asyncio.run(create_topics(settings.kafka_config("topics"), settings.topic_replication))
+        config = settings.kafka_config("topics")
+        created = asyncio.run(create_topics(config, settings.topic_replication))
+        differing = asyncio.run(differences(config, settings.topic_replication))
     except (KafkaError, OSError) as error:
         servers = settings.kafka_bootstrap_servers
         sys.exit(f"topics: KAFKA_BOOTSTRAP_SERVERS: {servers}: {type(error).__name__} {error}")
     sys.stdout.write(f"topics created: {len(created)}\n")
+    for line in differing:
+        sys.stdout.write(f"differs: {line}\n")
 
 
 if __name__ == "__main__":
