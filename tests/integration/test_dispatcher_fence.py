@@ -1,114 +1,44 @@
 """The checks around one call: old news lets nobody claim or mark, and what is marked and must not begin is unmarked."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import replace
 
+import msgspec
 import pytest
+from sqlalchemy import text
 
 from dispatcher.announcer import Announcer
-from dispatcher.calls import Prepared, ProviderTerms, Sending
-from dispatcher.claimer import Claimer
-from dispatcher.database_clock import DatabaseClock
+from dispatcher.calls import Prepared
+from dispatcher.claimer import MOST_RENDERED, Claimer
 from dispatcher.domain.ledger import Event
-from dispatcher.domain.message import BULK, Message
-from dispatcher.domain.settlement import Settlement
+from dispatcher.domain.message import BULK, LIVE, Message
+from dispatcher.domain.settlement import Attempt, Settlement
 from dispatcher.fleet import Fleet
 from dispatcher.opt_out import OptOut
-from dispatcher.pipeline import Pipeline
-from dispatcher.providers.registry import AdapterParts, build_adapter
-from dispatcher.providers.sandbox_inbox import MemoryInbox
-from dispatcher.store import claims, intake
+from dispatcher.providers.registry import AdapterParts
+from dispatcher.steps import marked_of, rendered
+from dispatcher.store import claims, intake, marks, settles
 from postrider.clock import SystemClock
-from postrider.contracts.definitions import AccountSettings, CampaignDefinition, What, When, Who
+from postrider.contracts.definitions import What
+from postrider.contracts.send_jobs import Interval
 from postrider.health import Health
 from postrider.postgres.outbox import Outbox
+from postrider.sms.message import Message as TextMessage
+from postrider.sms.message import Outcome, Text
 from postrider.sms.render_pool import RenderPool
-from tests.support.dispatching import Stage
+from postrider.sms.values import Values
+from tests.support.dispatching import Bench, no_receipts, pipeline_bench
 from tests.support.dispatching import stage as new_stage
 from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.integration
 
 
-@dataclass
-class News:
-    """Definitions as told by the test. `statuses` are answered one after the other; the last one stays."""
-
-    confirmed: bool = True
-    statuses: list[str] = field(default_factory=lambda: ["running"])
-    settings: AccountSettings = field(default_factory=AccountSettings)
-
-    @property
-    def campaigns(self) -> dict[str, CampaignDefinition]:
-        status = self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
-        what = What("Hi")
-        return {"cmp_1": CampaignDefinition("cmp_1", 1, status, "one_time", "", "", When(), Who(), 1, {"1": what})}
-
-    def confirmed_within(self, seconds: float) -> bool:
-        return self.confirmed
-
-
-@dataclass
-class Bench:
-    """One pipeline on the real ledger, with its settlements kept instead of written."""
-
-    stage: Stage
-    news: News
-    settled: list[Settlement]
-    inbox: MemoryInbox
-    sending: Sending
-    pipeline: Pipeline
-
-    async def claimed(self) -> Message:
-        job = self.stage.job(profile={})
-        async with self.stage.database.begin() as tx:
-            _, queues = await intake.insert(tx, BULK, [(job, b"\0" * 32)])
-            claim = await claims.claim(tx, "me", BULK, dict.fromkeys(queues, 10), 30.0)
-        (message,) = claim.messages
-        return message
-
-    def put(self, message: Message) -> None:
-        leased_until = SystemClock().monotonic() + 30
-        self.pipeline.put([Prepared(message, What("Hi"), "Hi", "GSM-7", 1, leased_until)])
-
-    async def state(self) -> tuple[Any, ...]:
-        ((state, owner, attempt),) = await self.stage.rows("SELECT state, owner, attempt FROM ledger")
-        return state, owner, attempt
-
-    @asynccontextmanager
-    async def running(self, run: Callable[[asyncio.Event], Awaitable[None]]) -> AsyncIterator[None]:
-        stop = asyncio.Event()
-        task = asyncio.ensure_future(run(stop))
-        try:
-            yield
-        finally:
-            stop.set()
-            await task
-
-
-async def no_receipts(provider_id: str, receipts: Any) -> None:
-    """The sandbox's receipts are not what is tested."""
-
-
 @pytest.fixture
 async def bench(kafka: str, fresh_database: Callable[[], Awaitable[str]], topic_prefix: str) -> AsyncIterator[Bench]:
     async with new_stage(kafka, await fresh_database(), topic_prefix) as stage:
-        clock, news, inbox = SystemClock(), News(), MemoryInbox()
-        settled: list[Settlement] = []
-
-        def nothing() -> None:
-            """Nobody claims for this pipeline."""
-
-        sending = Sending(
-            stage.database, DatabaseClock(clock), clock, "me", news, 8, settled.append, lambda *_: False, nothing
-        )
-        parts = AdapterParts(lambda: pytest.fail("no HTTP here"), inbox, no_receipts)
-        adapter = build_adapter("sandbox", "prv_a", {"receipt": "none"}, {}, parts)
-        terms = ProviderTerms("prv_a", 10.0, 120.0, "", None)
-        yield Bench(stage, news, settled, inbox, sending, Pipeline(sending, terms, adapter))
+        yield pipeline_bench(stage)
 
 
 async def test_on_old_news_nobody_claims(bench: Bench) -> None:
@@ -135,7 +65,8 @@ async def test_on_old_news_nobody_marks(bench: Bench) -> None:
         assert await bench.state() == ("QUEUED", "me", 0) and bench.inbox.texts == []
         bench.news.confirmed = True
         await eventually(lambda: len(bench.inbox.texts) == 1)
-    assert await bench.state() == ("SUBMITTING", "me", 1)
+    state, owner, attempt = await bench.state()
+    assert (state, attempt) == ("SUBMITTING", 1) and owner not in (None, "me"), "a mark is an owner of its own"
     assert [each.event for each in bench.settled] == [Event.ACCEPT]
 
 
@@ -153,7 +84,7 @@ async def test_a_stop_between_mark_and_call_takes_the_mark_back(bench: Bench) ->
     async with bench.running(bench.pipeline.run):
         await eventually(lambda: [each.event for each in bench.settled] == [Event.UNMARK])
     assert bench.inbox.texts == [] and bench.settled[0].attempts_taken_back == 1
-    assert await bench.state() == ("SUBMITTING", "me", 1), "until the settler writes it"
+    assert (await bench.state())[0] == "SUBMITTING", "until the settler writes it"
 
 
 @pytest.mark.parametrize(
@@ -190,3 +121,127 @@ async def test_a_lease_that_ran_out_in_the_buffer_is_left_alone(bench: Bench) ->
     async with bench.running(bench.pipeline.run):
         await asyncio.sleep(0.2)
     assert bench.inbox.texts == [] and bench.settled == []
+
+
+async def mark(bench: Bench, name: str) -> Message:
+    """Claims what waits and marks it; the message as the settlements of that mark hold it."""
+    async with bench.stage.database.begin() as tx:
+        queues = {queue for _, queue in await claims.queues(tx)}
+        (message,) = (await claims.claim(tx, "me", BULK, dict.fromkeys(queues, 10), 30.0)).messages
+    made = Prepared(message, What("Hi"), "Hi", "GSM-7", 1, SystemClock().monotonic() + 30)
+    async with bench.stage.database.begin() as tx:
+        marked = await marks.mark(tx, "me", name, "prv_a", "", [rendered(made)], 30)
+    return marked_of(made, name, "prv_a", marked[message.message_id])
+
+
+async def written(bench: Bench, *settlements: Settlement) -> list[Event]:
+    async with bench.stage.database.begin() as tx:
+        return [each.settlement.event for each in (await settles.settle(tx, settlements))[0]]
+
+
+async def test_what_belongs_to_one_mark_never_touches_the_next(bench: Bench) -> None:
+    """A taking back whose commit got no answer is written again, after the text was marked anew under the same
+    number: it must not free a text whose call is under way."""
+    async with bench.stage.database.begin() as tx:
+        await intake.insert(tx, BULK, [(bench.stage.job(profile={}), b"\0" * 32)])
+    first = Settlement(await mark(bench, "first"), Event.UNMARK, attempts_taken_back=1)
+    assert await written(bench, first) == [Event.UNMARK]
+    second = await mark(bench, "second")
+    assert second.attempt == first.message.attempt
+    assert await written(bench, first) == []
+    assert await bench.state() == ("SUBMITTING", "second", 1)
+    attempt = Attempt(1, "prv_a", second.due_at, "accepted", provider_message_id="SM1")
+    accept = Settlement(second, Event.ACCEPT, attempt=attempt, provider_message_id="SM1")
+    assert await written(bench, accept, first) == [Event.ACCEPT], "told by its place, not by the message"
+    assert (await bench.state())[0] == "ACCEPTED"
+
+
+async def test_news_that_grew_old_while_parts_were_drawn_begins_no_call(bench: Bench) -> None:
+    message = await bench.claimed()
+    bench.limit(parts_per_second=100)
+    await bench.stage.execute(
+        "INSERT INTO provider_budget (provider_id, tokens, refilled_at) VALUES ('prv_a', 100, db_now())"
+    )
+    bench.put(message)
+    async with bench.stage.database.begin() as another:
+        await another.execute(text("SELECT 1 FROM provider_budget FOR UPDATE"))
+        async with bench.running(bench.pipeline.run):
+            await asyncio.sleep(0.7)
+            await another.rollback()
+            await eventually(lambda: [each.event for each in bench.settled] == [Event.UNMARK])
+    assert bench.inbox.texts == []
+
+
+async def test_parts_are_not_spent_on_texts_whose_lease_is_over(bench: Bench) -> None:
+    stale, fresh = await bench.claimed(), await bench.claimed()
+    bench.limit(parts_per_second=0.05)
+    await bench.stage.execute(
+        "INSERT INTO provider_budget (provider_id, tokens, refilled_at) VALUES ('prv_a', 1, db_now())"
+    )
+    soon_over = SystemClock().monotonic() + 0.5
+    bench.pipeline.put([Prepared(stale, What("Hi"), "Hi", "GSM-7", 1, soon_over)])
+    bench.put(fresh)
+    async with bench.running(bench.pipeline.run):
+        await eventually(lambda: [each.message_id for each in bench.inbox.texts] == [fresh.message_id], 5)
+    given_back = await bench.stage.rows("SELECT message_id FROM ledger WHERE state = 'QUEUED' AND owner IS NULL")
+    assert [row.message_id.hex for row in given_back] == [stale.message_id]
+
+
+async def test_a_text_whose_group_was_edited_is_routed_again(bench: Bench) -> None:
+    message = await bench.claimed()
+    bench.news.carriers.clear()
+    bench.put(message)
+
+    async def given_back() -> bool:
+        return await bench.state() == ("QUEUED", None, 0)
+
+    async with bench.running(bench.pipeline.run):
+        await eventually(given_back)
+    assert bench.inbox.texts == [] and bench.settled == []
+
+
+async def test_a_job_whose_intervals_hold_no_moment_never_leaves(bench: Bench) -> None:
+    """Not the same as a job without intervals, which may leave at any time."""
+    job = bench.stage.job(profile={})
+    never = msgspec.structs.replace(job, allowed=[Interval(job.due_at, job.due_at)])
+    async with bench.stage.database.begin() as tx:
+        _, queues = await intake.insert(tx, LIVE, [(never, b"\0" * 32)])
+        (message,) = (await claims.claim(tx, "me", LIVE, dict.fromkeys(queues, 10), 30.0)).messages
+    bench.put(message)
+    async with bench.running(bench.pipeline.run):
+        await eventually(lambda: [(each.event, each.cause) for each in bench.settled] == [(Event.FAIL, "quiet_hours")])
+
+
+class Slow(RenderPool):
+    """Renders when told, and counts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[int] = []
+        self.go = asyncio.Event()
+
+    async def render_messages(self, message: TextMessage, values: Sequence[Values]) -> list[Outcome]:
+        self.asked.append(len(values))
+        await self.go.wait()
+        return [Text("Hi", "GSM-7", 1) for _ in values]
+
+
+async def test_no_more_is_claimed_than_the_render_worker_can_do_within_a_lease(bench: Bench) -> None:
+    bench.news.body = "{% for n in (1..3) %}{{ n }}{% endfor %}"
+    jobs = bench.stage.jobs(100, profile={})
+    async with bench.stage.database.begin() as tx:
+        _, queues = await intake.insert(tx, BULK, [(job, b"\0" * 32) for job in jobs])
+    pool = Slow()
+    fleet = Fleet(*bench.network(), AdapterParts(lambda: pytest.fail("no HTTP here"), bench.inbox, no_receipts),
+                  b"\1" * 32, "")  # fmt: skip
+    fleet.bind(bench.sending)
+    fleet.changed(bench.provider)
+    claimer = Claimer(bench.sending, fleet, pool, Health().check("postgres"), lambda _: None)
+    async with bench.running(fleet.run), bench.running(claimer.run):
+        claimer.woken({(BULK, name) for name in queues})
+        await eventually(lambda: pool.asked == [MOST_RENDERED])
+        await asyncio.sleep(0.3)
+        claimed = await bench.stage.rows("SELECT 1 FROM ledger WHERE owner IS NOT NULL")
+        assert pool.asked == [MOST_RENDERED] and len(claimed) == MOST_RENDERED, "the rest waits without a lease"
+        pool.go.set()
+        await eventually(lambda: len(bench.inbox.texts) == 100)

@@ -19,6 +19,7 @@ from postrider.contracts.envelope import Outgoing
 from postrider.contracts.qualified import QUALIFIED, QualifiedUser
 from postrider.contracts.suppressions import SUPPRESSION_CHANGED, SuppressionChanged
 from postrider.contracts.topics import QUALIFIED_USERS, SUPPRESSIONS, USER_EVENTS
+from postrider.contracts.user_events import MAX_RECORD_BYTES
 from postrider.phones import phone_hash
 from segment_engine.event_store.chdb_store import ChdbStore
 from tests.support.eventually import eventually
@@ -92,6 +93,18 @@ async def test_a_record_in_a_wrong_partition_is_forwarded_and_counts_once(made: 
     records = await made.records(USER_EVENTS)
     assert len([record for record in records if record.partition == made.partition_of("u-1")]) == 3
     assert len(records) == 6
+
+
+async def test_the_largest_record_without_a_name_is_forwarded_as_it_is(made: Engine) -> None:
+    """A byte more, and it could not be read again: the barrier would wait for it for ever."""
+    body: dict[str, Any] = {"type": "track", "userId": "u-1", "event": "Bought", "properties": {}}
+    body["properties"] = {f"p{n}": "x" * 500 for n in range(64)}
+    body["properties"]["rest"] = ""
+    body["properties"]["rest"] = "x" * (MAX_RECORD_BYTES - len(msgspec.json.encode(body)))
+    assert len(msgspec.json.encode(body)) == MAX_RECORD_BYTES
+    async with made.running() as http:
+        await made.send(body, partition=(made.partition_of("u-1") + 1) % USER_EVENTS.partitions)
+        assert (await estimate(http, did("Bought", 1)))["qualified"] == 1
 
 
 async def test_an_identify_just_before_a_track_gives_the_phone(made: Engine) -> None:

@@ -10,24 +10,35 @@ import os
 import secrets
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
+import pytest
 from aiokafka import TopicPartition
 from nacl.public import PrivateKey, SealedBox
 from sqlalchemy import text
 
 from dispatcher.app import Dispatcher
+from dispatcher.calls import Prepared, ProviderTerms, Sending
+from dispatcher.database_clock import DatabaseClock
+from dispatcher.domain.message import BULK, Message
+from dispatcher.domain.settlement import Settlement
+from dispatcher.pipeline import Pipeline
+from dispatcher.providers.registry import AdapterParts, build_adapter
+from dispatcher.providers.sandbox_inbox import MemoryInbox
 from dispatcher.settings import Settings
+from dispatcher.store import claims, intake
+from postrider.clock import SystemClock
 from postrider.contracts import codec
 from postrider.contracts.definitions import (
     CAMPAIGN_TYPE,
     GROUP_TYPE,
     PROVIDER_TYPE,
+    AccountSettings,
     CampaignDefinition,
     ProviderDefinition,
     ProviderGroupDefinition,
@@ -289,3 +300,96 @@ async def dispatching(stage: Stage, **settings: Any) -> AsyncIterator[Dispatcher
         code = await running
         await dispatcher.close()
     assert code == 0
+
+
+@dataclass
+class News:
+    """Definitions as told by the test. `statuses` are answered one after the other; the last one stays. `carriers`:
+    the providers that the group has."""
+
+    confirmed: bool = True
+    statuses: list[str] = field(default_factory=lambda: ["running"])
+    settings: AccountSettings = field(default_factory=AccountSettings)
+    body: str = "Hi"
+    carriers: set[str] = field(default_factory=lambda: {"prv_a"})
+
+    @property
+    def campaigns(self) -> dict[str, CampaignDefinition]:
+        status = self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
+        whats = {"1": What(self.body)}
+        return {"cmp_1": CampaignDefinition("cmp_1", 1, status, "one_time", "", "", When(), Who(), 1, whats)}
+
+    def confirmed_within(self, seconds: float) -> bool:
+        return self.confirmed
+
+
+@dataclass
+class Bench:
+    """One pipeline on the real ledger, with its settlements kept instead of written."""
+
+    stage: Stage
+    news: News
+    settled: list[Settlement]
+    inbox: MemoryInbox
+    sending: Sending
+    pipeline: Pipeline
+
+    @property
+    def provider(self) -> ProviderDefinition:
+        return ProviderDefinition("prv_a", 1, "prv_a", "sandbox", {"receipt": "none"}, "", "token")
+
+    def network(self) -> tuple[dict[str, ProviderDefinition], dict[str, ProviderGroupDefinition]]:
+        """The provider, and a default group of it."""
+        group = ProviderGroupDefinition("grp_1", 1, "", ["prv_a"], True)
+        return {"prv_a": self.provider}, {"grp_1": group}
+
+    def limit(self, parts_per_second: float) -> None:
+        terms = replace(self.pipeline.terms, parts_per_second=parts_per_second)
+        self.pipeline.replace_adapter(terms, self.pipeline.adapter)
+
+    async def claimed(self) -> Message:
+        job = self.stage.job(profile={})
+        async with self.stage.database.begin() as tx:
+            _, queues = await intake.insert(tx, BULK, [(job, b"\0" * 32)])
+            claim = await claims.claim(tx, "me", BULK, dict.fromkeys(queues, 10), 30.0)
+        (message,) = claim.messages
+        return message
+
+    def put(self, message: Message) -> None:
+        leased_until = SystemClock().monotonic() + 30
+        self.pipeline.put([Prepared(message, What("Hi"), "Hi", "GSM-7", 1, leased_until)])
+
+    async def state(self) -> tuple[Any, ...]:
+        ((state, owner, attempt),) = await self.stage.rows("SELECT state, owner, attempt FROM ledger")
+        return state, owner, attempt
+
+    @asynccontextmanager
+    async def running(self, run: Callable[[asyncio.Event], Awaitable[None]]) -> AsyncIterator[None]:
+        stop = asyncio.Event()
+        task = asyncio.ensure_future(run(stop))
+        try:
+            yield
+        finally:
+            stop.set()
+            await task
+
+
+async def no_receipts(provider_id: str, receipts: Any) -> None:
+    """The sandbox's receipts are not what is tested."""
+
+
+def pipeline_bench(stage: Stage) -> Bench:
+    clock, news, inbox = SystemClock(), News(), MemoryInbox()
+    settled: list[Settlement] = []
+
+    def nothing() -> None:
+        """Nobody claims for this pipeline."""
+
+    sending = Sending(
+        stage.database, DatabaseClock(clock), clock, "me", news, 8, settled.append, lambda *_: False,
+        lambda _, provider_id: provider_id in news.carriers, nothing,
+    )  # fmt: skip
+    parts = AdapterParts(lambda: pytest.fail("no HTTP here"), inbox, no_receipts)
+    adapter = build_adapter("sandbox", "prv_a", {"receipt": "none"}, {}, parts)
+    terms = ProviderTerms("prv_a", 10.0, 120.0, "", None)
+    return Bench(stage, news, settled, inbox, sending, Pipeline(sending, terms, adapter))

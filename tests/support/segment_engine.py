@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,9 +34,8 @@ from postrider.kafka.publisher import Publisher
 from postrider.kafka.topics import create_topics
 from postrider.postgres.database import Database, open_database, service_url
 from postrider.postgres.migrate import migrate
-from segment_engine.app import build
+from segment_engine.app import MakeStore, build
 from segment_engine.event_store.chdb_store import ChdbStore
-from segment_engine.event_store.port import EventStore
 from segment_engine.settings import Settings
 from tests.support.eventually import eventually
 
@@ -56,7 +55,7 @@ class Engine:
     _sent: int = field(default=0)
 
     @asynccontextmanager
-    async def running(self, make_store: Callable[[Path], EventStore] = ChdbStore) -> AsyncIterator[httpx.AsyncClient]:
+    async def running(self, make_store: MakeStore = ChdbStore) -> AsyncIterator[httpx.AsyncClient]:
         """The engine until the block ends; the client carries the service token."""
         async with build(self.settings, make_store) as service:
             stop = asyncio.Event()
@@ -77,9 +76,7 @@ class Engine:
                 task.result()
 
     @asynccontextmanager
-    async def failing(
-        self, expected: type[BaseException], make_store: Callable[[Path], EventStore] = ChdbStore
-    ) -> AsyncIterator[None]:
+    async def failing(self, expected: type[BaseException], make_store: MakeStore = ChdbStore) -> AsyncIterator[None]:
         """The engine until a part of it raises `expected`; the others are killed, not drained."""
         async with build(self.settings, make_store) as service:
             tasks = [asyncio.ensure_future(part.run(asyncio.Event())) for part in service.components]

@@ -25,6 +25,8 @@ from postrider.postgres.outbox import Outbox, Pending
 
 MOST_KEPT = 2_000
 """Committed rows waiting in memory; more are left to the relay."""
+MOST_ATTEMPTS = 100
+"""The latest calls that a record tells of: a text that was refused for a week must still fit into one."""
 
 
 class Announcer:
@@ -45,7 +47,7 @@ class Announcer:
             occurrence=message.occurrence, user_id=message.user_id, status=message.status, seq=message.seq, at=at,
             due_at=message.due_at, phone=message.phone, reason=message.reason, variant=message.variant,
             provider_id=message.provider_id, provider_message_id=message.provider_message_id, body=message.body,
-            parts=message.parts, attempts=list(attempts),
+            parts=message.parts, attempts=list(attempts)[-MOST_ATTEMPTS:],
         )  # fmt: skip
         id = f"{message.message_id}:{message.seq}"
         return self._outbox.outgoing(DELIVERY_EVENTS, message.user_id, MESSAGE_CHANGED, data, id)

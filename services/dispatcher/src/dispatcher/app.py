@@ -15,6 +15,7 @@ from dispatcher.announcer import Announcer
 from dispatcher.calls import Sending
 from dispatcher.claimer import Claimer
 from dispatcher.database_clock import DatabaseClock
+from dispatcher.domain.fence import CONFIRMED_WITHIN_SECONDS
 from dispatcher.domain.message import BULK, LIVE
 from dispatcher.egress import AddressPolicy
 from dispatcher.fleet import Fleet
@@ -24,6 +25,7 @@ from dispatcher.opt_out import OptOut
 from dispatcher.providers.registry import AdapterParts
 from dispatcher.receipts import Receipts
 from dispatcher.resolver import Resolver
+from dispatcher.retention import Retention
 from dispatcher.sending import run_stages
 from dispatcher.settings import Settings
 from dispatcher.settler import Settler
@@ -72,7 +74,12 @@ class Dispatcher:
         self.inbox = PostgresInbox(self.database)
         database_clock = DatabaseClock(clock)
         self.definitions = DefinitionsReader(
-            config, DEFINITIONS, self._changed, self.health.check("definitions"), clock
+            config,
+            DEFINITIONS,
+            self._changed,
+            self.health.check("definitions"),
+            clock,
+            confirm_seconds=CONFIRMED_WITHIN_SECONDS / 3,
         )
         self.receipts = Receipts(self.database, self.announcer, settings.hash_key, self._suppressed)
         self.opt_out = OptOut(self.database, self.announcer, settings.hash_key, self._suppressed)
@@ -88,13 +95,13 @@ class Dispatcher:
             settings.public_url,
         )
         self.settler = Settler(
-            self.database, self.announcer, database_clock, self.owner, settings.hash_key,
-            self.health.check("postgres"), on_requeued=self._requeued, on_accepted=self.receipts.settled,
+            self.database, self.announcer, database_clock, settings.hash_key, self.health.check("postgres"),
+            on_requeued=self._requeued, on_accepted=self.receipts.settled,
             on_suppressed=self._suppressed,
         )  # fmt: skip
         sending = Sending(
             self.database, database_clock, clock, self.owner, self.definitions, settings.concurrency,
-            self.settler.put, self.fleet.has_another, self._room,
+            self.settler.put, self.fleet.has_another, self.fleet.may_carry, self._room,
         )  # fmt: skip
         self.fleet.bind(sending)
         self.sweeper = Sweeper(self.database, self.definitions, self.announcer, self._room)
@@ -103,6 +110,7 @@ class Dispatcher:
             self.database, database_clock, self.owner, self.fleet, self.definitions, self.announcer,
             self.settler.put, settings.look_ups,
         )  # fmt: skip
+        self.retention = Retention(self.database, settings.retention_days)
         self.intakes = [
             self._intake(config, lane, group) for lane, group in ((LIVE, "dispatcher"), (BULK, "dispatcher-bulk"))
         ]
@@ -135,7 +143,13 @@ class Dispatcher:
 
     async def send(self, stop: asyncio.Event) -> None:
         stages = [
-            [*(loop.run for loop in self.intakes), self.claimer.run, self.resolver.run, self.sweeper.run],
+            [
+                *(loop.run for loop in self.intakes),
+                self.claimer.run,
+                self.resolver.run,
+                self.sweeper.run,
+                self.retention.run,
+            ],
             [self.fleet.run],
             [self.settler.run, self.receipts.run],
             [self.announcer.run],

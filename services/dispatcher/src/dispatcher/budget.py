@@ -5,6 +5,7 @@ from __future__ import annotations
 from dispatcher.domain import budget as rule
 from dispatcher.domain.budget import UNLIMITED, Slice
 from dispatcher.store import budget as store
+from dispatcher.store.alone import alone
 from postrider.clock import Clock
 from postrider.postgres.database import Database
 
@@ -33,7 +34,7 @@ class Budget:
             return None
         if have >= next_parts:
             return have
-        async with self._database.begin() as tx:
+        async with alone(self._database) as tx:
             if not self._is_open:
                 await store.open_bucket(tx, self._provider_id)
             wanted = rule.ask(self._rate, next_parts - have, waiting_parts - have)

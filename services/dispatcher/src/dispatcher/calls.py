@@ -57,7 +57,8 @@ class ProviderTerms:
 
 @dataclass(frozen=True, slots=True)
 class Sending:
-    """What all pipelines of a process share. `has_another`: routing's word on failover for a text of this what."""
+    """What all pipelines of a process share. `has_another`: routing's word on failover for a text of this what.
+    `may_carry`: whether the provider is still among those the text may go to, as groups are now."""
 
     database: Database
     database_clock: DatabaseClock
@@ -67,4 +68,5 @@ class Sending:
     concurrency: int
     settle: Callable[[Settlement], None]
     has_another: Callable[[Prepared, tuple[str, ...]], bool]
+    may_carry: Callable[[Prepared, str], bool]
     on_room: Callable[[], None]

@@ -25,6 +25,7 @@ from dispatcher.pipeline import Pipeline
 from dispatcher.preparation import compile_for, prepare
 from dispatcher.steps import not_admitted
 from dispatcher.store import claims
+from dispatcher.store.alone import alone
 from postrider.contracts.definitions import CampaignDefinition, What
 from postrider.health import Check
 from postrider.logs import failure, log
@@ -34,6 +35,9 @@ from postrider.sms.render_pool import RenderPool
 LEASE_SECONDS = 15.0
 DISCOVER_SECONDS = 1.0
 MOST_AT_ONCE = 500
+MOST_RENDERED = 25
+"""Texts of a template that needs a worker process, at once: at a quarter of a second each they are rendered and marked
+before their leases are over."""
 
 
 class Claimer:
@@ -58,6 +62,7 @@ class Claimer:
         self._wake = asyncio.Event()
         self._rendering: set[asyncio.Task[None]] = set()
         self._turn = 0
+        self._slow_turns = [0, 0]
 
     def woken(self, queues: set[tuple[int, str]] | None = None) -> None:
         """Texts have come to these queues, or a pipeline has room."""
@@ -92,7 +97,7 @@ class Claimer:
             return False
         now = self._sending.clock.monotonic()
         if now >= self._discover_at:
-            async with self._sending.database.begin() as tx:
+            async with alone(self._sending.database) as tx:
                 self._active |= await claims.queues(tx)
             self._discover_at = now + DISCOVER_SECONDS
         for lane in (LIVE, BULK):
@@ -105,6 +110,7 @@ class Claimer:
     def _wants(self, lane: int, now: float) -> dict[str, tuple[int, Pipeline | None]]:
         """How many texts of which queues, and where they go; the queues of one provider share its room."""
         by_pipeline: dict[str, list[str]] = {}
+        slow: set[str] = set()
         wants: dict[str, tuple[int, Pipeline | None]] = {}
         for queue_lane, name in list(self._active):
             if queue_lane != lane:
@@ -123,26 +129,39 @@ class Claimer:
                 else:
                     self._active.discard((queue_lane, name))
                 continue
+            if what is not None and not _is_simple(campaign, what, self._definitions):
+                slow.add(name)
             by_pipeline.setdefault(target.provider_id, []).append(name)
         self._turn += 1
+        slow_one = self._next_slow(lane, slow)
         for provider_id, names in by_pipeline.items():
             pipeline = self._fleet.pipeline(provider_id)
             room = 0 if pipeline is None else min(pipeline.room(lane), MOST_AT_ONCE)
             if pipeline is None or room == 0 or (lane == BULK and room < pipeline.least_claim):
                 continue
-            names.sort()
+            names = sorted(name for name in names if name == slow_one or name not in slow)
+            if not names:
+                continue
             first = self._turn % len(names)
             share = max(1, room // len(names))
             for name in (names[first:] + names[:first])[:room]:
-                wants[name] = (share, pipeline)
+                wants[name] = (min(share, MOST_RENDERED) if name == slow_one else share, pipeline)
         return wants
+
+    def _next_slow(self, lane: int, slow: set[str]) -> str | None:
+        """Of the queues whose texts are rendered by the worker process, the one whose turn it is. There is one worker:
+        who waits for it had better wait in the ledger, without a lease that runs out."""
+        if not slow or self._rendering:
+            return None
+        self._slow_turns[lane] += 1
+        return sorted(slow)[self._slow_turns[lane] % len(slow)]
 
     async def _claim(self, lane: int, wants: dict[str, tuple[int, Pipeline | None]]) -> None:
         limits = {name: n for name, (n, _) in wants.items()}
         # Taken off before the query: whoever wakes us while it runs puts the queue on again.
         self._active -= {(lane, name) for name in wants}
         started = self._sending.clock.monotonic()
-        async with self._sending.database.begin() as tx:
+        async with alone(self._sending.database) as tx:
             claim = await claims.claim(tx, self._sending.owner, lane, limits, LEASE_SECONDS)
         if claim.now is not None:
             self._sending.database_clock.told(claim.now)

@@ -7,9 +7,10 @@ Must not resend anything: evidence only ever ends a doubt or moves an accepted m
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
+from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dispatcher import metrics
@@ -38,6 +39,10 @@ class Evidence:
     code: str = ""
 
 
+class Taken(Exception):
+    """What a look-up found has become another message's meanwhile: it proves nothing of this one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Believed:
     """`results` in the order of the evidence. `outgoing` goes into the transaction's outbox row."""
@@ -46,8 +51,14 @@ class Believed:
     outgoing: list[Outgoing]
 
 
-async def believe(tx: AsyncConnection, announcer: Announcer, items: Sequence[Evidence]) -> Believed:
-    """Applies evidence to the locked rows, however often and in whatever order it comes."""
+async def believe(
+    tx: AsyncConnection, announcer: Announcer, items: Sequence[Evidence], *, is_guess: bool = False
+) -> Believed:
+    """Applies evidence to the locked rows, however often and in whatever order it comes.
+
+    `is_guess`: it was found by its looks and not by our reference. Raises Taken, and the transaction is to be rolled
+    back, when the provider's id belongs to another message.
+    """
     before = await store.lock(tx, [item.message_id for item in items])
     now = dict(before)
     ended = await store.providers_of(tx, [(item.message_id, item.attempt) for item in items])
@@ -70,7 +81,11 @@ async def believe(tx: AsyncConnection, announcer: Announcer, items: Sequence[Evi
     changed = [message for id, message in now.items() if message is not before[id]]
     if not changed:
         return Believed(results, [])
-    await settles.keep_attempts(tx, attempts)
+    for message_id, attempt in await settles.keep_attempts(tx, attempts):
+        if is_guess:
+            raise Taken
+        metrics.DOUBLES.inc()
+        log.error("provider_id_taken", message_id=message_id, provider=attempt.provider_id)
     rows = await store.write(
         tx, [(each, each.state, each.reason, each.provider_id, each.provider_message_id) for each in changed]
     )
@@ -86,7 +101,7 @@ async def believe(tx: AsyncConnection, announcer: Announcer, items: Sequence[Evi
 
 def _weigh(message: Message, item: Evidence, ended_at: str | None) -> Result:
     """Whether this evidence changes this message."""
-    asked = message.provider_id if message.attempt == item.attempt else ended_at
+    asked = ended_at or (message.provider_id if message.attempt == item.attempt else None)
     if item.attempt > message.attempt or (asked is not None and asked != item.provider_id):
         return "other_provider"
     if message.state is State.SUBMITTING:

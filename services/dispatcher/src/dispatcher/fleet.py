@@ -24,7 +24,7 @@ from dispatcher.pipeline import Pipeline
 from dispatcher.providers.base import ProviderAdapter
 from dispatcher.providers.registry import AdapterParts, BadProvider, build_adapter
 from postrider.contracts.definitions import ProviderDefinition, ProviderGroupDefinition, What
-from postrider.contracts.provider_fields import with_defaults
+from postrider.contracts.provider_fields import check_parts_per_second, with_defaults
 from postrider.logs import log
 
 
@@ -34,7 +34,7 @@ class Unsealable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """`old` adapters were replaced and close when their calls are over."""
+    """A provider that is served."""
 
     definition: ProviderDefinition
     pipeline: Pipeline
@@ -86,8 +86,8 @@ class Fleet:
         return None if member is None else member.pipeline
 
     def waits(self) -> dict[str, float]:
-        """Seconds from a mark to the moment a negative look-up proves something, by provider."""
-        return {id: member.pipeline.terms.doubt_seconds for id, member in self._members.items()}
+        """in_doubt_wait_seconds by provider."""
+        return {id: member.pipeline.terms.in_doubt_wait_seconds for id, member in self._members.items()}
 
     def route(self, what: What, queue: Queue, now: float) -> To | Nowhere:
         def is_closed(provider_id: str) -> bool:
@@ -98,6 +98,9 @@ class Fleet:
 
     def has_another(self, text: Prepared, tried: tuple[str, ...]) -> bool:
         return routing.has_another(self._network, text.what, text.message.country, tried)
+
+    def may_carry(self, text: Prepared, provider_id: str) -> bool:
+        return routing.may_carry(self._network, text.what, text.message.country, provider_id)
 
     # The component
 
@@ -126,14 +129,18 @@ class Fleet:
                 await asyncio.gather(*self._running.values())
             for member in self._members.values():
                 await member.pipeline.adapter.close()
-            for task in self._retiring:
+            retiring = list(self._retiring)
+            for task in retiring:
                 task.cancel()
+            await asyncio.gather(*retiring, return_exceptions=True)
 
     def _rebuild(self, provider_id: str, sending: Sending, stop: asyncio.Event) -> None:
         definition = self._network.providers.get(provider_id)
         if definition is None:
             return
         try:
+            if definition.parts_per_second is not None and (bad := check_parts_per_second(definition.parts_per_second)):
+                raise BadProvider(bad)
             adapter = build_adapter(
                 definition.kind, provider_id, definition.settings, self._open(definition), self._parts
             )
@@ -171,8 +178,10 @@ class Fleet:
         """Closes it when the calls under way are over, so that none of them ends in doubt by our own doing."""
 
         async def close_later() -> None:
-            await asyncio.sleep(timeout_seconds + 5)
-            await adapter.close()
+            try:
+                await asyncio.sleep(timeout_seconds + 5)
+            finally:
+                await adapter.close()
 
         task = asyncio.create_task(close_later())
         self._retiring.add(task)

@@ -32,6 +32,8 @@ CONNECT_SECONDS = 5.0
 KEEP_ALIVE_SECONDS = 15.0
 DNS_CACHE_SECONDS = 10
 MAX_REPLY_BYTES = 1 << 20
+MAX_CHECKED_URLS = 256
+_PLAIN_METHODS = frozenset({"GET", "POST"})
 
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _BAD_IN_VALUE = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
@@ -56,6 +58,7 @@ class AiohttpPort:
         self._limit = connection_limit
         self._policy = policy
         self._max_reply_bytes = max_reply_bytes
+        self._checked: dict[str, URL] = {}
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=connection_limit,
@@ -105,7 +108,10 @@ class AiohttpPort:
         await self._session.close()
 
     def _checked_url(self, request: HttpRequest) -> URL:
-        """aiohttp asks no resolver about a host that is an address already: check that one here."""
+        """aiohttp asks no resolver about a host that is an address already: check that one here, once."""
+        known = self._checked.get(request.url)
+        if known is not None and request.method in _PLAIN_METHODS:
+            return known
         try:
             url = URL(request.url)
             host, port = url.raw_host, url.port
@@ -119,6 +125,9 @@ class AiohttpPort:
                 self._policy.check_all([literal])
             except AddressNotAllowed as error:
                 raise NotSent("address_not_allowed") from error
+        if len(self._checked) >= MAX_CHECKED_URLS:
+            self._checked.clear()
+        self._checked[request.url] = url
         return url
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:

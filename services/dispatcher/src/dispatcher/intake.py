@@ -23,6 +23,10 @@ from postrider.phones import phone_hash
 _MESSAGE_ID = re.compile(r"[0-9a-f]{32}")
 _E164 = re.compile(r"\+[1-9][0-9]{4,17}")
 _LANES = ("live", "bulk")
+_LONGEST = 1_024
+"""Characters of an id or name; what may go into the ledger also fits into every record that tells of it."""
+_MOST_INTERVALS = 1_000
+_HIGHEST_VERSION = 2**31 - 1
 
 
 def decode(record: ConsumerRecord) -> SendJob | None:
@@ -36,6 +40,16 @@ def decode(record: ConsumerRecord) -> SendJob | None:
         raise Unreadable("phone is not E.164")
     if "|" in job.campaign_id or "|" in (job.country or ""):
         raise Unreadable("campaign_id or country has a character that names never have")
+    words = (
+        job.campaign_id, job.run_id, job.occurrence, job.user_id, job.zone, job.message_class, job.country or "",
+        job.on_hit, job.variant,
+    )  # fmt: skip
+    if any(len(word) > _LONGEST or "\x00" in word for word in words):
+        raise Unreadable(f"a name is longer than {_LONGEST} characters or has U+0000")
+    if not 0 <= job.what_version <= _HIGHEST_VERSION:
+        raise Unreadable("what_version is out of range")
+    if len(job.allowed) > _MOST_INTERVALS:
+        raise Unreadable(f"more than {_MOST_INTERVALS} intervals")
     moments = [job.due_at, job.send_by, *(moment for each in job.allowed for moment in (each.start, each.end))]
     if any(moment.tzinfo is None or moment.utcoffset() != timedelta(0) for moment in moments):
         raise Unreadable("a time is not in UTC")

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 import time
 from collections import deque
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from dispatcher import metrics
 from dispatcher.budget import Budget
@@ -28,6 +29,7 @@ from dispatcher.domain.settlement import Attempt, Settlement
 from dispatcher.providers.base import OutgoingText, ProviderAdapter
 from dispatcher.steps import marked_of, not_admitted, rendered, settlement_of
 from dispatcher.store import claims, marks
+from dispatcher.store.alone import alone
 from postrider.logs import failure, log
 from postrider.postgres.database import is_outage
 
@@ -35,6 +37,8 @@ BUFFERED_TEXTS = 512
 LIVE_RESERVE = 8
 """One eighth of the connections stays free of bulk, so that a live text never waits for a bulk call to end."""
 GATHER_SECONDS = 0.004
+LEASE_MARGIN_SECONDS = 1.0
+"""A claim that ends sooner is not marked any more."""
 
 
 class Pipeline:
@@ -121,6 +125,7 @@ class Pipeline:
         """Begins one group of calls. Returns how long to wait for something new: 0 means go on at once."""
         now = self._sending.clock.monotonic()
         self._notice_stall(now)
+        await self._give_back(self._take_stale(now))
         if not any(self._buffers):
             return 1.0
         if not self.breaker.lets_through(now) and self.breaker.state == "open":
@@ -133,6 +138,8 @@ class Pipeline:
             return 1.0
         if self._is_worth_gathering(now, free_for_bulk):
             return GATHER_SECONDS
+        # `now` is from here on the beginning of these calls: the news was fresh, and half a second later none begins.
+        now = self._sending.clock.monotonic()
         if not self._sending.definitions.confirmed_within(CONFIRMED_WITHIN_SECONDS):
             metrics.NOT_CLAIMING.inc()
             return 0.02
@@ -140,7 +147,7 @@ class Pipeline:
             group = await self._draw_group(free, free_for_bulk)
             if not group:
                 return min(max(self.budget.wait_seconds, 0.005), 1.0)
-            await self._mark_and_call(group)
+            await self._mark_and_call(group, now)
         except Exception as error:
             if not is_outage(error):
                 raise
@@ -187,20 +194,29 @@ class Pipeline:
             self._sending.on_room()
         return group
 
-    async def _mark_and_call(self, group: Sequence[Prepared]) -> None:
+    async def _mark_and_call(self, group: Sequence[Prepared], started: float) -> None:
         adapter, terms = self.adapter, self.terms
-        started = self._sending.clock.monotonic()
-        admitted = [(text, validity) for text in group if (validity := self._admit(text, started)) is not None]
+        # The group, or this provider, may have been edited since they were claimed: then they are routed again.
+        await self._give_back([text for text in group if not self._sending.may_carry(text, terms.provider_id)])
+        now = self._sending.clock.monotonic()
+        admitted = [
+            (text, validity)
+            for text in group
+            if self._sending.may_carry(text, terms.provider_id) and (validity := self._admit(text, now)) is not None
+        ]
         if not admitted:
             return
+        mark = secrets.token_hex(8)
         texts = {text.message.message_id: (text, validity) for text, validity in admitted}
         timer = time.perf_counter()
         try:
-            async with self._sending.database.begin() as tx:
+            async with alone(self._sending.database) as tx:
                 marked = await marks.mark(
                     tx,
                     self._sending.owner,
+                    mark,
                     terms.provider_id,
+                    adapter.origin.name,
                     [rendered(text) for text, _ in admitted],
                     lease_seconds(terms.timeout_seconds),
                 )
@@ -209,7 +225,8 @@ class Pipeline:
         except BaseException:
             # Whether it was committed is not known: take the mark back if it is there.
             for text, _ in admitted:
-                self._unmark(text, self._sending.database_clock.now(), "mark_failed")
+                attempt = marked_of(text, mark, terms.provider_id, self._sending.database_clock.now())
+                self._unmark(attempt, "mark_failed")
             raise
         metrics.MARK_SECONDS.observe(time.perf_counter() - timer)
         for id in suppressed:
@@ -217,13 +234,13 @@ class Pipeline:
         lost = [id for id in missing if id not in suppressed]
         for id, marked_at in marked.items():
             text, validity = texts[id]
-            self._begin(adapter, terms, marked_of(text, terms.provider_id, marked_at), text, validity, started)
+            self._begin(adapter, terms, marked_of(text, mark, terms.provider_id, marked_at), text, validity, started)
         if lost:
             await self._give_back([texts[id][0] for id in lost])
 
     def _admit(self, text: Prepared, now: float) -> int | None:
         """Seconds of validity, or None: then the text has been settled, or left to its lease."""
-        if now + 1.0 > text.leased_until:
+        if now + LEASE_MARGIN_SECONDS > text.leased_until:
             return None
         campaign = self._sending.definitions.campaigns.get(text.message.campaign_id)
         match campaign_says(campaign):
@@ -276,7 +293,7 @@ class Pipeline:
         begun_at = clock.monotonic()
         if not may_begin(begun_at, started, terms.timeout_seconds) or campaign_says(campaign) != "send":
             why = "late" if campaign_says(campaign) == "send" else "stopped"
-            self._unmark(text, message.marked_at or self._sending.database_clock.now(), why)
+            self._unmark(message, why)
             self.breaker = self.breaker.not_begun()
             return
         try:
@@ -311,7 +328,7 @@ class Pipeline:
         tried = (*message.tried, terms.provider_id)
         situation = Situation(
             message.attempt, started_at, now, message.send_by, self._sending.has_another(text, tried),
-            terms.doubt_seconds,
+            terms.doubt_seconds, terms.in_doubt_wait_seconds,
         )  # fmt: skip
         attempt = Attempt(
             message.attempt, terms.provider_id, started_at, result.outcome.value, result.code or "",
@@ -322,9 +339,8 @@ class Pipeline:
         step = after_outcome(result, situation)
         self._sending.settle(settlement_of(message, step, attempt, tried, result.suppress))
 
-    def _unmark(self, text: Prepared, marked_at: datetime, why: str) -> None:
+    def _unmark(self, message: Message, why: str) -> None:
         metrics.UNMARKED.labels(why).inc()
-        message = marked_of(text, self.terms.provider_id, marked_at)
         self._sending.settle(Settlement(message, Event.UNMARK, reason=message.reason, attempts_taken_back=1))
 
     def _notice_stall(self, now: float) -> None:
@@ -332,6 +348,15 @@ class Pipeline:
         if busy and now - self._last_answer > STALL_SECONDS and self.breaker.state == "closed":
             self.breaker = self.breaker.stalled(now)
             log.warning("provider_stalled", provider=self.terms.provider_id, calls=len(self._calls))
+
+    def _take_stale(self, now: float) -> list[Prepared]:
+        """Texts whose lease ends before they could be marked: a slow rate lets them wait too long, and what is drawn
+        from it must not be spent on them."""
+        stale: list[Prepared] = []
+        for buffer in self._buffers:
+            while buffer and now + LEASE_MARGIN_SECONDS > buffer[0].leased_until:
+                stale.append(buffer.popleft())
+        return stale
 
     def _drain_buffers(self) -> list[Prepared]:
         texts = [text for buffer in self._buffers for text in buffer]
@@ -344,7 +369,7 @@ class Pipeline:
         if not texts:
             return
         try:
-            async with self._sending.database.begin() as tx:
+            async with alone(self._sending.database) as tx:
                 await claims.release(tx, self._sending.owner, [text.message.message_id for text in texts])
         except Exception as error:
             if not is_outage(error):

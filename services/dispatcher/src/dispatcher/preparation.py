@@ -14,9 +14,10 @@ from dispatcher.domain.ledger import Event
 from dispatcher.domain.message import Message
 from dispatcher.domain.settlement import Settlement
 from postrider.contracts.definitions import AccountSettings, CampaignDefinition, What
+from postrider.logs import failure, log
 from postrider.sms.message import Message as TextMessage
-from postrider.sms.message import MessageError, MessageSource, NotSent, Text, compile_message
-from postrider.sms.render_pool import RenderPool
+from postrider.sms.message import MessageError, MessageSource, NotSent, Outcome, Text, compile_message
+from postrider.sms.render_pool import RenderPool, WorkerBroken
 from postrider.sms.values import Values
 
 
@@ -64,20 +65,41 @@ async def prepare(
         reason = f"template_error: {error.field}"
         return Preparation([], [_failed(each, "personalisation_failed", reason) for each in messages])
     about = {"id": campaign.campaign_id, "name": campaign.name}
-    values = []
-    for message in messages:
-        variables = _decoder.decode(message.variables)
-        values.append(Values(variables.profile, variables.event, about))
-    outcomes = await pool.render_messages(text, values)
-    ready: list[Prepared] = []
+    values: list[Values] = []
+    readable: list[Message] = []
     settled: list[Settlement] = []
-    for message, outcome in zip(messages, outcomes, strict=True):
+    for message in messages:
+        try:
+            variables = _decoder.decode(message.variables)
+        except (msgspec.DecodeError, RecursionError):
+            settled.append(_failed(message, "personalisation_failed", "unreadable_values"))
+            continue
+        readable.append(message)
+        values.append(Values(variables.profile, variables.event, about))
+    outcomes = await _render(pool, text, values)
+    ready: list[Prepared] = []
+    for message, outcome in zip(readable, outcomes, strict=True):
         match outcome:
             case Text():
                 ready.append(Prepared(message, what, outcome.text, outcome.encoding, outcome.parts, leased_until))
             case NotSent():
                 settled.append(_failed(message, outcome.status, outcome.reason))
     return Preparation(ready, settled)
+
+
+async def _render(pool: RenderPool, text: TextMessage, values: Sequence[Values]) -> list[Outcome]:
+    """One outcome each. Values that rendering chokes on in a way nobody thought of fail alone: their neighbours would
+    be claimed with them again and again."""
+    try:
+        return await pool.render_messages(text, values)
+    except (WorkerBroken, OSError):
+        raise  # the machine's fault and no text's: their leases run out, and they are claimed again
+    except Exception as error:  # noqa: BLE001  # whatever it is, it must not hold up a campaign
+        if len(values) == 1:
+            log.error("rendering_failed", **failure(error))
+            return [NotSent("personalisation_failed", "render_error")]
+    half = len(values) // 2
+    return [*await _render(pool, text, values[:half]), *await _render(pool, text, values[half:])]
 
 
 def _failed(message: Message, cause: str, reason: str) -> Settlement:

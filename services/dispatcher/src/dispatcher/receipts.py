@@ -27,6 +27,8 @@ from postrider.postgres.database import Database, is_outage
 
 BATCH = 500
 PAUSE_SECONDS = 0.25
+IDLE_SECONDS = 1.0
+"""What another process kept and could not apply is found after this."""
 PATIENCE_SECONDS = 600.0
 """How long a receipt that fits no message of ours is tried again."""
 _ORDER = {"accepted": 0, "unknown": 0, "sent": 1, "undelivered": 2, "delivered": 3}
@@ -45,6 +47,7 @@ class Receipts:
         self._kept: GroupCommit[tuple[str, Receipt], None] = GroupCommit(self._keep_all)
         self._wake = asyncio.Event()
         self._has_early = False
+        self._batch = BATCH
 
     async def keep(self, provider_id: str, found: Sequence[Receipt]) -> None:
         """Returns when they are committed. A repeat is not kept twice."""
@@ -70,22 +73,38 @@ class Receipts:
     async def run(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
             try:
-                if await self._apply_some() == BATCH:
+                if await self._apply_some(self._batch) == self._batch:
+                    self._batch = min(self._batch * 2, BATCH)
                     continue
-            except Exception as error:
-                if not is_outage(error):
-                    raise
-                log.warning("receipts_wait", **failure(error))
-                await asyncio.sleep(0.5)
+                self._batch = BATCH
+            except Exception as error:  # noqa: BLE001  # one receipt that cannot be applied must not end all applying
+                if is_outage(error):
+                    log.warning("receipts_wait", **failure(error))
+                    await asyncio.sleep(0.5)
+                else:
+                    await self._isolate(error)
+                continue
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), PAUSE_SECONDS)
+                await asyncio.wait_for(self._wake.wait(), PAUSE_SECONDS if self._has_early else IDLE_SECONDS)
             self._wake.clear()
 
-    async def _apply_some(self) -> int:
+    async def _isolate(self, error: Exception) -> None:
+        """Smaller and smaller batches, until it is known which receipt it is: that one is put aside."""
+        log.error("receipts_failed", n=self._batch, **failure(error))
+        if self._batch > 1:
+            self._batch //= 2
+            return
+        async with self._database.begin() as tx:
+            found = {receipt.id: ("failed", None) for receipt in await receipts.due(tx, 1)}
+            await receipts.done(tx, found)
+        metrics.RECEIPTS.labels("failed").inc(len(found))
+        self._batch = BATCH
+
+    async def _apply_some(self, limit: int) -> int:
         """One batch in one transaction: messages, inbox, outbox."""
         suppressed: list[bytes] = []
         async with self._database.begin() as tx:
-            due = await receipts.due(tx, BATCH)
+            due = await receipts.due(tx, limit)
             if not due:
                 return 0
             named = await self._name(tx, due)

@@ -10,9 +10,11 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime
 from functools import partial
+
+from msgspec.structs import replace
+from sqlalchemy.exc import IntegrityError
 
 from dispatcher import evidence, metrics
 from dispatcher.announcer import Announcer, change_of
@@ -37,6 +39,7 @@ from dispatcher.providers.base import (
     Unavailable,
 )
 from dispatcher.store import doubts, settles
+from dispatcher.store.alone import alone
 from postrider.kafka.definitions import DefinitionsReader
 from postrider.logs import failure, log
 from postrider.postgres.database import Database, is_outage
@@ -46,7 +49,7 @@ LEASE_SECONDS = 20.0
 BATCH = 200
 ABANDONED_SECONDS = 1.0
 PAUSE_SECONDS = 0.2
-DEFAULT_WAIT_SECONDS = 10.0 + 120.0
+DEFAULT_WAIT_SECONDS = 120.0
 """For texts of a provider whose definition is gone."""
 MOST_ROUNDS = 4
 
@@ -127,7 +130,7 @@ class Resolver:
         room = self._look_ups * 4 - len(self._looking)
         if room <= 0:
             return
-        async with self._database.begin() as tx:
+        async with alone(self._database) as tx:
             due = await doubts.due(tx, self._owner, min(room, self._look_ups), LEASE_SECONDS, busy)
         if due.now is not None:
             self._database_clock.told(due.now)
@@ -149,7 +152,8 @@ class Resolver:
     async def _resolve(self, message: Message) -> None:
         asked_at = self._database_clock.now()
         adapter = self._fleet.adapter(message.provider_id)
-        answer: LookUpResult | None = None
+        is_unusable = adapter is None and self._fleet.definition(message.provider_id) is not None
+        answer: LookUpResult | None = Unavailable("unusable") if is_unusable else None
         if adapter is not None and adapter.capabilities.look_up:
             answer = await self._look_up(adapter, message)
         word = _word(answer)
@@ -164,7 +168,7 @@ class Resolver:
                 answer=word,
                 asked_at=asked_at,
                 tries=message.look_ups,
-                can_look_up=adapter is not None and adapter.capabilities.look_up,
+                can_look_up=is_unusable or (adapter is not None and adapter.capabilities.look_up),
                 is_idempotent=adapter is not None and adapter.capabilities.idempotent,
                 may_double=what is not None and what.on_doubt == "may_double",
                 is_stopped=campaign_says(campaign) == "cancel",
@@ -173,7 +177,7 @@ class Resolver:
         match decision:
             case doubt.Believe():
                 assert isinstance(answer, Found)
-                await self._believe(message, answer)
+                await self._believe(message, answer, is_guess=True)
             case doubt.AskAgain(at):
                 await self._later(message, at)
             case doubt.Resubmit():
@@ -192,12 +196,7 @@ class Resolver:
         """Asks until what is found belongs to nobody else of ours."""
         known: frozenset[str] = frozenset()
         for _ in range(MOST_ROUNDS):
-            answer = await adapter.look_up(
-                LookUp(
-                    message.message_id, reference(message.message_id, message.attempt), message.phone, message.body,
-                    message.marked_at or message.due_at, known, message.attempt,
-                )
-            )  # fmt: skip
+            answer = await self._ask(adapter, message, known)
             match answer:
                 case Found(provider_message_id):
                     candidates: tuple[str, ...] = (provider_message_id,)
@@ -209,22 +208,48 @@ class Resolver:
                 if await doubts.has_twin_under_way(tx, message):
                     return Unavailable("the same text is being submitted")
                 taken = await doubts.held_by_others(tx, message.provider_id, message.message_id, candidates)
-            if not taken - known:
-                return answer
-            known |= taken
+                twins = await doubts.twins(tx, message) if isinstance(answer, Ambiguous) else []
+            if taken - known:
+                known |= taken
+                continue
+            if isinstance(answer, Ambiguous) and answer.is_alike:
+                match doubt.share(candidates, twins, message.message_id):
+                    case doubt.Share(id):
+                        return Found(id, "accepted") if id else Unavailable("a twin comes first")
+            return answer
         return Unavailable("too many texts that fit")
 
-    async def _believe(self, message: Message, found: Found) -> None:
+    async def _ask(self, adapter: ProviderAdapter, message: Message, known: frozenset[str]) -> LookUpResult:
+        query = LookUp(
+            message.message_id, reference(message.message_id, message.attempt), message.phone, message.body,
+            message.marked_at or message.due_at, known, message.attempt,
+            any_sender=bool(message.origin) and not message.origin.endswith(f".{adapter.origin.sender}"),
+        )  # fmt: skip
+        try:
+            answer = await adapter.look_up(query)
+        except Exception as error:  # noqa: BLE001  # an adapter's bug says nothing of the message, and must not keep it
+            log.error("look_up_failed", provider=message.provider_id, **failure(error))
+            return Unavailable("failed")
+        if isinstance(answer, NotFound) and message.origin and message.origin.split(".")[0] != adapter.origin.account:
+            return Unavailable("another account")
+        return answer
+
+    async def _believe(self, message: Message, found: Found, *, is_guess: bool) -> None:
         proof = Evidence(
             message.message_id, message.attempt, message.provider_id, found.provider_message_id, found.status
         )
-        async with self._database.begin() as tx:
-            believed = await evidence.believe(tx, self._announcer, [proof])
-            pending = await self._announcer.add(tx, believed.outgoing)
+        try:
+            async with self._database.begin() as tx:
+                believed = await evidence.believe(tx, self._announcer, [proof], is_guess=is_guess)
+                pending = await self._announcer.add(tx, believed.outgoing)
+        except (evidence.Taken, IntegrityError):
+            # A twin was faster, in this process or another: what is left is looked at anew.
+            await self._later(message, self._database_clock.now())
+            return
         self._announcer.publish_later(pending)
 
     async def _later(self, message: Message, at: datetime) -> None:
-        async with self._database.begin() as tx:
+        async with alone(self._database) as tx:
             await doubts.later(tx, self._owner, [(message, at)])
 
     async def _resubmit(self, adapter: ProviderAdapter, message: Message) -> None:
@@ -242,7 +267,7 @@ class Resolver:
                 )
             )  # fmt: skip
             if result.provider_message_id is not None:
-                await self._believe(message, Found(result.provider_message_id, "accepted"))
+                await self._believe(message, Found(result.provider_message_id, "accepted"), is_guess=False)
                 return
         pause = min(2.0 ** min(message.look_ups, 6), doubt.LONGEST_PAUSE_SECONDS)
         await self._later(message, doubt.later_than(again, pause))

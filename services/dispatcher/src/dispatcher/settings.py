@@ -21,6 +21,9 @@ class Settings(ServiceSettings):
     look_ups: int = Field(8, alias="POSTRIDER_DISPATCHER_LOOK_UPS", ge=1, le=100)
     """Look-ups under way at one provider, at most, in this process."""
     database_connections: int = Field(16, alias="POSTRIDER_DISPATCHER_DATABASE_CONNECTIONS", ge=4, le=100)
+    retention_days: int = Field(30, alias="POSTRIDER_DISPATCHER_RETENTION_DAYS", ge=3, le=3_650)
+    """How long the ledger remembers a message that is over, its receipts, inbound texts and the sandbox's inbox. It is
+    what keeps a repeated send job to one text, so it is longer than the send-jobs topics keep theirs (2 days)."""
     max_callback_bytes: int = Field(65_536, alias="POSTRIDER_DISPATCHER_MAX_CALLBACK_BYTES", ge=1_024)
 
     @field_validator("sealing_private_key")

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
+from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dispatcher import evidence, metrics
@@ -18,9 +18,11 @@ from dispatcher.announcer import Announcer, change_of
 from dispatcher.database_clock import DatabaseClock
 from dispatcher.domain.funnel import Change
 from dispatcher.domain.ledger import ACCEPTED, Event, State
+from dispatcher.domain.message import reference
 from dispatcher.domain.settlement import Settlement
 from dispatcher.evidence import Evidence
-from dispatcher.store import settles, suppressions
+from dispatcher.providers.base import Receipt
+from dispatcher.store import receipts, settles, suppressions
 from dispatcher.store.settles import Written
 from postrider.contracts.envelope import Outgoing
 from postrider.health import Check
@@ -30,6 +32,9 @@ from postrider.postgres.database import Database, is_outage
 from postrider.postgres.outbox import Pending
 
 BATCH = 200
+GATHER_SECONDS = 0.01
+ENOUGH = 100
+"""Fewer settlements than this wait a moment for more: a transaction costs the same for one as for many."""
 RETRY_SECONDS = (0.05, 0.2, 0.5, 1.0, 2.0)
 
 
@@ -42,7 +47,6 @@ class Settler:
         database: Database,
         announcer: Announcer,
         database_clock: DatabaseClock,
-        owner: str,
         hash_key: bytes,
         check: Check,
         *,
@@ -53,7 +57,6 @@ class Settler:
         self._database = database
         self._announcer = announcer
         self._database_clock = database_clock
-        self._owner = owner
         self._hash_key = hash_key
         self._check = check
         self._on_requeued = on_requeued
@@ -78,6 +81,8 @@ class Settler:
                     await self._wake.wait()
                     self._wake.clear()
                     continue
+                if len(self._waiting) < ENOUGH and not stop.is_set():
+                    await asyncio.sleep(GATHER_SECONDS)
                 batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
                 await self._write(batch)
         finally:
@@ -112,18 +117,12 @@ class Settler:
 
     async def _transact(self, batch: Sequence[Settlement]) -> tuple[list[Written], Pending | None]:
         async with self._database.begin() as tx:
-            written = await settles.settle(tx, self._owner, batch)
+            written, taken = await settles.settle(tx, batch)
             outgoing: list[Outgoing] = []
-            done = {each.settlement.message.message_id for each in written}
-            late = [each for each in batch if each.message.message_id not in done]
-            if late:
-                outgoing += await self._late(tx, late)
-            ended = [
-                (each.settlement.message.message_id, each.settlement.attempt)
-                for each in written
-                if each.settlement.attempt is not None
-            ]
-            for message_id, attempt in await settles.keep_attempts(tx, ended):
+            if len(written) < len(batch):
+                done = {id(each.settlement) for each in written}
+                outgoing += await self._late(tx, [each for each in batch if id(each) not in done])
+            for message_id, attempt in taken:
                 metrics.DOUBLES.inc()
                 log.error("provider_id_taken", message_id=message_id, provider=attempt.provider_id)
             outgoing += await self._suppress(tx, [each.settlement for each in written])
@@ -155,7 +154,8 @@ class Settler:
         return [*self._announcer.moved(changes), *changed]
 
     async def _late(self, tx: AsyncConnection, late: Sequence[Settlement]) -> list[Outgoing]:
-        """Our lease was over and the row has moved on. What a provider said is still evidence."""
+        """Our lease was over and the row has moved on. What a provider said is still evidence, which waits among the
+        receipts while the next call is under way."""
         metrics.SETTLED_LATE.inc(len(late))
         log.info("settled_late", n=len(late))
         proofs = [
@@ -166,7 +166,16 @@ class Settler:
         ]  # fmt: skip
         if not proofs:
             return []
-        return (await evidence.believe(tx, self._announcer, proofs)).outgoing
+        believed = await evidence.believe(tx, self._announcer, proofs)
+        waiting = [
+            (proof.provider_id, Receipt(proof.provider_message_id, "accepted", "late_reply",
+                                        reference=reference(proof.message_id, proof.attempt)))
+            for proof, result in zip(proofs, believed.results, strict=True)
+            if result == "wait"
+        ]  # fmt: skip
+        if waiting:
+            await receipts.keep(tx, waiting)
+        return believed.outgoing
 
     async def _suppress(self, tx: AsyncConnection, settled: Sequence[Settlement]) -> list[Outgoing]:
         """Replies that say that the person opted out with the provider."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime
+
+from msgspec.structs import replace
 
 from dispatcher.calls import Prepared
 from dispatcher.domain import after_outcome as next_step
@@ -47,9 +48,9 @@ def rendered(text: Prepared) -> Rendered:
     return Rendered(text.message.message_id, text.message.attempt, text.body, text.encoding, text.parts)
 
 
-def marked_of(text: Prepared, provider_id: str, marked_at: datetime) -> Message:
+def marked_of(text: Prepared, mark: str, provider_id: str, marked_at: datetime) -> Message:
     message = text.message
     return replace(
         message, state=State.SUBMITTING, attempt=message.attempt + 1, provider_id=provider_id, marked_at=marked_at,
-        body=text.body, encoding=text.encoding, parts=text.parts, provider_message_id="",
+        body=text.body, encoding=text.encoding, parts=text.parts, provider_message_id="", owner=mark,
     )  # fmt: skip

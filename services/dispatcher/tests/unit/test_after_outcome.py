@@ -1,5 +1,6 @@
 """What follows a call: failover on definite provider rejections only, never on doubt."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -21,7 +22,8 @@ NOW = datetime(2026, 12, 1, 9, 0, tzinfo=UTC)
 
 
 def situation(has_another: bool = True, attempt: int = 1, left: float = 3600) -> Situation:
-    return Situation(attempt, NOW - timedelta(seconds=1), NOW, NOW + timedelta(seconds=left), has_another, 130)
+    marked_at = NOW - timedelta(seconds=1)
+    return Situation(attempt, marked_at, NOW, NOW + timedelta(seconds=left), has_another, 130.5, 120)
 
 
 def test_accepted() -> None:
@@ -32,7 +34,14 @@ def test_accepted() -> None:
 @pytest.mark.parametrize("has_another", [True, False])
 def test_doubt_stays_with_its_provider(has_another: bool) -> None:
     step = after_outcome(SubmitResult(Outcome.IN_DOUBT, code="timeout"), situation(has_another))
-    assert step == Doubted(NOW + timedelta(seconds=129), "timeout")
+    assert step == Doubted(NOW + timedelta(seconds=129.5), "timeout")
+
+
+def test_a_doubt_lasts_from_the_end_of_the_call_when_the_process_was_stopped_in_it() -> None:
+    """Its bytes may have gone out when it went on, long after the mark."""
+    stopped = replace(situation(), started_at=NOW - timedelta(minutes=10))
+    step = after_outcome(SubmitResult(Outcome.IN_DOUBT, code="timeout"), stopped)
+    assert step == Doubted(NOW + timedelta(seconds=120), "timeout")
 
 
 @pytest.mark.parametrize("outcome", [Outcome.REJECTED_RECIPIENT, Outcome.REJECTED_CONTENT])

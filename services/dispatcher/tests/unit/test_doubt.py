@@ -19,7 +19,9 @@ from dispatcher.domain.doubt import (
     GiveUp,
     Requeue,
     Resubmit,
+    Share,
     decide,
+    share,
 )
 
 START = datetime(2026, 12, 1, 9, 0, tzinfo=UTC)
@@ -71,6 +73,17 @@ def test_who_may_double_does_not_wait_for_long(answer: Answer) -> None:
     assert decide(risky) == Requeue(proven=False)
     assert decide(replace(risky, is_stopped=True)) != Requeue(proven=False)
     assert decide(replace(risky, now=SEND_BY)) != Requeue(proven=False)
+
+
+def test_texts_that_are_alike_are_shared_by_the_messages_they_must_belong_to() -> None:
+    assert share(["SM1", "SM2"], ["a", "b"], "a") == Share("SM1")
+    assert share(["SM1", "SM2"], ["a", "b"], "b") == Share("SM2")
+    assert share(["SM1", "SM2"], ["a", "b", "c"], "c") == Share(None), "those who come first take theirs first"
+
+
+def test_more_texts_than_messages_stay_ambiguous() -> None:
+    assert share(["SM1", "SM2"], ["a"], "a") is None
+    assert share(["SM1", "SM2"], ["b", "c"], "a") is None, "not in doubt any more"
 
 
 def test_without_look_up_only_receipts_help_and_then_the_policy_decides() -> None:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from dispatcher.domain.message import Queue
-from dispatcher.domain.routing import Network, Nowhere, To, choose, has_another
+from dispatcher.domain.routing import Network, Nowhere, To, choose, has_another, may_carry
 from postrider.contracts.definitions import ProviderDefinition, ProviderGroupDefinition, Route, What
 
 
@@ -39,8 +39,20 @@ def test_who_refused_is_skipped_until_nobody_is_left() -> None:
 def test_open_breakers_and_archived_providers_are_skipped() -> None:
     assert choose(network(), what(), None, (), lambda id: id != "a") == To("b")
     assert choose(network(archived=("a", "b")), what(), None, (), everything) == To("c")
-    nowhere = choose(network(), what(), None, ("a",), lambda id: id == "a")
+    nowhere = choose(network(), what(), None, (), lambda _: False)
     assert nowhere == Nowhere("breaker_open") and not nowhere.exhausted
+
+
+def test_who_refused_is_asked_again_when_all_others_are_ill() -> None:
+    """A refusal of a moment ago must not tie the text to a provider that is down for hours."""
+    assert choose(network(), what(), None, ("a",), lambda id: id == "a") == Nowhere("breaker_open", exhausted=True)
+
+
+def test_a_text_goes_only_where_its_group_still_sends_it() -> None:
+    assert may_carry(network(), what(), None, "b")
+    assert not may_carry(network(archived=("b",)), what(), None, "b")
+    assert not may_carry(network(), what(), None, "d"), "not in the group (any more)"
+    assert not may_carry(network(routes=[Route("IN", ["c"])]), what(), "IN", "a")
 
 
 def test_nobody_active_is_no_exhaustion() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -117,8 +118,18 @@ NEXT = LIST + "?To=x&Page=1&PageToken=y"
         ([page(entry("SM1"), entry("SM2"))], Ambiguous(("SM1", "SM2"))),
         ([page(entry("SM1", body="Hi Bob"))], NotFound()),
         ([page(entry("SM1", body="Sent from your Twilio trial account - Hi Ada"))], Found("SM1", "accepted")),
-        ([page(entry("SM1", body=""))], Ambiguous(("SM1",))),
+        ([page(entry("SM2"), entry("SM1", timedelta(minutes=1)))], Ambiguous(("SM1", "SM2"))),
+        ([page(entry("SM1", body=""))], Ambiguous(("SM1",), is_alike=False)),
+        ([page(entry("SM1", body=" Hi  Ada\r\n"))], Found("SM1", "accepted")),
         ([page(entry("SM1"), entry("SM2", body=None))], Found("SM1", "accepted")),
+        ([page(entry("SM1", OLD), entry("SM2", OLD), following=NEXT)], NotFound()),
+        (
+            [page(entry("SM1", OLD * 2), entry("SM2", OLD), following=NEXT), page(entry("SM3"))],
+            Found("SM3", "accepted"),
+        ),
+        ([page(following="http://twilio.example/proxy" + NEXT), page(entry("SM1"))], Found("SM1", "accepted")),
+        ([page(following="http://elsewhere.example" + NEXT)], Unavailable("unexpected_next_page")),
+        ([page(entry("SM1", date_created="Mon, 01 Jan 2026 00:00:00 +99999999999999"))], Found("SM1", "accepted")),
         ([page(entry("SM1", from_="+15005550099"))], NotFound()),
         ([page(entry("SM1", from_=None))], Found("SM1", "accepted")),
         ([page(entry("SM1", to="+15005550099"))], NotFound()),
@@ -169,6 +180,21 @@ async def test_a_messaging_service_is_known_by_its_own_id() -> None:
     theirs = entry("SM2", messaging_service_sid="MG2")
     twilio, _ = adapter(page(ours, theirs), messaging_service_sid="MG1", **{"from": None})
     assert await twilio.look_up(QUERY) == Found("SM1", "accepted")
+
+
+async def test_a_sender_that_was_changed_rules_nothing_out() -> None:
+    twilio, _ = adapter(page(entry("SM1", from_="+15005550099")))
+    assert await twilio.look_up(replace(QUERY, any_sender=True)) == Found("SM1", "accepted")
+
+
+def test_the_origin_tells_an_account_and_a_sender_from_others() -> None:
+    origin = adapter()[0].origin
+    assert adapter(timeout_seconds=3)[0].origin == origin
+    for change in ({"account_sid": "AC2"}, {"base_url": "http://other.example"}):
+        assert adapter(**change)[0].origin.account != origin.account
+    other = adapter(**{"from": "+15005550099"})[0].origin
+    assert other.account == origin.account and other.sender != origin.sender
+    assert FROM not in origin.name and "AC1" not in origin.name
 
 
 # --- callbacks

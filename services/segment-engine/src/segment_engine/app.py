@@ -20,7 +20,7 @@ from postrider.contracts.topics import (
     USER_EVENTS,
     Topic,
 )
-from postrider.health import Health
+from postrider.health import Check, Health
 from postrider.kafka.definitions import DefinitionsReader
 from postrider.kafka.log_ends import LogEnds
 from postrider.kafka.loop import ConsumerLoop
@@ -52,19 +52,24 @@ from segment_engine.settings import Settings
 SERVICE = "segment-engine"
 POOL_SIZE = 16
 
+MakeStore = Callable[[Path, Check], EventStore]
+"""The store in a folder; the check tells whether it can write."""
+
 
 @asynccontextmanager
-async def build(settings: Settings, make_store: Callable[[Path], EventStore] = ChdbStore) -> AsyncIterator[Service]:
+async def build(settings: Settings, make_store: MakeStore = ChdbStore) -> AsyncIterator[Service]:
     clock = SystemClock()
     health = Health(clock)
     kafka = settings.kafka(SERVICE, settings.port)
     phone_key = settings.phone_hash_key_bytes
     async with AsyncExitStack() as closing:
-        store = make_store(settings.event_store_path)
+        store_check = health.check("event_store")
+        store = make_store(settings.event_store_path, store_check)
         try:
             await store.open()
         except StoreInUse as error:
             sys.exit(f"{SERVICE} cannot start: {error}. The embedded event store has one owner: run one replica.")
+        store_check.up()
         closing.push_async_callback(store.close)
         url = settings.service_database_url or service_url(settings.database_url, SERVICE)
         database = open_database(url, "segment_engine", POOL_SIZE)
@@ -108,8 +113,8 @@ async def build(settings: Settings, make_store: Callable[[Path], EventStore] = C
                 check=check, clock=clock, **options,
             )  # fmt: skip
 
-        # What the event store refuses is no fault of a record: such a group stops the process (planned), and never
-        # gives up a batch as a dead letter.
+        # What the event store refuses is no fault of a record: a planned group waits while the store cannot write, any
+        # other failure stops the process, and no batch is ever given up as a dead letter.
         live_loop = loop(
             live.GROUP, [USER_EVENTS], live_group, max_records=live.MAX_RECORDS, after_commit=live_group.committed
         )

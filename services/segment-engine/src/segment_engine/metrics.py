@@ -28,3 +28,6 @@ ESTIMATE_SECONDS = Histogram("postrider_segment_engine_estimate_seconds", "Secon
 UNUSABLE_CAMPAIGNS = Gauge(
     "postrider_segment_engine_unusable_campaigns", "Live campaigns whose trigger cannot be compiled."
 )
+EVENT_STORE_FREE = Gauge(
+    "postrider_segment_engine_event_store_free_bytes", "Free bytes on the event store's disk at the last write."
+)

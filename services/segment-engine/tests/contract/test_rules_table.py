@@ -181,6 +181,13 @@ HISTORIES: list[tuple[str, dict[str, Any], list[list[tuple[Any, ...]]], list[lis
      [[e(NOW, "1", p=0.1), e(NOW, "2", p=0.2)]], [[e(p=0.3001)]]),
     ("T26", {"did": {"event": "E", "aggregate": {"property": "p", "fn": "max", "op": "gt", "value": 100}}},
      [[e(p=100.00000000001)]], [[e(p=100)]]),
+    # A sum of doubles that leaves their range on its way is still a number.
+    ("T26", {"did": {"event": "E", "aggregate": {"property": "p", "fn": "sum", "op": "eq", "value": 1e308}}},
+     [[e(NOW, "1", p=1e308), e(NOW, "2", p=1e308), e(NOW, "3", p=-1e308)]], [[e(NOW, "1", p=1e308), e(p=1e308)]]),
+    ("T26", {"did": {"event": "E", "aggregate": {"property": "p", "fn": "avg", "op": "ne", "value": 5}}},
+     [[e(NOW, str(n), p=(-1) ** (n // 2) * 1.7e308) for n in range(4)], [e(p=4)]], [[e(p=5)]]),
+    ("T26", {"did": {"event": "E", "aggregate": {"property": "p", "fn": "sum", "op": "gt", "value": 1.7e308}}},
+     [[e(NOW, "1", p=1.7e308), e(NOW, "2", p=1.7e308)]], [[e(p=1.7e308)]]),
     ("T27", {"did": {"event": "E", "first_time": True,
                      "aggregate": {"property": "p", "fn": "min", "op": "eq", "value": 1}}},
      [[e(NOW, "a", p=1), e(NOW, "b", p=2)], [e(NOW, "Z", p=1), e(NOW, "a", p=2)]],

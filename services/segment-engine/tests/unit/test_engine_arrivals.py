@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, date, datetime, timedelta
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from segment_engine.domain.arrivals import (
     FORWARDED,
+    MAX_FOREIGN_HEADER_BYTES,
     Arrival,
-    forwarded_value,
+    forwarded_headers,
     mark_of,
     message_id_of,
     read_arrival,
@@ -37,23 +38,32 @@ def read(value: bytes, headers: list[tuple[str, bytes]] | None = None, ms: int =
 def test_a_forwarded_record_keeps_the_name_and_the_time_of_the_first() -> None:
     first = read(UNNAMED)
     assert message_id_of(first) == "events-1-7"
-    value = forwarded_value(UNNAMED, first)
-    again = read_arrival(value, MS + 90_000, "events-4-9", [(FORWARDED, mark_of(first))])
+    again = read_arrival(UNNAMED, MS + 90_000, "events-4-9", forwarded_headers([], first))
     assert isinstance(again, Arrival)
     assert again.forwarded
     assert message_id_of(again) == "events-1-7"
     assert again.event.received_at == first.event.received_at == again.event.at
-    assert msgspec.json.decode(value)["messageId"] == "events-1-7"
 
 
-def test_a_named_body_is_forwarded_byte_by_byte() -> None:
-    value = b'{"type":"track", "userId":"u-1","event":"Bought","messageId":"m-1","properties":{"n":1.0}}'
-    assert forwarded_value(value, read(value)) is value
+def test_headers_travel_with_a_forwarded_record_unless_they_are_too_large() -> None:
+    first = read(UNNAMED)
+    mark = (FORWARDED, mark_of(first))
+    foreign = ("trace", b"t" * (MAX_FOREIGN_HEADER_BYTES - 5))
+    assert forwarded_headers([(FORWARDED, b"forged"), foreign], first) == (foreign, mark)
+    assert forwarded_headers([foreign, ("x", None)], first) == (mark,)
+    assert forwarded_headers([("x", None)], first) == (("x", b""), mark)
 
 
-@pytest.mark.parametrize("mark", [b"", b"x", b"@1", b"x@", b"x@-1", b"x@1e3", b"x@999999999999999", b"\xff@\xff"])
-def test_a_mark_that_is_not_ours_is_none(mark: bytes) -> None:
-    assert read_mark([("other", b"x@1"), (FORWARDED, mark)]) is None
+@pytest.mark.parametrize(
+    "mark",
+    [
+        None, b"", b"t-1-2", b"@1", b"t-1-2@", b"t-1-2@-1", b"t-1-2@1e3", b"t-1-2@999999999999999", b"\xff@\xff",
+        b"x@1", b"t\x00-1-2@1", b"t-1-2@1\n", b"t" * 300 + b"-1-2@1",
+    ],
+)  # fmt: skip
+def test_a_mark_that_is_not_ours_is_none(mark: bytes | None) -> None:
+    """Its origin names events, up to the ledger's key: nothing but a topic, a partition and an offset may be in it."""
+    assert read_mark([("other", b"t-1-2@1"), (FORWARDED, mark)]) is None
 
 
 def test_misplaced_is_what_the_default_partitioner_puts_elsewhere_unless_it_was_forwarded() -> None:
@@ -67,11 +77,43 @@ def test_misplaced_is_what_the_default_partitioner_puts_elsewhere_unless_it_was_
 
 async def test_the_barrier_waits_for_what_is_under_way() -> None:
     placement = Placement(6)
-    assert not await placement.settled()
+    mark = placement.mark()
+    assert not await placement.settled(mark)
+    for origin in ("a", "b"):
+        placement.expect(origin)
+    waiting = asyncio.ensure_future(placement.settled(mark))
     placement.sent({"a", "b"})
-    placement.arrived({"a", "c"})
-    placement.arrived({"b"})
-    assert not await placement.settled()
+    placement.arrived("a")
+    placement.arrived("c")
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    placement.arrived("b")
+    assert await waiting
+    assert not await placement.settled(placement.mark())
+
+
+async def test_what_was_forwarded_after_the_mark_asks_for_a_second_look_even_when_it_has_arrived() -> None:
+    """The other group may not be past it."""
+    placement = Placement(6)
+    placement.expect("before")
+    placement.sent({"before"})
+    for origin in ("before", "after"):
+        mark = placement.mark()
+        placement.expect("after")
+        placement.sent({"after"})
+        placement.arrived(origin)
+        placement.arrived("after")
+        assert await placement.settled(mark)
+
+
+async def test_a_misplaced_record_whose_batch_failed_is_not_waited_for() -> None:
+    placement = Placement(6)
+    placement.expect("dead")
+    waiting = asyncio.ensure_future(placement.settled(placement.mark()))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    placement.sent(set())
+    assert await waiting
 
 
 def test_hashes_are_keyed_and_keep_user_and_message_apart() -> None:

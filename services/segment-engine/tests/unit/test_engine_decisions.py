@@ -13,7 +13,7 @@ from postrider.contracts.audience import AudiencePage, PageUser
 from postrider.contracts.definitions import CampaignDefinition, References, Trigger, What, When, Who
 from postrider.contracts.user_events import UserEvent
 from segment_engine.domain.live_campaigns import LiveCampaigns, qualified
-from segment_engine.domain.pages import Member, Stream, after_page, make_page, page_user
+from segment_engine.domain.pages import Member, Stream, after_page, make_page, page_user, with_newest_what
 from segment_engine.domain.profiles import Contact, Profile
 from segment_engine.domain.verdicts import REACHABLE
 
@@ -116,3 +116,12 @@ def test_nothing_of_a_person_who_is_not_texted_travels() -> None:
     assert fine == PageUser("u", 0, "", "", "+15552000001", "US", {"name": "Ann"})
     assert page_user(Member(0, "u", "duplicate_phone"), profile, None, ["name"], False).profile == {}
     assert page_user(Member(0, "u", ""), None, None, ["name"], False) == PageUser("u", 0, "cancelled", "erased")
+
+
+def test_an_edit_reaches_the_pages_that_are_not_made_with_the_values_it_names() -> None:
+    stream = Stream("run_1", "Etc/UTC", "cmp_1", "once", 1, ("first_name",), 500, 3, 1_499)
+    edited = with_newest_what(stream, campaign())
+    assert (edited.what_version, edited.references) == (2, ("city", "missing"))
+    assert (edited.next_page, edited.after_rank) == (3, 1_499)
+    assert with_newest_what(edited, campaign(what_version=1, whats={"1": What("Hi")})) is edited
+    assert with_newest_what(stream, None) is stream

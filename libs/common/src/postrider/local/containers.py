@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 KAFKA_IMAGE = "apache/kafka:4.3.1"
 POSTGRES_IMAGE = "postgres:15"
+POSTGRES_SETTINGS = ("max_connections=200", "shared_buffers=256MB", "max_wal_size=2GB", "jit=off", "timezone=UTC")
+"""What the embedded server has, too; deploy/compose.yaml says the same."""
 LABEL = "postrider.home"
 READY_SECONDS = 90.0
 
@@ -85,6 +87,10 @@ class _Container(ABC):
     def _variables(self) -> dict[str, str]:
         """The container's environment."""
 
+    def _command(self) -> list[str]:
+        """What the container runs; empty for the image's own."""
+        return []
+
     @abstractmethod
     async def _answers(self) -> bool:
         """Whether the part takes requests."""
@@ -101,6 +107,8 @@ class _Container(ABC):
         )
         for name, value in self._variables().items():
             container = container.with_env(name, value)
+        if command := self._command():
+            container = container.with_command(command)
         published: dict[str, Any] = container.ports
         published[str(self.inner_port)] = (LOOPBACK, self.port)  # with_bind_ports would publish to the whole network
         self._container = container
@@ -180,6 +188,9 @@ class ContainerPostgres(_Container):
 
     def _variables(self) -> dict[str, str]:
         return {"POSTGRES_USER": "postrider", "POSTGRES_PASSWORD": self._password, "POSTGRES_DB": "postrider"}
+
+    def _command(self) -> list[str]:
+        return ["postgres", *(part for setting in POSTGRES_SETTINGS for part in ("-c", setting))]
 
     async def _answers(self) -> bool:
         try:

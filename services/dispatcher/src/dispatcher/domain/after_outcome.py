@@ -19,7 +19,9 @@ LONGEST_WAIT_SECONDS = 120.0
 class Situation:
     """`started_at`: the moment of the mark. `has_another`: a provider is left that has not refused this text.
 
-    `wait_after_doubt_seconds`: HTTP timeout + the provider's in_doubt_wait_seconds.
+    A negative look-up proves something `wait_after_mark_seconds` after the mark (HTTP timeout and the provider's
+    in_doubt_wait_seconds) and `wait_after_call_seconds` after the end of the call (the latter alone): a process that
+    was stopped in a call sends its bytes when it goes on.
     """
 
     attempt: int
@@ -27,7 +29,8 @@ class Situation:
     now: datetime
     send_by: datetime
     has_another: bool
-    wait_after_doubt_seconds: float
+    wait_after_mark_seconds: float
+    wait_after_call_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +79,9 @@ def after_outcome(result: SubmitResult, situation: Situation) -> Next:
             assert result.provider_message_id is not None
             return Accepted(result.provider_message_id)
         case Outcome.IN_DOUBT:
-            return Doubted(
-                situation.started_at + timedelta(seconds=situation.wait_after_doubt_seconds), result.code or ""
-            )
+            by_mark = situation.started_at + timedelta(seconds=situation.wait_after_mark_seconds)
+            by_call = situation.now + timedelta(seconds=situation.wait_after_call_seconds)
+            return Doubted(max(by_mark, by_call), result.code or "")
         case Outcome.REJECTED_RECIPIENT | Outcome.REJECTED_CONTENT:
             return Failed(reason)
     if result.may_fail_over and result.outcome is Outcome.REJECTED_PROVIDER and situation.has_another:

@@ -6,6 +6,7 @@ means of finding out is left does the campaign's policy decide.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
@@ -95,6 +96,24 @@ def decide(doubt: Doubt) -> Decision:
     if doubt.may_double and not doubt.is_stopped and doubt.now < doubt.send_by:
         return Requeue(proven=False)
     return GiveUp()
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Which of the texts found is this message's; None: they are the others', who come first."""
+
+    provider_message_id: str | None
+
+
+def share(candidates: Sequence[str], twins: Sequence[str], message_id: str) -> Share | None:
+    """Several texts fit several messages in doubt that are alike (same phone, provider and body), both in the order of
+    time. No more texts than messages: each text is one of theirs, and nobody can tell or cares which. More texts than
+    messages: some are not theirs, and None says that it stays ambiguous.
+    """
+    if len(candidates) > len(twins) or message_id not in twins:
+        return None
+    place = list(twins).index(message_id)
+    return Share(candidates[place] if place < len(candidates) else None)
 
 
 def later_than(moment: datetime, seconds: float) -> datetime:

@@ -8,17 +8,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from msgspec import Struct
+
 from dispatcher.domain.admission import Interval
 from dispatcher.domain.ledger import State, status_of
 
 LIVE, BULK = 0, 1
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(Struct, frozen=True):
     """`variables`: JSON of {"profile": …, "event": …}. `attempt` counts the calls marked so far.
 
-    `provider_id`, `provider_message_id`, `marked_at` belong to the last attempt.
+    `provider_id`, `provider_message_id`, `marked_at`, `origin` (what a look-up has to ask) belong to the last attempt.
+    `owner`: whose lease this snapshot was taken under; every mark is an owner of its own, so that what belongs to one
+    mark never touches the next.
+
+    A struct and no dataclass: three snapshots of so many fields are made on the way of each text, which as dataclasses
+    were a twentieth of its processor time.
     """
 
     message_id: str
@@ -51,6 +57,8 @@ class Message:
     encoding: str
     parts: int
     seq: int
+    owner: str | None = None
+    origin: str = ""
 
     @property
     def status(self) -> str:

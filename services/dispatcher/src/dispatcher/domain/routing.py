@@ -19,7 +19,8 @@ class To:
 
 @dataclass(frozen=True, slots=True)
 class Nowhere:
-    """`exhausted`: every provider that could have it has refused it. Otherwise one may become free again."""
+    """`exhausted`: of the providers that could have it some have refused it and none of the others takes calls. After a
+    pause all of them may be asked again; who refused may have recovered sooner than who is down."""
 
     reason: str
     exhausted: bool = False
@@ -68,7 +69,12 @@ def choose(
     for provider in untried:
         if is_closed(provider):
             return To(provider)
-    return Nowhere("breaker_open")
+    return Nowhere("breaker_open", exhausted=len(untried) < len(active))
+
+
+def may_carry(network: Network, what: What, country: str | None, provider_id: str) -> bool:
+    """Whether a text that was routed to it may still go there: groups are taken as they are at submission."""
+    return network.is_active(provider_id) and provider_id in network.candidates(what, country)
 
 
 def has_another(network: Network, what: What, country: str | None, tried: Collection[str]) -> bool:

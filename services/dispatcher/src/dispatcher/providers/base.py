@@ -6,6 +6,7 @@ keeps no state that matters across a crash, and never retries: the ledger decide
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -58,11 +59,31 @@ class Capabilities:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Where texts of this adapter are found again: opaque words that change with the settings that decide it. A look-up
+    in another account proves nothing, one for another sender finds nothing."""
+
+    account: str
+    sender: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.account}.{self.sender}"
+
+
+def origin_of(account: str, sender: str) -> Origin:
+    """Of whatever names the account and the sender; none of it can be read out of what is kept."""
+    account, sender = (hashlib.sha256(each.encode()).hexdigest()[:12] for each in (account, sender))
+    return Origin(account, sender)
+
+
+@dataclass(frozen=True, slots=True)
 class LookUp:
     """Was this message accepted after all? `known_ids`: provider message ids that other messages of ours hold.
 
     `attempted_at` is the aware moment of the SUBMITTING mark. A negative answer proves nothing before the provider's
-    in_doubt_wait_seconds are over: the caller waits, the adapter does not.
+    in_doubt_wait_seconds are over: the caller waits, the adapter does not. `any_sender`: the sender has been changed
+    since the attempt, so that of the text nothing is known but its account.
     """
 
     message_id: str
@@ -72,6 +93,7 @@ class LookUp:
     attempted_at: datetime
     known_ids: frozenset[str] = frozenset()
     attempt: int = 1
+    any_sender: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +111,11 @@ class NotFound:
 
 @dataclass(frozen=True, slots=True)
 class Ambiguous:
-    """Several texts could be this message: it stays in doubt."""
+    """Several texts could be this message. In the order in which the provider took them; `is_alike`: nothing
+    distinguishes them from what was sent, where otherwise a body could not be read."""
 
     provider_message_ids: tuple[str, ...]
+    is_alike: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +203,9 @@ class ProviderAdapter(Protocol):
 
     @property
     def capabilities(self) -> Capabilities: ...
+
+    @property
+    def origin(self) -> Origin: ...
 
     async def submit(self, text: OutgoingText) -> SubmitResult:
         """Hand one text over, at most once on the wire. Raises nothing but CancelledError, which means: in doubt.

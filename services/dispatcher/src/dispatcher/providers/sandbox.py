@@ -34,6 +34,7 @@ from dispatcher.providers.base import (
     Unavailable,
     Verification,
     WebhookRequest,
+    origin_of,
     reference_of,
 )
 from dispatcher.providers.keywords import keyword_of
@@ -76,6 +77,7 @@ class SandboxAdapter:
         self, provider_id: str, settings: Mapping[str, Any], inbox: SandboxInbox, receipt_sink: ReceiptSink
     ) -> None:
         self.provider_id = provider_id
+        self.origin = origin_of(provider_id, SENDER)
         self._latency_seconds = float(settings["latency_ms"]) / 1000
         self._timeout_seconds = float(settings["timeout_seconds"])
         self._outcome = OUTCOMES[settings["outcome"]]
@@ -106,9 +108,12 @@ class SandboxAdapter:
             parts=text.parts,
         )
         try:
-            provider_message_id = await self._inbox.put(kept)
+            async with asyncio.timeout(self._timeout_seconds):
+                provider_message_id = await self._inbox.put(kept)
         except InboxUnavailable:
             return SubmitResult(Outcome.IN_DOUBT, code="inbox_unavailable")
+        except TimeoutError:
+            return SubmitResult(Outcome.IN_DOUBT, code="timeout")
         if self._receipts and text.callback_url is not None:
             task = asyncio.create_task(self._send_receipts(provider_message_id, text.reference))
             self._under_way.add(task)

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import base64
 import re
+import unicodedata
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, quote_plus, urlencode, urlsplit
 
 import msgspec
 
@@ -36,6 +38,7 @@ from dispatcher.providers.base import (
     Unavailable,
     Verification,
     WebhookRequest,
+    origin_of,
     reference_of,
     with_reference,
 )
@@ -140,6 +143,9 @@ class TwilioAdapter:
         self._timeout_seconds = float(settings["timeout_seconds"])
         self._from: str | None = settings.get("from")
         self._service: str | None = settings.get("messaging_service_sid")
+        self.origin = origin_of(self._messages_url, f"{self._from} {self._service}")
+        sender = {"From": self._from} if self._from else {"MessagingServiceSid": self._service or ""}
+        self._sender = urlencode({"SmartEncoded": "false", **sender})
         self._auth_token = str(credentials["auth_token"])
         user = base64.b64encode(f"{settings['account_sid']}:{self._auth_token}".encode()).decode()
         self._headers = {"Authorization": f"Basic {user}", "Accept": "application/json"}
@@ -154,7 +160,7 @@ class TwilioAdapter:
             "POST",
             self._messages_url,
             self._form_headers,
-            urlencode(self._form(text)).encode(),
+            self._form(text).encode(),
             self._timeout_seconds,
         )
         try:
@@ -165,25 +171,26 @@ class TwilioAdapter:
             return SubmitResult(DOUBT, code=failure.reason, detail="no whole reply")
         return classify(response)
 
-    def _form(self, text: OutgoingText) -> list[tuple[str, str]]:
-        form = [("To", text.to), ("Body", text.body), ("SmartEncoded", "false")]
-        form.append(("From", self._from) if self._from else ("MessagingServiceSid", self._service or ""))
+    def _form(self, text: OutgoingText) -> str:
+        """What is the same for every text is encoded once: this is on the way of each."""
+        form = f"{self._sender}&To={quote_plus(text.to)}&Body={quote_plus(text.body)}"
         if text.validity_seconds is not None:
-            form.append(("ValidityPeriod", str(min(text.validity_seconds, MAX_VALIDITY_SECONDS))))
+            form += f"&ValidityPeriod={min(text.validity_seconds, MAX_VALIDITY_SECONDS)}"
         if text.callback_url is not None:
-            form.append(("StatusCallback", with_reference(text.callback_url, text.reference)))
+            form += f"&StatusCallback={_callback(text.callback_url)}{quote_plus(quote(text.reference, safe=''))}"
         return form
 
     async def look_up(self, query: LookUp) -> LookUpResult:
         """List the texts to this number, newest first, back to the attempt − 5 minutes.
 
         No DateSent filter: a queued text has none, and a false "not found" is a text sent twice. A page is read to its
-        end whatever its order, and reading stops only after a page on which everything is older.
+        end whatever its order, and reading stops only after a page on which everything is older, if pages go backwards.
         """
         since = query.attempted_at.astimezone(UTC) - LOOK_BACK
         uri: str | None = f"{self._account_path}/Messages.json?{urlencode({'To': query.to, 'PageSize': PAGE_SIZE})}"
         matches: dict[str, ReceiptStatus] = {}
         unreadable: set[str] = set()
+        created: dict[str, datetime] = {}
         for _ in range(MAX_PAGES):
             page = await self._page(uri)
             if isinstance(page, Unavailable):
@@ -194,19 +201,21 @@ class TwilioAdapter:
                 sid = entry.get("sid")
                 if not isinstance(sid, str) or not _SID.fullmatch(sid):
                     return Unavailable("unexpected_page")
-                if sid in query.known_ids or not self._may_be_from_us(entry, query.to):
+                if sid in query.known_ids or not self._may_be_from_us(entry, query):
                     continue
+                created[sid] = _date(entry.get("date_created")) or query.attempted_at
                 body = entry.get("body")
                 if not isinstance(body, str) or not body:
                     unreadable.add(sid)
                 elif _same_text(body, query.body):
                     matches[sid] = STATUSES.get(str(entry.get("status")), "unknown")
-            if uri is None or (entries and not recent):
-                return _verdict(matches, unreadable)
+            if uri is None or (entries and not recent and _goes_backwards(entries)):
+                return _verdict(matches, unreadable, created)
         return Unavailable("too_many_pages")
 
     async def _page(self, uri: str | None) -> tuple[list[dict[str, Any]], str | None] | Unavailable:
         """One page and the URI of the next. The URI is the vendor's word: only a path on the base URL is followed."""
+        uri = None if uri is None else uri.removeprefix(self._base_url)
         if uri is None or not uri.startswith(self._account_path):
             return Unavailable("unexpected_next_page")
         request = HttpRequest("GET", self._base_url + uri, self._headers, timeout_seconds=self._timeout_seconds)
@@ -225,10 +234,12 @@ class TwilioAdapter:
             return Unavailable("unexpected_page")
         return entries, next_uri or None
 
-    def _may_be_from_us(self, entry: Mapping[str, Any], to: str) -> bool:
+    def _may_be_from_us(self, entry: Mapping[str, Any], query: LookUp) -> bool:
         """Sender, recipient and direction do not rule it out. A sender that is not filled yet rules nothing out."""
-        if str(entry.get("direction") or "").startswith("inbound") or entry.get("to") not in (None, to):
+        if str(entry.get("direction") or "").startswith("inbound") or entry.get("to") not in (None, query.to):
             return False
+        if query.any_sender:
+            return True
         field, ours = ("from", self._from) if self._from else ("messaging_service_sid", self._service)
         theirs = entry.get(field)
         return not theirs or str(theirs).casefold() == str(ours).casefold()
@@ -301,6 +312,12 @@ class TwilioAdapter:
         await self._http.close()
 
 
+@lru_cache(maxsize=64)
+def _callback(url: str) -> str:
+    """The callback's URL up to our reference, encoded as a value of the form."""
+    return quote_plus(with_reference(url, ""))
+
+
 def classify(response: HttpResponse) -> SubmitResult:
     """The reply to a submit, by the tables at the top. Pure."""
     reply = _json_object(response.body)
@@ -327,14 +344,23 @@ def classify(response: HttpResponse) -> SubmitResult:
     )
 
 
-def _verdict(matches: Mapping[str, ReceiptStatus], unreadable: set[str]) -> LookUpResult:
+def _verdict(
+    matches: Mapping[str, ReceiptStatus], unreadable: set[str], created: Mapping[str, datetime]
+) -> LookUpResult:
     """One match is ours. A text whose body the vendor hides (redaction) could be: then nobody can say."""
     if len(matches) == 1:
         ((sid, status),) = matches.items()
         return Found(sid, status)
     if matches or unreadable:
-        return Ambiguous(tuple(sorted({*matches, *unreadable})))
+        by_time = sorted({*matches, *unreadable}, key=lambda sid: (created[sid], sid))
+        return Ambiguous(tuple(by_time), is_alike=not unreadable)
     return NotFound()
+
+
+def _goes_backwards(entries: list[dict[str, Any]]) -> bool:
+    """Newest first, as the vendor does. In the other order what is recent is still to come."""
+    first, last = _date(entries[0].get("date_created")), _date(entries[-1].get("date_created"))
+    return first is not None and last is not None and first >= last
 
 
 def _is_recent(entry: Mapping[str, Any], since: datetime) -> bool:
@@ -344,7 +370,13 @@ def _is_recent(entry: Mapping[str, Any], since: datetime) -> bool:
 
 
 def _same_text(theirs: str, ours: str) -> bool:
-    return theirs.removeprefix(TRIAL_PREFIX).strip() == ours.strip()
+    """White space and the composition of letters do not count: a vendor may have touched them, and a false "not found"
+    is a text sent twice."""
+    return _normal(theirs.removeprefix(TRIAL_PREFIX)) == _normal(ours)
+
+
+def _normal(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 def _date(value: object) -> datetime | None:
@@ -353,7 +385,7 @@ def _date(value: object) -> datetime | None:
         return None
     try:
         date = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return date if date.tzinfo else date.replace(tzinfo=UTC)
 

@@ -20,7 +20,7 @@ picked AS (
 )
 UPDATE ledger l SET state = 'IN_DOUBT', reason = 'lease_over', owner = NULL, lease_until = NULL, next_at = clock.now,
     look_ups = 0, seq = l.seq + 1, updated_at = clock.now,
-    not_before = l.marked_at + make_interval(secs => COALESCE(
+    not_before = clock.now + make_interval(secs => COALESCE(
         (SELECT w.seconds FROM unnest(CAST(:providers AS text[]), CAST(:waits AS float8[])) AS w(provider_id, seconds)
          WHERE w.provider_id = l.provider_id), :default_wait))
 FROM picked, clock WHERE l.message_id = picked.message_id
@@ -59,6 +59,12 @@ SELECT EXISTS (SELECT 1 FROM ledger WHERE state = 'SUBMITTING' AND phone = :phon
     AND message_id <> CAST(:message_id AS uuid) AND body = :body)
 """)
 
+_TWINS = text("""
+SELECT message_id FROM ledger
+WHERE state = 'IN_DOUBT' AND phone = :phone AND provider_id = :provider_id AND body = :body
+ORDER BY marked_at, message_id
+""")
+
 _MAY_RESUBMIT = text(f"""
 WITH {CLOCK}
 SELECT EXISTS (SELECT 1 FROM ledger l, clock WHERE l.message_id = CAST(:message_id AS uuid) AND l.state = 'IN_DOUBT'
@@ -75,7 +81,8 @@ class Doubts:
 
 
 async def abandon(tx: AsyncConnection, waits: Mapping[str, float], default_wait: float, limit: int) -> Doubts:
-    """SUBMITTING texts whose owner is gone → IN_DOUBT. `waits`: seconds from the mark to not_before, by provider."""
+    """SUBMITTING texts whose owner is gone → IN_DOUBT. `waits`: the providers' in_doubt_wait_seconds, counted from now:
+    an owner who was only stopped sends what he was about to send when he goes on, however long after the mark."""
     parameters = {
         "providers": list(waits), "waits": list(waits.values()), "default_wait": default_wait, "n": limit,
     }  # fmt: skip
@@ -118,6 +125,12 @@ async def has_twin_under_way(tx: AsyncConnection, message: Message) -> bool:
          "body": message.body},
     )  # fmt: skip
     return bool(found.scalar_one())
+
+
+async def twins(tx: AsyncConnection, message: Message) -> list[str]:
+    """Messages in doubt that nobody could tell from this one, itself among them, in the order of their marks."""
+    rows = await tx.execute(_TWINS, {"phone": message.phone, "provider_id": message.provider_id, "body": message.body})
+    return [row.message_id.hex for row in rows]
 
 
 async def may_resubmit(tx: AsyncConnection, owner: str, message_id: str) -> bool:

@@ -17,7 +17,8 @@ from dispatcher.store.rows import CLOCK
 
 _MARK = text(f"""
 WITH {CLOCK}
-UPDATE ledger l SET state = 'SUBMITTING', attempt = l.attempt + 1, provider_id = :provider_id,
+UPDATE ledger l SET state = 'SUBMITTING', attempt = l.attempt + 1, provider_id = :provider_id, owner = :mark,
+    origin = :origin,
     provider_message_id = '', body = v.body, encoding = v.encoding, parts = v.parts, marked_at = clock.now,
     lease_until = clock.now + make_interval(secs => :lease), not_before = NULL, look_ups = 0, updated_at = clock.now
 FROM clock, unnest(CAST(:ids AS uuid[]), CAST(:attempts AS int[]), CAST(:bodies AS text[]),
@@ -48,14 +49,27 @@ class Rendered:
 
 
 async def mark(
-    tx: AsyncConnection, owner: str, provider_id: str, texts: Sequence[Rendered], lease_seconds: float
+    tx: AsyncConnection,
+    owner: str,
+    mark: str,
+    provider_id: str,
+    origin: str,
+    texts: Sequence[Rendered],
+    lease_seconds: float,
 ) -> dict[str, datetime]:
-    """message_id → moment of the mark, for those that may be called. The others changed under us: leave them be."""
+    """message_id → moment of the mark, for those that may be called. The others changed under us: leave them be.
+
+    The rows pass from `owner`, who claimed them, to `mark`, a name that is used once: attempt numbers are taken back
+    with a mark, so they alone do not tell a settlement of this mark from one of the next. `origin`: the provider's, as
+    it is now.
+    """
     rows = await tx.execute(
         _MARK,
         {
             "owner": owner,
+            "mark": mark,
             "provider_id": provider_id,
+            "origin": origin,
             "lease": lease_seconds,
             "ids": [each.message_id for each in texts],
             "attempts": [each.attempt for each in texts],

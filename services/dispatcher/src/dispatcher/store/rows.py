@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
+from dispatcher.domain.admission import Interval
 from dispatcher.domain.ledger import State
 from dispatcher.domain.message import Message
 
@@ -11,7 +13,7 @@ _NAMES = (
     "message_id", "campaign_id", "run_id", "occurrence", "user_id", "what_version", "lane", "phone", "country",
     "variables", "variant", "due_at", "send_by", "allowed", "on_hit", "queue", "state", "cause", "reason", "attempt",
     "provider_id", "provider_message_id", "tried", "marked_at", "not_before", "look_ups", "body", "encoding", "parts",
-    "seq",
+    "seq", "owner", "origin",
 )  # fmt: skip
 
 COLUMNS = ", ".join(f"l.{name}" for name in _NAMES)
@@ -24,16 +26,22 @@ CLOCK = "clock AS MATERIALIZED (SELECT db_now() AS now)"
 
 WAITING = "('QUEUED', 'DEFERRED', 'HELD')"
 
+_NO_MOMENT = datetime(1970, 1, 1, tzinfo=UTC)
+NEVER: tuple[Interval, ...] = ((_NO_MOMENT, _NO_MOMENT),)
+"""The intervals of a job that has some, none of which holds a moment: not the same as a job that may leave any time."""
+
 
 def message_of(row: Any) -> Message:
     (
         message_id, campaign_id, run_id, occurrence, user_id, what_version, lane, phone, country, variables, variant,
         due_at, send_by, allowed, on_hit, queue, state, cause, reason, attempt, provider_id, provider_message_id,
-        tried, marked_at, not_before, look_ups, body, encoding, parts, seq,
+        tried, marked_at, not_before, look_ups, body, encoding, parts, seq, owner,
+        origin,
     ) = tuple(row)[:WIDTH]  # fmt: skip
-    intervals = tuple((each.lower, each.upper) for each in allowed) if allowed else ()
+    intervals = () if allowed is None else tuple((each.lower, each.upper) for each in allowed) or NEVER
     return Message(
         message_id.hex, campaign_id, run_id, occurrence, user_id, what_version, lane, phone, country, variables,
         variant, due_at, send_by, intervals, on_hit, queue, State(state), cause, reason, attempt, provider_id,
-        provider_message_id, tuple(tried), marked_at, not_before, look_ups, body, encoding, parts, seq,
+        provider_message_id, tuple(tried), marked_at, not_before, look_ups, body, encoding, parts, seq, owner,
+        origin,
     )  # fmt: skip

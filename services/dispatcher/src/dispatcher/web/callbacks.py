@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from fastapi import APIRouter, Request, Response
+from starlette.requests import ClientDisconnect
 
 from dispatcher import metrics
 from dispatcher.fleet import Fleet
@@ -81,6 +82,8 @@ async def _answer(keep: Callable[[], Awaitable[None]]) -> Response:
     try:
         async with asyncio.timeout(KEEP_SECONDS):
             await keep()
+    except ClientDisconnect:
+        return Response(status_code=400)  # nobody reads it
     except Refused as error:
         metrics.CALLBACKS_REFUSED.labels(error.why).inc()
         return Response(status_code=error.status)

@@ -6,11 +6,13 @@ import base64
 import binascii
 import hmac
 import uuid
+from collections.abc import Callable, Coroutine
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
-from fastapi import APIRouter, Depends, Header, HTTPException, Query
+from fastapi import APIRouter, Depends, Header, HTTPException, Query, Request, Response
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
 
 from dispatcher.fleet import Fleet
@@ -18,10 +20,30 @@ from dispatcher.opt_out import OptOut
 from dispatcher.providers.base import BadWebhook, WebhookRequest
 from dispatcher.store import suppressions
 from dispatcher.store.sandbox import PostgresInbox
+from postrider.logs import failure, log
 from postrider.phones import normalise
-from postrider.postgres.database import Database
+from postrider.postgres.database import Database, is_outage
 
 Limit = Annotated[int, Query(ge=1, le=1_000)]
+Phone = Annotated[str | None, Query(max_length=64, pattern=r"^\+?[0-9 ().-]*$")]
+
+
+class WaitingRoute(APIRoute):
+    """503 while Postgres is away: the caller asks again. The error's own words may hold a phone and go nowhere."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def patiently(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except Exception as error:
+                if not is_outage(error):
+                    raise
+                log.warning("internal_call_failed", path=request.url.path, **failure(error))
+                raise HTTPException(503, "the database is away", {"Retry-After": "5"}) from None
+
+        return patiently
 
 
 class SuppressionIn(BaseModel):
@@ -29,7 +51,7 @@ class SuppressionIn(BaseModel):
 
     phone: str = Field(max_length=64, description="E.164.")
     reason: Literal["opted_out", "provider_opt_out", "blocked", "complaint"]
-    source: str = Field("api", max_length=200)
+    source: str = Field("api", max_length=200, pattern=r"^[^\x00]*$")
 
 
 class ReplyIn(BaseModel):
@@ -48,11 +70,12 @@ def router(token: str, database: Database, inbox: PostgresInbox, opt_out: OptOut
         if not hmac.compare_digest(authorization.encode(), f"Bearer {token}".encode()):
             raise HTTPException(401, "the service token is missing or wrong")
 
-    routes = APIRouter(prefix="/internal", tags=["internal"], dependencies=[Depends(authorised)])
+    routes = APIRouter(prefix="/internal", tags=["internal"], dependencies=[Depends(authorised)],
+                       route_class=WaitingRoute)  # fmt: skip
 
     @routes.get("/sandbox/inbox")
     async def read_inbox(
-        phone: Annotated[str | None, Query(max_length=64)] = None,
+        phone: Phone = None,
         limit: Limit = 50,
         cursor: Annotated[str | None, Query(max_length=40)] = None,
     ) -> dict[str, Any]:
@@ -95,7 +118,7 @@ def router(token: str, database: Database, inbox: PostgresInbox, opt_out: OptOut
 
     @routes.get("/suppressions")
     async def list_suppressions(
-        phone: Annotated[str | None, Query(max_length=64)] = None,
+        phone: Phone = None,
         limit: Limit = 50,
         cursor: Annotated[str | None, Query(max_length=200)] = None,
     ) -> dict[str, Any]:

@@ -23,10 +23,14 @@ class DedupTable:
         self._name = name
         self._horizon_days = horizon_days
         self._days: set[date] = {OLDER}
+        # One array comes back and not a row for each: the driver makes nothing of them but integers.
         self._insert = text(f"""
-            INSERT INTO {name} (hash, day)
-            SELECT * FROM unnest(CAST(:hashes AS bigint[]), CAST(:days AS date[]))
-            ON CONFLICT DO NOTHING RETURNING hash
+            WITH fresh AS (
+                INSERT INTO {name} (hash, day)
+                SELECT * FROM unnest(CAST(:hashes AS bigint[]), CAST(:days AS date[]))
+                ON CONFLICT DO NOTHING RETURNING hash
+            )
+            SELECT coalesce(array_agg(hash), '{{}}') FROM fresh
         """)
         self._look_up = text(f"SELECT hash FROM {name} WHERE hash = ANY(CAST(:hashes AS bigint[]))")
 
@@ -48,7 +52,7 @@ class DedupTable:
             rows = await tx.execute(
                 self._insert, {"hashes": list(unique), "days": [key.day for key in unique.values()]}
             )
-            fresh = set(rows.scalars())
+            fresh = set(rows.scalar_one())
         answers = []
         for key in keys:
             answers.append(key.hash in fresh)

@@ -5,17 +5,21 @@ Both groups skip what is misplaced; the live group re-publishes it, marked, into
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-
-import msgspec
 
 from postrider.contracts import user_events
 from postrider.contracts.user_events import Ignored, UserEvent
 
 FORWARDED = "postrider-forwarded"
 """Header of a re-published record: `<origin>@<milliseconds of its first arrival>`, origin = topic-partition-offset."""
+MAX_FOREIGN_HEADER_BYTES = 16_384
+_MARK = re.compile(r"([A-Za-z0-9._-]{1,249}-[0-9]{1,10}-[0-9]{1,19})@([0-9]{1,14})")
+
+Headers = Sequence[tuple[str, bytes | None]]
+"""As Kafka has them: a value may be null."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,19 +37,17 @@ class Arrival:
     forwarded: bool
 
 
-def read_mark(headers: Sequence[tuple[str, bytes]]) -> Origin | None:
+def read_mark(headers: Headers) -> Origin | None:
     """None when the record is not marked, or not by us."""
     for name, value in headers:
         if name == FORWARDED:
-            origin, _, stamp = value.decode("utf-8", "replace").rpartition("@")
-            if origin and stamp.isascii() and stamp.isdecimal() and len(stamp) <= 14:
-                return Origin(origin, int(stamp))
+            match = _MARK.fullmatch((value or b"").decode("utf-8", "replace"))
+            if match is not None:
+                return Origin(match[1], int(match[2]))
     return None
 
 
-def read_arrival(
-    value: bytes | None, timestamp_ms: int, name: str, headers: Sequence[tuple[str, bytes]]
-) -> Arrival | Ignored:
+def read_arrival(value: bytes | None, timestamp_ms: int, name: str, headers: Headers) -> Arrival | Ignored:
     """Raises `Unreadable`. `name`: topic-partition-offset, the messageId of an event that has none."""
     mark = read_mark(headers) if headers else None
     received_ms = timestamp_ms if mark is None else mark.received_ms
@@ -59,11 +61,12 @@ def message_id_of(arrival: Arrival) -> str:
     return arrival.event.message_id or arrival.origin
 
 
-def forwarded_value(value: bytes, arrival: Arrival) -> bytes:
-    """The body for the right partition: named, so that a repeat of the forwarding is recognised."""
-    if arrival.event.message_id:
-        return value
-    return msgspec.json.encode({**msgspec.json.decode(value), "messageId": arrival.origin})
+def forwarded_headers(headers: Headers, arrival: Arrival) -> tuple[tuple[str, bytes], ...]:
+    """The mark, which also names an event that has no messageId: the value travels as it is, so that it stays readable
+    and within the limits. Foreign headers come along unless they would make the record too large for the topic."""
+    foreign = [(name, value or b"") for name, value in headers if name != FORWARDED]
+    size = sum(len(name) + len(value) for name, value in foreign)
+    return (*(foreign if size <= MAX_FOREIGN_HEADER_BYTES else ()), (FORWARDED, mark_of(arrival)))
 
 
 def mark_of(arrival: Arrival) -> bytes:

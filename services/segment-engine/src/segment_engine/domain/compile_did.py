@@ -10,6 +10,8 @@ from segment_engine.domain.compile_params import Parameters
 
 _COMPARISONS = {"eq": "=", "ne": "!=", "lt": "<", "lte": "<=", "gt": ">", "gte": ">="}
 _LARGEST_COUNT = 1 << 62
+_SCALE = 2.0**-64
+"""Sums are taken of numbers this much smaller: exact (a power of two), and no sum of doubles overflows on its way."""
 
 
 class DidCompiler:
@@ -42,7 +44,7 @@ class DidCompiler:
                 remaining.append(present)
             else:
                 having.append(f"countIf({present}) > 0")
-            having.append(self._aggregate_test(did.aggregate, self._aggregated(did.aggregate, present)))
+            having.append(self._aggregate_test(did.aggregate, *self._aggregated(did.aggregate, present)))
         grouped = f"SELECT user_id FROM events WHERE {' AND '.join(remaining)} GROUP BY user_id HAVING "
         if did.aggregate is None and did.count is not None and _holds_for_none(did.count):
             # People without such events are in no group: leave out those whose count is wrong instead.
@@ -103,28 +105,35 @@ class DidCompiler:
     def _count(self, value: float) -> str:
         return self._bind("UInt64", int(min(value, _LARGEST_COUNT)))
 
-    def _aggregated(self, aggregate: Aggregate, present: str) -> str:
-        """sumKahan: an order of adding cannot move the result past the tolerance of T26."""
+    def _aggregated(self, aggregate: Aggregate, present: str) -> tuple[str, float]:
+        """The aggregate and by how much it is scaled. sumKahan: an order of adding cannot move the result past the
+        tolerance of T26."""
         number = f"nums[{self._bind('String', aggregate.property)}]"
         if aggregate.function in ("min", "max"):
-            return f"{aggregate.function}If({number}, {present})"
-        total = f"sumKahanIf({number}, {present})"
-        return total if aggregate.function == "sum" else f"{total} / countIf({present})"
+            return f"{aggregate.function}If({number}, {present})", 1.0
+        total = f"sumKahanIf({number} * {self._bind('Float64', _SCALE)}, {present})"
+        return (total if aggregate.function == "sum" else f"{total} / countIf({present})"), _SCALE
 
-    def _aggregate_test(self, aggregate: Aggregate, number: str) -> str:
+    def _aggregate_test(self, aggregate: Aggregate, number: str, scale: float = 1.0) -> str:
         test = aggregate.test
-        compare = self._exact if aggregate.function in ("min", "max") else self._tolerant
+        if aggregate.function in ("min", "max"):
+            if isinstance(test.value, NumberRange):
+                return (
+                    f"({self._exact(number, 'gte', test.value.low)} AND {self._exact(number, 'lte', test.value.high)})"
+                )
+            return self._exact(number, test.op, test.value)
         if isinstance(test.value, NumberRange):
-            return f"({compare(number, 'gte', test.value.low)} AND {compare(number, 'lte', test.value.high)})"
-        return compare(number, test.op, test.value)
+            low = self._tolerant(number, "gte", test.value.low, scale)
+            return f"({low} AND {self._tolerant(number, 'lte', test.value.high, scale)})"
+        return self._tolerant(number, test.op, test.value, scale)
 
     def _exact(self, number: str, op: str, value: float) -> str:
         return f"{number} {_COMPARISONS[op]} {self._bind('Float64', value)}"
 
-    def _tolerant(self, number: str, op: str, value: float) -> str:
-        """T26: a difference of at most 1e-9 · max(1, |value|) is equality."""
-        difference = f"({number} - {self._bind('Float64', value)})"
-        tolerance = 1e-9 * max(1.0, abs(value))
+    def _tolerant(self, number: str, op: str, value: float, scale: float) -> str:
+        """T26: a difference of at most 1e-9 · max(1, |value|) is equality. `number` is scaled, `value` is not."""
+        difference = f"({number} - {self._bind('Float64', value * scale)})"
+        tolerance = 1e-9 * max(1.0, abs(value)) * scale
         left, comparison, sign = {
             "eq": (f"abs({difference})", "<=", 1),
             "ne": (f"abs({difference})", ">", 1),

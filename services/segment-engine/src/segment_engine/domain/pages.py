@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from postrider.contracts import codec
 from postrider.contracts.audience import AudiencePage, PageUser
+from postrider.contracts.definitions import CampaignDefinition
 from segment_engine.domain.live_campaigns import pick
 from segment_engine.domain.profiles import Profile
 from segment_engine.domain.verdicts import judge_member
@@ -37,6 +38,14 @@ class Member:
     rank: int
     user_id: str
     verdict: str
+
+
+def with_newest_what(stream: Stream, campaign: CampaignDefinition | None) -> Stream:
+    """An edit of `what` reaches people who are not on a page yet, with the values it names (semantics of an edit)."""
+    if campaign is None or campaign.what_version <= stream.what_version:
+        return stream
+    references = tuple(campaign.what.references.profile)
+    return replace(stream, what_version=campaign.what_version, references=references)
 
 
 def page_user(

@@ -2,12 +2,13 @@
 
 chDB blocks, so every statement runs on a small pool of threads (it releases the interpreter's lock and runs statements
 side by side). Each thread has a session of its own: a statement's parameters are state of its session, so on a shared
-one a statement could run with another's. Must not contain SQL of its own beyond the session's settings.
+one a statement could run with another's. Must not contain SQL of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import re
@@ -21,30 +22,48 @@ import msgspec
 from chdb import ChdbError
 from chdb.session import Session
 
-from segment_engine.event_store.port import StoreFailed, StoreInUse
+from postrider.health import Check
+from postrider.logs import log
+from segment_engine.event_store.disk import Disk, is_cut, is_inserted
+from segment_engine.event_store.port import StoreDamaged, StoreFailed, StoreInUse, StoreUnavailable
 from segment_engine.event_store.sql_store import SqlEventStore
-from segment_engine.event_store.statements import SESSION_SETTINGS
+from segment_engine.event_store.statements import PARTS, SESSION_SETTINGS, drop_part
 
 T = TypeVar("T")
 
 _THREADS = 4
 _LINES = "JSONCompactEachRow"
 _ERROR = re.compile(r"Code: (\d+)\..*\(([A-Z_]+)\)\s*$", re.DOTALL)
+_UNAVAILABLE = frozenset({
+    "NOT_ENOUGH_SPACE", "CANNOT_WRITE_TO_FILE_DESCRIPTOR", "CANNOT_WRITE_TO_FILE", "CANNOT_APPEND_TO_FILE",
+    "CANNOT_OPEN_FILE", "CANNOT_CREATE_FILE", "CANNOT_CREATE_DIRECTORY", "CANNOT_CLOSE_FILE", "CANNOT_TRUNCATE_FILE",
+    "CANNOT_FSYNC", "AIO_WRITE_ERROR", "TOO_MANY_PARTS",
+})  # fmt: skip
+"""Names of errors that say nothing about the rows: the disk is full or broken, or merging lags behind."""
+_NO_SPACE = "No space left on device"
 _decode = msgspec.json.Decoder(list[Any]).decode
 
 
 class ChdbStore(SqlEventStore):
     """`port.EventStore` in a folder, which is made when missing. A process can have one open at a time."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(ChdbRunner(folder))
+    def __init__(self, folder: Path, check: Check | None = None) -> None:
+        super().__init__(ChdbRunner(folder, check))
 
 
 class ChdbRunner:
-    """`sql_store.Runner` on chDB. The folder's lock goes with the process, however that ends."""
+    """`sql_store.Runner` on chDB. The folder's lock goes with the process, however that ends.
 
-    def __init__(self, folder: Path) -> None:
+    `check` is down from a write that found the store unavailable until one that succeeds.
+    """
+
+    def __init__(self, folder: Path, check: Check | None = None, disk: Disk | None = None) -> None:
         self._folder = folder
+        self._check = check
+        self._disk = disk or Disk(folder)
+        self._inspecting = asyncio.Lock()
+        self._sound: set[str] = set()
+        self._dropped = 0
         self._lock: int | None = None
         self._here = threading.local()
         self._sessions: list[Any] = []
@@ -72,14 +91,49 @@ class ChdbRunner:
             os.close(lock)
 
     async def execute(self, sql: str, params: Mapping[str, str] | None = None) -> None:
-        await self._query(sql, params)
+        await self._write(sql, params)
 
     async def insert(self, sql: str, lines: bytes) -> None:
-        await self._query(sql + lines.decode(), None)
+        await self._write(sql + lines.decode(), None, len(lines))
 
     async def rows(self, sql: str, params: Mapping[str, str] | None = None) -> list[list[Any]]:
         data = await self._query(sql, params)
         return [_decode(line) for line in data.splitlines()]
+
+    async def _write(self, sql: str, params: Mapping[str, str] | None, size: int = 0) -> None:
+        try:
+            await self._write_if_there_is_room(sql, params, size)
+        except StoreUnavailable as error:
+            if self._check is not None:
+                self._check.down(str(error))
+            raise
+        if self._check is not None:
+            self._check.up()
+
+    async def _write_if_there_is_room(self, sql: str, params: Mapping[str, str] | None, size: int) -> None:
+        shortage = self._disk.shortage(size)
+        if shortage:
+            await self._inspect()  # merges go on
+            raise StoreUnavailable(shortage)
+        dropped = self._dropped
+        await self._query(sql, params)
+        await self._inspect()
+        if self._dropped != dropped:
+            raise StoreUnavailable("a write of the event store was cut off: it is to be repeated")
+
+    async def _inspect(self) -> None:
+        """Drops inserted parts that are cut off: whoever wrote at the time writes again. Raises `StoreDamaged`."""
+        async with self._inspecting:
+            parts = await self.rows(PARTS)
+            for table, name, path, size in parts:
+                if path in self._sound or not is_cut(Path(path), size):
+                    continue
+                log.error("event_store_part_cut", table=table, part=name)
+                if not is_inserted(name):
+                    raise StoreDamaged(f"part {name} of table {table} is cut off")
+                await self._query(drop_part(table, name), None)
+                self._dropped += 1
+            self._sound = {path for _, _, path, _ in parts}
 
     async def _query(self, sql: str, params: Mapping[str, str] | None) -> bytes:
         return await self._on_thread(
@@ -104,7 +158,7 @@ class ChdbRunner:
             return await asyncio.get_running_loop().run_in_executor(self._threads, work)
         except (ChdbError, RuntimeError) as error:
             # The store's text may quote rows: only its code and name go on, and not as a cause either.
-            raise StoreFailed(_reason(str(error))) from None
+            raise _failed(str(error)) from None
 
 
 def _own(folder: Path) -> int:
@@ -120,10 +174,14 @@ def _own(folder: Path) -> int:
             "so run one segment-engine, or give this one a folder of its own"
         ) from None
     os.truncate(lock, 0)
-    os.write(lock, f"{os.getpid()}\n".encode())
+    with contextlib.suppress(OSError):  # a full disk: the lock holds without the note who owns it
+        os.write(lock, f"{os.getpid()}\n".encode())
     return lock
 
 
-def _reason(text: str) -> str:
+def _failed(text: str) -> StoreFailed:
     match = _ERROR.search(text)
-    return f"statement failed: {match[2]} ({match[1]})" if match else "statement failed"
+    if match is None:
+        return StoreUnavailable("no space left") if _NO_SPACE in text else StoreFailed("statement failed")
+    reason = f"statement failed: {match[2]} ({match[1]})"
+    return StoreUnavailable(reason) if match[2] in _UNAVAILABLE or _NO_SPACE in text else StoreFailed(reason)

@@ -23,6 +23,17 @@ class StoreFailed(Exception):
     """A statement failed. The text is the store's own and may be logged; it carries no bound values."""
 
 
+class StoreUnavailable(StoreFailed, OSError):
+    """The store cannot write now, whatever it is given (its disk is full): wait and repeat.
+
+    An `OSError`, because that is what every loop takes for an outage: waited for, and nobody's fault.
+    """
+
+
+class StoreDamaged(Exception):
+    """A full disk cut a part that replaces others. The process has to end: the next start goes back to those."""
+
+
 @dataclass(frozen=True, slots=True)
 class EvaluationContext:
     """What an evaluation depends on besides rule and data.

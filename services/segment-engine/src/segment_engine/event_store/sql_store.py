@@ -193,10 +193,10 @@ class SqlEventStore:
         return int(rows[0][0])
 
     async def _migrate(self) -> None:
-        await self._runner.execute(
-            "CREATE TABLE IF NOT EXISTS schema_versions (version UInt32) ENGINE = MergeTree ORDER BY version"
-        )
-        known = {version for (version,) in await self._runner.rows("SELECT version FROM schema_versions")}
+        """Writes nothing when there is nothing to do: a process must start on a full disk, to say so."""
+        if not await self._runner.rows(statements.HAS_SCHEMA_VERSIONS):
+            await self._runner.execute(statements.CREATE_SCHEMA_VERSIONS)
+        known = {version for (version,) in await self._runner.rows(statements.SCHEMA_VERSIONS)}
         for version, statement in MIGRATIONS:
             if version not in known:
                 await self._runner.execute(statement)

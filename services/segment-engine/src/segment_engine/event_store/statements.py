@@ -31,6 +31,13 @@ SESSION_SETTINGS = {
 }
 
 
+HAS_SCHEMA_VERSIONS = "SELECT 1 FROM system.tables WHERE database = currentDatabase() AND name = 'schema_versions'"
+CREATE_SCHEMA_VERSIONS = (
+    "CREATE TABLE IF NOT EXISTS schema_versions (version UInt32) ENGINE = MergeTree ORDER BY version"
+)
+SCHEMA_VERSIONS = "SELECT version FROM schema_versions"
+
+
 def token_setting(token: str) -> str:
     """The clause that makes a repeat of an insert with the same token change nothing."""
     return f"SETTINGS insert_deduplication_token = '{hashlib.sha256(token.encode()).hexdigest()}'"
@@ -122,3 +129,10 @@ def count_events(filters: tuple[str, ...]) -> str:
 
 
 ERASE_EVENTS = "DELETE FROM events WHERE user_id = {user_id:String}"
+
+PARTS = "SELECT table, name, path, bytes_on_disk FROM system.parts WHERE active AND database = currentDatabase()"
+
+
+def drop_part(table: str, name: str) -> str:
+    """Takes a part out, and the token it was inserted with. Both names are the store's own."""
+    return f"ALTER TABLE {table} DROP PART '{name}'"

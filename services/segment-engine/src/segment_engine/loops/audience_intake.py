@@ -23,6 +23,7 @@ from postrider.contracts.envelope import Outgoing, envelope_of
 from postrider.kafka.loop import Batch
 from segment_engine.adapters import audience_tables
 from segment_engine.adapters.audience_tables import Settlement
+from segment_engine.domain.readable import require_aware, require_count
 
 GROUP = "segment-engine-audiences"
 
@@ -54,7 +55,11 @@ class AudienceIntake:
                 return request
             case "audience.unexpanded_settled":
                 id = envelope.id or f"{record.topic}-{record.partition}-{record.offset}"
-                return Settlement(id, codec.decode(record.value, UnexpandedSettled))
+                settled = codec.decode(record.value, UnexpandedSettled)
+                require_aware("at", settled.at)
+                for expanded in settled.zones.values():
+                    require_count("zones", expanded)
+                return Settlement(id, settled)
             case _:
                 raise Unreadable("unknown type")
 

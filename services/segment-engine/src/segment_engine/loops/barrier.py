@@ -57,11 +57,12 @@ class Barrier:
     async def wait(self) -> None:
         """Returns when all that was published before the call counts in an evaluation."""
         with metrics.BARRIER_SECONDS.time(), self._hurry():
+            mark = self._placement.mark()
             ends = await self._ends.fetch()
             await self._definitions.wait_until_confirmed()
             await self._all_passed(ends)
-            if await self._placement.settled():
-                # Records that had come to a wrong partition are behind the first ends.
+            if await self._placement.settled(mark):
+                # Records that had come to a wrong partition may be behind the first ends.
                 await self._all_passed(await self._ends.fetch())
             await self._copier.wait_until_copied()
 

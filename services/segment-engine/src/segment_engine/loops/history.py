@@ -45,11 +45,11 @@ class History:
         self._horizon_days = horizon_days
         self._placement = placement
         self._reader = reader
-        self._count_read = metrics.EVENTS_READ.labels(GROUP).inc
+        self._read = 0
 
     def decode(self, record: Any) -> Arrival | None:
         """None: not for the history. Identifies are the live group's, misplaced records come again."""
-        self._count_read()
+        self._read += 1
         arrival = self._reader.read(record)
         if isinstance(arrival, Ignored) or arrival.event.type != "track":
             return None
@@ -58,6 +58,8 @@ class History:
         return arrival
 
     async def handle(self, tx: AsyncConnection, batch: Batch[Arrival]) -> Sequence[Outgoing]:
+        read, self._read = self._read, 0
+        metrics.EVENTS_READ.labels(GROUP).inc(read)
         keys = []
         for received in batch.records:
             event = received.value.event

@@ -8,7 +8,7 @@ identifies apply before any event is matched: a person's phone is the one they g
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -26,7 +26,7 @@ from postrider.postgres.outbox import Outbox
 from segment_engine import metrics
 from segment_engine.adapters import profile_table, suppression_table
 from segment_engine.adapters.dedup_table import DedupTable
-from segment_engine.domain.arrivals import FORWARDED, Arrival, forwarded_value, mark_of, message_id_of
+from segment_engine.domain.arrivals import Arrival, forwarded_headers, message_id_of
 from segment_engine.domain.dedup_keys import dedup_key
 from segment_engine.domain.live_campaigns import LiveCampaigns, qualified
 from segment_engine.domain.pages import suppressed_phones
@@ -64,7 +64,6 @@ class _Effects:
 
     users: set[str] = field(default_factory=set)
     sent: set[str] = field(default_factory=set)
-    arrived: set[str] = field(default_factory=set)
 
 
 class Live:
@@ -87,7 +86,7 @@ class Live:
         self._definitions = definitions
         self._placement = placement
         self._reader = reader
-        self._count_read = metrics.EVENTS_READ.labels(GROUP).inc
+        self._read = 0
         self._on_profiles_changed = on_profiles_changed
         self._dedup_key = dedup_key
         self._phone_hash_key = phone_hash_key
@@ -101,19 +100,23 @@ class Live:
         self._campaigns = None
 
     def decode(self, record: Any) -> Arrived | None:
-        self._count_read()
+        self._read += 1
         arrival = self._reader.read(record)
         if isinstance(arrival, Ignored):
             metrics.EVENTS_IGNORED.labels(arrival.reason).inc()
             return None
+        if arrival.forwarded:
+            self._placement.arrived(arrival.origin)
         if self._placement.is_misplaced(arrival, record.partition):
+            self._placement.expect(arrival.origin)
             return Arrived(arrival, record.value)
         return Arrived(arrival)
 
     async def handle(self, tx: AsyncConnection, batch: Batch[Arrived]) -> Sequence[Outgoing]:
-        self._effects = effects = _Effects()
+        self._effects = _Effects()
+        read, self._read = self._read, 0
+        metrics.EVENTS_READ.labels(GROUP).inc(read)
         here = [received for received in batch.records if received.value.forward is None]
-        effects.arrived = {r.value.arrival.origin for r in here if r.value.arrival.forwarded}
         tracks = [received.value.arrival for received in here if received.value.arrival.event.type == "track"]
         identifies = [r.value.arrival for r in here if r.value.arrival.event.type == "identify"]
         # A campaign is scheduled when its definition is in the log: whoever was told so may send its event at once.
@@ -132,7 +135,6 @@ class Live:
         """After the commit of a batch."""
         effects, self._effects = self._effects, _Effects()
         self._placement.sent(effects.sent)
-        self._placement.arrived(effects.arrived)
         if effects.users:
             self._known.add(effects.users)
             self._on_profiles_changed()
@@ -216,15 +218,10 @@ class Live:
         self._effects.sent.add(arrival.origin)
         metrics.EVENTS_FORWARDED.inc()
         user_id = arrival.event.user_id
-        headers = (*_foreign(received.headers), (FORWARDED, mark_of(arrival)))
         return Outgoing(
             received.topic,
             user_id.encode(),
-            forwarded_value(value, arrival),
-            headers,
+            value,
+            forwarded_headers(received.headers, arrival),
             partition=self._placement.partition_of(user_id),
         )
-
-
-def _foreign(headers: Iterable[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
-    return [(name, value) for name, value in headers if name != FORWARDED]

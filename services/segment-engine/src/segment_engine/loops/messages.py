@@ -16,11 +16,13 @@ from postrider.contracts.envelope import Outgoing, envelope_of
 from postrider.kafka.loop import Batch
 from segment_engine import metrics
 from segment_engine.domain.columns import message_row
+from segment_engine.domain.readable import require_aware, require_count
 from segment_engine.event_store.port import EventStore
 
 GROUP = "segment-engine-messages"
 MAX_RECORDS = 5_000
 LINGER_SECONDS = 0.5
+MAX_PARTS = 65_535
 
 
 class Messages:
@@ -31,7 +33,12 @@ class Messages:
         """None: funnel moves and runs are not for the log."""
         if envelope_of(record.headers).type != MESSAGE_CHANGED:
             return None
-        return codec.decode(record.value, MessageChanged)
+        change = codec.decode(record.value, MessageChanged)
+        require_count("seq", change.seq)
+        require_count("parts", change.parts, MAX_PARTS)
+        require_aware("at", change.at)
+        require_aware("due_at", change.due_at)
+        return change
 
     async def handle(self, tx: AsyncConnection, batch: Batch[MessageChanged]) -> Sequence[Outgoing]:
         newest: dict[str, MessageChanged] = {}

@@ -21,7 +21,15 @@ from postrider.postgres.database import Database
 from postrider.postgres.outbox import Outbox, Pending
 from segment_engine import metrics
 from segment_engine.adapters import audience_tables, profile_table, suppression_table
-from segment_engine.domain.pages import Member, Stream, after_page, make_page, page_user, suppressed_phones
+from segment_engine.domain.pages import (
+    Member,
+    Stream,
+    after_page,
+    make_page,
+    page_user,
+    suppressed_phones,
+    with_newest_what,
+)
 from segment_engine.event_store.port import EventStore
 from segment_engine.loops.audience_intake import WakeUps
 from segment_engine.loops.work import work
@@ -85,6 +93,7 @@ class PageStreams:
                 await audience_tables.move_stream(tx, stream, stream.next_page, stream.after_rank, "stopped")
             log.info("stream_stopped", run_id=stream.run_id, zone=stream.zone, page=stream.next_page)
             return None
+        stream = with_newest_what(stream, self._definitions.campaigns.get(stream.campaign_id))
         # One more than a page shows whether the page is the last.
         found = await self._store.page(stream.run_id, stream.zone, stream.after_rank, stream.page_size + 1)
         members = [Member(m.rank, m.user_id, m.verdict) for m in found[: stream.page_size]]

@@ -20,7 +20,7 @@ from postrider.postgres.outbox import Outbox
 from postrider.rules import RuleErrors
 from segment_engine import metrics
 from segment_engine.adapters import audience_tables
-from segment_engine.event_store.port import EventStore, Snapshot, StoreFailed
+from segment_engine.event_store.port import EventStore, Snapshot, StoreFailed, StoreUnavailable
 from segment_engine.loops.audience_intake import WakeUps
 from segment_engine.loops.evaluation import Definitions, SegmentUnknown, context_of, rule_of
 from segment_engine.loops.work import unless, work
@@ -78,6 +78,8 @@ class Snapshots:
             await self._refuse(request, "segment_unknown")
         except RuleErrors:
             await self._refuse(request, "rule_invalid")
+        except StoreUnavailable:
+            raise  # nothing is wrong with the rule: the worker waits
         except StoreFailed as error:
             failures = self._failures[request.run_id] = self._failures.get(request.run_id, 0) + 1
             log.error("snapshot_failed", run_id=request.run_id, failures=failures, **failure(error))

@@ -15,6 +15,7 @@ from postrider.kafka.loop import Batch
 from postrider.logs import log
 from segment_engine.adapters import suppression_table
 from segment_engine.domain.columns import suppression_row
+from segment_engine.domain.readable import require_count, require_text
 from segment_engine.event_store.port import EventStore
 
 GROUP = "segment-engine"
@@ -29,7 +30,10 @@ class Suppressions:
         if record.value is None:
             return None
         try:
-            return codec.decode(record.value, SuppressionChanged)
+            change = codec.decode(record.value, SuppressionChanged)
+            require_count("version", change.version)
+            require_text(phone_hash=change.phone_hash, reason=change.reason)
+            return change
         except Unreadable as error:
             log.error("suppression_unreadable", partition=record.partition, offset=record.offset, reason=error.reason)
             return None
