@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import cast
 
 import pytest
 
+from postrider.contracts.envelope import Envelope, envelope_of
 from postrider.kafka.dead_letters import VALUE_BYTES, DeadLetterLimit, TooManyDeadLetters, dead_letter, original
 
 
@@ -79,3 +81,10 @@ def test_what_was_cut_is_not_replayed() -> None:
 def test_a_record_of_another_tool_is_not_replayed() -> None:
     with pytest.raises(ValueError, match="which topic"):
         original(Record(b"{}"))
+
+
+def test_a_null_header_is_read_and_kept_as_an_empty_one() -> None:
+    headers = cast("tuple[tuple[str, bytes], ...]", (("ce_type", None), ("ce_id", b"1")))
+    assert envelope_of(headers) == Envelope("1", "", "")
+    letter = dead_letter(Record(b"{", headers=headers), "unknown type", "t.dlq")
+    assert dict(letter.headers)["original-ce_type"] == b""

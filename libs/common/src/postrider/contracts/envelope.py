@@ -61,4 +61,6 @@ def headers_of(id: str, type: str, source: str, time: datetime) -> tuple[tuple[s
 def envelope_of(headers: Headers) -> Envelope:
     """Missing attributes are empty strings: the reader of a stream decides what it needs."""
     found = {name: value for name, value in headers if name.startswith("ce_")}
-    return Envelope(*(found.get(name, b"").decode("utf-8", "replace") for name in ("ce_id", "ce_type", "ce_source")))
+    return Envelope(
+        *((found.get(name) or b"").decode("utf-8", "replace") for name in ("ce_id", "ce_type", "ce_source"))
+    )

@@ -77,7 +77,7 @@ def dead_letter(record: ConsumerRecord, reason: str, dead_letter_topic: str) -> 
         room -= len(name) + len(content or b"")
         if room < 0:
             break
-        headers.append((ORIGINAL + name, content))
+        headers.append((ORIGINAL + name, content or b""))  # a header may be null, an outbox row's may not
     return Outgoing(dead_letter_topic, record.key, value, tuple(headers))
 
 
