@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -149,6 +150,36 @@ async def test_an_unreadable_record_goes_to_the_dead_letter_topic_and_the_rest_g
     assert headers["reason"] == b"starts with bad"
     assert headers["topic"].decode() == SOURCE.full_name(bench.config.topic_prefix)
     assert set(headers) >= {"partition", "offset"}
+
+
+class NotUtf8(str):
+    """A header name as another client may publish it."""
+
+    __slots__ = ()
+
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
+        return b"\xff\xfe"
+
+
+async def test_a_header_name_that_is_no_utf8_stops_nobody(bench: Bench) -> None:
+    topic = SOURCE.full_name(bench.config.topic_prefix)
+    producer = AIOKafkaProducer(bootstrap_servers=bench.config.bootstrap_servers)
+    await producer.start()
+    try:
+        batch = producer.create_batch()
+        batch._builder = _DefaultRecordBatchBuilderPy(2, 0, 0, -1, -1, 0, 100_000)  # the fast one takes text alone
+        for value in ("v0", "v1", "bad", "v2"):
+            batch.append(key=b"k", value=value.encode(), headers=[(NotUtf8("x"), b"1")], timestamp=None)
+        sent = await producer.send_batch(batch, topic, partition=0)
+        await asyncio.wait_for(sent, 15)
+    finally:
+        await producer.stop()
+    await bench.send("v3")
+    async with running(bench.loop()):
+        await eventually(lambda: _has(bench, 4), 30)
+    assert await bench.seen() == ["v0", "v1", "v2", "v3"]
+    (dead,) = await bench.on_topic(SOURCE.dead_letter_name("scheduler", bench.config.topic_prefix))
+    assert dict(dead.headers)["original-\\xff\\xfe"] == b"1"
 
 
 async def test_a_record_that_fails_its_handler_is_isolated(bench: Bench) -> None:

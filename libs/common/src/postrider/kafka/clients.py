@@ -13,6 +13,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from aiokafka.partitioner import murmur2
 
+from postrider.kafka import tolerant_records
 from postrider.logs import failure, log
 
 STOP_SECONDS = 5.0
@@ -61,6 +62,7 @@ def make_consumer(config: KafkaConfig, group: str | None, max_poll_records: int 
 
     Kafka knows a group by prefix and name: installations that share a cluster do not share groups.
     """
+    tolerant_records.install()
     return AIOKafkaConsumer(
         **config._common(),
         group_id=None if group is None else config.topic_prefix + group,

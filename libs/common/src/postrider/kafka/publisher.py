@@ -30,6 +30,17 @@ class _Call:
     acknowledged: asyncio.Future[None]
 
 
+def _end(calls: Sequence[_Call], error: Exception | None) -> None:
+    """Tells every caller that has not given up."""
+    for call in calls:
+        if call.acknowledged.done():
+            continue
+        if error is None:
+            call.acknowledged.set_result(None)
+        else:
+            call.acknowledged.set_exception(error)
+
+
 class Publisher:
     """One producer for a process. Safe to call from many tasks."""
 
@@ -86,26 +97,27 @@ class Publisher:
         self._flush()
 
     async def _send(self, calls: Sequence[_Call]) -> None:
-        producer, failed = None, "Cancelled"
+        producer, failed = None, ""
         try:
             producer = await self._current()
             await self._send_by_stage(producer, [record for call in calls for record in call.records])
-            failed = ""
         except (KafkaError, OSError, TimeoutError) as error:
             failed = type(error).__name__
             if self._check is not None:
                 self._check.down(failed)
             await self._discard(producer)
-        finally:
-            for call in calls:
-                if call.acknowledged.done():
-                    continue  # its caller has given up
-                if failed:
-                    call.acknowledged.set_exception(PublishFailed(failed))
-                else:
-                    call.acknowledged.set_result(None)
-        if self._check is not None and not failed:
+        except Exception as bug:  # noqa: BLE001  # whoever called has to hear of it
+            _end(calls, bug)
+            return
+        except BaseException:
+            _end(calls, PublishFailed("Cancelled"))
+            raise
+        if failed:
+            _end(calls, PublishFailed(failed))
+            return
+        if self._check is not None:
             self._check.up()
+        _end(calls, None)
 
     async def _send_by_stage(self, producer: AIOKafkaProducer, records: Sequence[Outgoing]) -> None:
         for _, stage in groupby(sorted(records, key=lambda record: record.stage), key=lambda record: record.stage):
