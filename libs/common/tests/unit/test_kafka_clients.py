@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from aiokafka.errors import KafkaConnectionError
 
-from postrider.kafka.clients import stop_quietly
+from postrider.kafka.clients import start_client, stop_quietly
 
 
 async def _cancelled_within() -> None:
@@ -51,3 +51,34 @@ async def test_the_callers_own_cancellation_reaches_it_and_the_client() -> None:
     with pytest.raises(asyncio.CancelledError):
         await stopping
     await asyncio.wait_for(ended.wait(), 1)
+
+
+async def test_whoever_gives_up_a_start_waits_for_its_end() -> None:
+    connected = asyncio.Event()
+    ends: list[str] = []
+
+    async def start() -> None:
+        try:
+            await connected.wait()
+        except asyncio.CancelledError:
+            ends.append("cancelled in mid-start")
+            raise
+        ends.append("started")
+
+    starting = asyncio.create_task(start_client(start(), 60))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    starting.cancel()
+    await asyncio.sleep(0)
+    assert not starting.done()
+    connected.set()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert ends == ["started"]
+
+
+async def test_a_start_that_takes_too_long_is_a_timeout_and_a_failed_one_says_why() -> None:
+    with pytest.raises(TimeoutError):
+        await start_client(asyncio.sleep(60), 0.01)
+    with pytest.raises(KafkaConnectionError):
+        await start_client(_raises(KafkaConnectionError()), 1)

@@ -99,7 +99,7 @@ async def no_answer(config: KafkaConfig, patience_seconds: float) -> str | None:
     """Why no broker answers; None when one does."""
     admin = make_admin(config)
     try:
-        await asyncio.wait_for(admin.start(), patience_seconds)
+        await start_client(admin.start(), patience_seconds)
     except (KafkaError, OSError, TimeoutError, ValueError) as error:
         return type(error).__name__
     finally:
@@ -114,6 +114,26 @@ def partition_for(key: bytes, partitions: int) -> int:
 
 def is_kafka_outage(error: BaseException) -> bool:
     return isinstance(error, KafkaError | OSError | TimeoutError)
+
+
+async def start_client(starting: Awaitable[None], patience_seconds: float) -> None:
+    """Raises TimeoutError when it takes longer. Stop the client afterwards in any case.
+
+    aiokafka loses its first connection, open, when it is cancelled while it asks that one for metadata: whoever gives
+    up waits for the end of the start, a moment at most.
+    """
+    task = asyncio.ensure_future(starting)
+    try:
+        done, _ = await asyncio.wait({task}, timeout=patience_seconds)
+    except asyncio.CancelledError:
+        await asyncio.wait({task}, timeout=STOP_SECONDS)
+        raise
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    if not done:
+        raise TimeoutError
+    task.result()
 
 
 async def stop_quietly(stopping: Awaitable[None], what: str) -> None:

@@ -32,7 +32,7 @@ from postrider.contracts.definitions import (
 from postrider.contracts.envelope import envelope_of
 from postrider.contracts.topics import Topic
 from postrider.health import Check
-from postrider.kafka.clients import KafkaConfig, is_kafka_outage, make_consumer, stop_quietly
+from postrider.kafka.clients import KafkaConfig, is_kafka_outage, make_consumer, start_client, stop_quietly
 from postrider.kafka.log_ends import LogEnds
 from postrider.logs import failure, log
 
@@ -96,7 +96,7 @@ class DefinitionsReader:
         while not stop.is_set():
             consumer = make_consumer(self._config, None)
             try:
-                await asyncio.wait_for(consumer.start(), 30)
+                await start_client(consumer.start(), 30)
                 await self._follow(consumer, stop)
             except Exception as error:
                 if not is_kafka_outage(error):

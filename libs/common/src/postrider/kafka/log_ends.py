@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from postrider.contracts.topics import Topic
-from postrider.kafka.clients import KafkaConfig, is_kafka_outage, make_consumer, stop_quietly
+from postrider.kafka.clients import KafkaConfig, is_kafka_outage, make_consumer, start_client, stop_quietly
 
 ANSWER_SECONDS = 10.0
 PROBE_SECONDS = 0.5
@@ -47,7 +47,7 @@ class LogEnds:
         """Whether no record is left for a reader at `start` before `end`."""
         consumer = make_consumer(self._config, None)
         try:
-            await asyncio.wait_for(consumer.start(), ANSWER_SECONDS)
+            await start_client(consumer.start(), ANSWER_SECONDS)
             where = TopicPartition(topic, partition)
             consumer.assign([where])
             consumer.seek(where, start)
@@ -70,7 +70,7 @@ class LogEnds:
         if self._consumer is None:
             consumer = make_consumer(self._config, None)
             try:
-                await asyncio.wait_for(consumer.start(), ANSWER_SECONDS)
+                await start_client(consumer.start(), ANSWER_SECONDS)
             except BaseException:
                 await stop_quietly(consumer.stop(), "log ends")
                 raise

@@ -29,7 +29,7 @@ from postrider.contracts.envelope import Outgoing
 from postrider.contracts.topics import Topic
 from postrider.health import Check
 from postrider.kafka.batch import Batch, Decode, Handler, Range, Received
-from postrider.kafka.clients import KafkaConfig, is_kafka_outage, make_consumer, stop_quietly
+from postrider.kafka.clients import KafkaConfig, is_kafka_outage, make_consumer, start_client, stop_quietly
 from postrider.kafka.dead_letters import DeadLetterLimit, TooManyDeadLetters, dead_letter
 from postrider.kafka.suspects import Suspects
 from postrider.kafka.watchdog import Stuck, Watchdog
@@ -174,7 +174,7 @@ class ConsumerLoop(Generic[T]):
         self._suspects.forget()
         try:
             consumer.subscribe(list(self._topics), listener=_Listener(self))
-            await asyncio.wait_for(consumer.start(), 30)
+            await start_client(consumer.start(), 30)
             while not stop.is_set():
                 if self._orphans:
                     await self._take_over(consumer)

@@ -16,7 +16,7 @@ from aiokafka.errors import KafkaError
 from postrider import metrics
 from postrider.contracts.envelope import Outgoing
 from postrider.health import Check
-from postrider.kafka.clients import KafkaConfig, make_producer, partition_for, stop_quietly
+from postrider.kafka.clients import KafkaConfig, make_producer, partition_for, start_client, stop_quietly
 from postrider.logs import log
 from postrider.postgres.outbox import PublishFailed
 
@@ -64,9 +64,13 @@ class Publisher:
             raise PublishFailed(type(error).__name__) from error
 
     async def stop(self) -> None:
-        if self._connecting is not None:
-            self._connecting.cancel()
-            await asyncio.gather(self._connecting, return_exceptions=True)
+        """Ends what is under way: whoever still waits hears `PublishFailed`, and nothing connects any more."""
+        calls, self._calls = self._calls, []
+        under_way = {*self._flushes, *([] if self._connecting is None else [self._connecting])}
+        for task in under_way:
+            task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
+        _end(calls, PublishFailed("Stopped"))
         producer, self._producer = self._producer, None
         if producer is not None:
             await stop_quietly(producer.stop(), "producer")
@@ -86,6 +90,7 @@ class Publisher:
         await call.acknowledged
 
     def _flush(self) -> None:
+        self._calls = [call for call in self._calls if not call.acknowledged.done()]  # others have given up
         if self._calls and len(self._flushes) < CONCURRENT_FLUSHES:
             calls, self._calls = self._calls, []
             flush = asyncio.create_task(self._send(calls))
@@ -177,7 +182,7 @@ class Publisher:
     async def _connect(self) -> AIOKafkaProducer:
         producer = make_producer(self._config)
         try:
-            await asyncio.wait_for(producer.start(), ACKNOWLEDGE_SECONDS)
+            await start_client(producer.start(), ACKNOWLEDGE_SECONDS)
         except BaseException:
             await stop_quietly(producer.stop(), "producer")
             raise
