@@ -55,7 +55,7 @@ async def build(
     events = delivery.DeliveryEvents(definitions)
     loop = ConsumerLoop(
         kafka, database, outbox, delivery.GROUP, [DELIVERY_EVENTS], delivery.decode, events.apply,
-        max_records=1_000, linger_seconds=0.05, after_commit=events.committed, check=health.check("delivery-events"),
+        max_records=1_000, linger_seconds=0.2, after_commit=events.committed, check=health.check("delivery-events"),
         clock=clock,
     )  # fmt: skip
     services = Services(

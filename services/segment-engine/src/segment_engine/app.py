@@ -116,8 +116,9 @@ async def build(settings: Settings, make_store: MakeStore = ChdbStore) -> AsyncI
         # What the event store refuses is no fault of a record: a planned group waits while the store cannot write, any
         # other failure stops the process, and no batch is ever given up as a dead letter.
         live_loop = loop(
-            live.GROUP, [USER_EVENTS], live_group, max_records=live.MAX_RECORDS, after_commit=live_group.committed
-        )
+            live.GROUP, [USER_EVENTS], live_group,
+            max_records=live.MAX_RECORDS, pace_seconds=live.PACE_SECONDS, after_commit=live_group.committed,
+        )  # fmt: skip
         history_loop = loop(
             history.GROUP, [USER_EVENTS], history_group,
             max_records=history.MAX_RECORDS, linger_seconds=history.LINGER_SECONDS, planned=True,

@@ -12,11 +12,8 @@ Too many dead letters stop the consumer, not the process: a bad deploy must not 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import islice
 from typing import Any, Generic, TypeVar
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
@@ -29,6 +26,7 @@ from postrider.contracts.envelope import Outgoing
 from postrider.contracts.topics import Topic
 from postrider.health import Check
 from postrider.kafka.batch import Batch, Decode, Handler, Range, Received
+from postrider.kafka.buffers import Buffer, Buffers
 from postrider.kafka.clients import KafkaConfig, is_kafka_outage, make_consumer, start_client, stop_quietly
 from postrider.kafka.dead_letters import DeadLetterLimit, TooManyDeadLetters, dead_letter
 from postrider.kafka.suspects import Suspects
@@ -44,20 +42,18 @@ T = TypeVar("T")
 
 HINT_SECONDS = 2.0
 POLL_SECONDS = 0.2
+MAX_BYTES = 4 * 1024 * 1024
+"""Of one batch: as a thousand ordinary records have, and few enough of the largest ones."""
+NO_SECONDS = 0.001
+NAP_SECONDS = 0.1
+LAST_LOOK_SECONDS = 0.004
+LITTLE = 0.05
 LEAST_POLLED = 24
 BACK_OFF_SECONDS = (0.1, 0.3, 1.0, 2.0)
 
 
 class OffsetLost(Exception):
     """A stored offset lies outside the log. Never reset automatically: somebody has to decide what was lost."""
-
-
-@dataclass(slots=True)
-class _Owned:
-    epoch: int
-    next_offset: int
-    planned_to: int | None
-    buffer: deque[ConsumerRecord]
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -74,7 +70,8 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
 
 
 class ConsumerLoop(Generic[T]):
-    """A component (`run`). `linger_seconds`: how long a batch may wait to fill; `hurry` cuts that short.
+    """A component (`run`). `linger_seconds`: how long a batch may wait to fill. `pace_seconds`: the least time between
+    two batches; a record that comes after a pause waits for nothing. `hurry` cuts both short.
 
     `planned`: commit each range before it is worked on and replay exactly that range after a takeover; a handler that
     fails on such a batch stops the process, since the range cannot be split.
@@ -91,7 +88,9 @@ class ConsumerLoop(Generic[T]):
         handler: Handler[T],
         *,
         max_records: int = 500,
+        max_bytes: int = MAX_BYTES,
         linger_seconds: float = 0.0,
+        pace_seconds: float = 0.0,
         planned: bool = False,
         after_commit: Callable[[], Awaitable[None]] | None = None,
         check: Check | None = None,
@@ -104,17 +103,19 @@ class ConsumerLoop(Generic[T]):
         self._topics = {topic.full_name(config.topic_prefix): topic for topic in topics}
         self._decode = decode
         self._handler = handler
-        self._max_records = max_records
         # aiokafka drains one partition before it turns to the next: a batch of few shall not come from one alone.
         self._poll_records = max(max_records, LEAST_POLLED)
+        self._little = max_records * LITTLE
+        self._owned: Buffers[TopicPartition, ConsumerRecord] = Buffers(max_records, max_bytes)
         self._linger = linger_seconds
+        self._pace = pace_seconds
+        self._begun_at = float("-inf")
         self._planned = planned
         self._after_commit = after_commit
         self._check = check
         self._clock = clock or SystemClock()
         self.hurry = asyncio.Event()
         self._consumer: AIOKafkaConsumer | None = None
-        self._owned: dict[TopicPartition, _Owned] = {}
         self._orphans: set[TopicPartition] = set()
         self._suspects: Suspects[TopicPartition] = Suspects()
         self._dead_letters = DeadLetterLimit(config.dead_letters_per_minute)
@@ -125,7 +126,7 @@ class ConsumerLoop(Generic[T]):
     @property
     def positions(self) -> dict[tuple[str, int], int]:
         """Committed next offsets of the partitions owned here."""
-        return {(tp.topic, tp.partition): owned.next_offset for tp, owned in self._owned.items()}
+        return {(tp.topic, tp.partition): self._owned[tp].next_offset for tp in self._owned}
 
     async def run(self, stop: asyncio.Event) -> None:
         """Consumes until `stop`, waiting through outages. Raises `OffsetLost`, `Stuck`, and what planned handlers
@@ -197,7 +198,7 @@ class ConsumerLoop(Generic[T]):
     def _forget(self, revoked: Sequence[TopicPartition]) -> None:
         self._suspects.forget()
         for partition in revoked:
-            self._owned.pop(partition, None)
+            self._owned.disown(partition)
             self._orphans.discard(partition)
 
     def _adopt(self, assigned: Sequence[TopicPartition]) -> None:
@@ -226,7 +227,7 @@ class ConsumerLoop(Generic[T]):
                     f"the log has {first[partition]}..{last[partition]}"
                 )
             planned = owner.planned_to if self._planned else None
-            self._owned[partition] = _Owned(owner.epoch, owner.next_offset, planned, deque())
+            self._owned.own(partition, Buffer(owner.epoch, owner.next_offset, planned))
             self._orphans.discard(partition)
             consumer.seek(partition, owner.next_offset)
             consumer.resume(partition)
@@ -248,22 +249,33 @@ class ConsumerLoop(Generic[T]):
     # Reading
 
     async def _turn(self, consumer: AIOKafkaConsumer, stop: asyncio.Event) -> None:
-        if not self._buffered():
+        if not self._owned.count:
             await self._poll(consumer, POLL_SECONDS)
-            if not self._buffered():
+            if not self._owned.count:
                 await self._hint(consumer)
                 return
         started = self._clock.monotonic()
-        while self._linger and self._buffered() < self._max_records and not (stop.is_set() or self.hurry.is_set()):
-            left = started + self._linger - self._clock.monotonic()
-            if left <= 0:
-                break
-            await self._poll(consumer, min(left, 0.05))
+        await self._gather(consumer, stop, max(started + self._linger, self._begun_at + self._pace))
+        self._begun_at = self._clock.monotonic()
         await self._work_off(started)
         await self._hint(consumer)
 
-    def _buffered(self) -> int:
-        return sum(len(owned.buffer) for owned in self._owned.values())
+    async def _gather(self, consumer: AIOKafkaConsumer, stop: asyncio.Event, until: float) -> None:
+        """Lets a batch fill until then, or until it is full or somebody is in a hurry. Where little comes it sleeps and
+        looks seldom: to fetch each handful by itself costs the broker and this process more than the handful."""
+        slept = False
+        while not (self._owned.is_full or stop.is_set() or self.hurry.is_set()):
+            left = until - self._clock.monotonic()
+            if left <= 0:
+                break
+            before = self._owned.count
+            await self._poll(consumer, NO_SECONDS)
+            if self._owned.count - before < self._little:
+                slept = True
+                await _sleep_or(self.hurry, min(left, NAP_SECONDS))
+        if slept:
+            await self._poll(consumer, NO_SECONDS)
+            await self._poll(consumer, LAST_LOOK_SECONDS)  # what came behind the records that were fetched already
 
     async def _poll(self, consumer: AIOKafkaConsumer, seconds: float) -> None:
         try:
@@ -277,31 +289,12 @@ class ConsumerLoop(Generic[T]):
             owned = self._owned.get(partition)
             if owned is None:
                 continue
-            expected = owned.buffer[-1].offset + 1 if owned.buffer else owned.next_offset
-            owned.buffer.extend(record for record in records if record.offset >= expected)
+            owned.add(records)
 
     def _cut(self) -> dict[TopicPartition, list[ConsumerRecord]]:
-        """Takes the next batch from the buffers, without removing it: a planned range exactly, of the others what fits,
-        the shortest buffers first, so that no partition waits for another's backlog."""
+        """The next batch, which stays in the buffers until it is committed."""
         counts = self._suspects.next()
-        if counts is not None:
-            return {each: list(islice(self._owned[each].buffer, n)) for each, n in counts.items()}
-        batch: dict[TopicPartition, list[ConsumerRecord]] = {}
-        free: list[tuple[int, TopicPartition]] = []
-        for partition, owned in self._owned.items():
-            if not owned.buffer:
-                continue
-            if owned.planned_to is None:
-                free.append((len(owned.buffer), partition))
-            elif owned.buffer[-1].offset >= owned.planned_to - 1:  # else its rest has not been read yet
-                batch[partition] = [record for record in owned.buffer if record.offset < owned.planned_to]
-        room = self._max_records
-        for place, (waiting, partition) in enumerate(sorted(free)):
-            share = min(waiting, -(-room // (len(free) - place)))
-            if share:
-                batch[partition] = list(islice(self._owned[partition].buffer, share))
-                room -= share
-        return batch
+        return self._owned.batch() if counts is None else self._owned.heads(counts)
 
     # Working
 
@@ -325,7 +318,7 @@ class ConsumerLoop(Generic[T]):
                 self._reset()
                 raise
             metrics.BATCH_FAILURES.labels(self._group, "handler").inc()
-            if cut.keys() <= self._owned.keys():  # else revoked meanwhile: nothing is known of the heads
+            if cut.keys() <= set(self._owned):  # else revoked meanwhile: nothing is known of the heads
                 self._suspects.failed({partition: len(records) for partition, records in cut.items()})
             log.error("batch_failed", group=self._group, records=_size(cut), **failure(error), exc_info=error)
             await asyncio.sleep(BACK_OFF_SECONDS[0])
@@ -367,9 +360,7 @@ class ConsumerLoop(Generic[T]):
             mine = self._owned.get(partition)
             if mine is None or mine.epoch != advance.epoch:
                 continue  # revoked while we committed: it is done, and somebody else goes on behind it
-            mine.next_offset, mine.planned_to = advance.to_offset, None
-            while mine.buffer and mine.buffer[0].offset < advance.to_offset:
-                mine.buffer.popleft()
+            mine.done(advance.to_offset)
             metrics.RECORDS_READ.labels(self._group, advance.topic).inc(len(cut[partition]))
         return pending
 
@@ -419,14 +410,15 @@ class ConsumerLoop(Generic[T]):
             return
         self._hint_at = now
         try:
-            await consumer.commit({partition: owned.next_offset for partition, owned in self._owned.items()})
+            await consumer.commit({partition: self._owned[partition].next_offset for partition in self._owned})
             ends = {partition: consumer.highwater(partition) for partition in self._owned}
         except (KafkaError, AssertionError) as error:
             log.info("hint_failed", group=self._group, **failure(error))
             return
         lag: dict[str, int] = {}
-        for partition, owned in self._owned.items():
-            lag[partition.topic] = lag.get(partition.topic, 0) + max(0, (ends[partition] or 0) - owned.next_offset)
+        for partition in self._owned:
+            behind = max(0, (ends[partition] or 0) - self._owned[partition].next_offset)
+            lag[partition.topic] = lag.get(partition.topic, 0) + behind
         for topic, records in lag.items():
             metrics.LAG.labels(self._group, topic).set(records)
 

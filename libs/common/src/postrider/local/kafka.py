@@ -27,7 +27,14 @@ MIN_JAVA = 17
 READY_SECONDS = 60.0
 STOP_SECONDS = 20.0
 FETCH_SECONDS = 600.0
-JAVA_OPTIONS = ("-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-XX:+ExitOnOutOfMemoryError")
+JAVA_OPTIONS = (
+    "-Xms256m",
+    "-Xmx512m",
+    "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",
+    "-XX:-UsePerfData",
+    "-XX:+ExitOnOutOfMemoryError",
+)
 INSTALL_HINT = (
     "install Java 17 or newer and Maven (Debian: apt-get install openjdk-17-jre-headless maven), "
     "or set KAFKA_BOOTSTRAP_SERVERS to a broker"

@@ -13,7 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dispatcher.domain.message import Message
-from dispatcher.store.rows import CLOCK, COLUMNS, WAITING, WIDTH, message_of
+from dispatcher.store.rows import BY_ID, CLOCK, COLUMNS, WAITING, WIDTH, message_of
 
 _CLAIM = text(f"""
 WITH {CLOCK},
@@ -33,10 +33,10 @@ RETURNING {COLUMNS}, clock.now
 """)
 
 _RELEASE = text(f"""
-WITH {CLOCK}
+WITH {BY_ID}
 UPDATE ledger l SET owner = NULL, lease_until = NULL
-FROM unnest(CAST(:ids AS uuid[])) AS v(id)
-WHERE l.message_id = v.id AND l.owner = :owner AND l.state = 'QUEUED'
+FROM clock, unnest(CAST(:ids AS uuid[])) AS v(id)
+WHERE l.message_id = v.id AND l.owner = :owner AND l.state = clock.queued
 """)
 
 _QUEUES = text(f"""

@@ -10,7 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dispatcher.domain.message import Message
-from dispatcher.store.rows import CLOCK, COLUMNS, WIDTH, message_of
+from dispatcher.store.rows import BY_ID, CLOCK, COLUMNS, WIDTH, message_of
 
 _ABANDONED = text(f"""
 WITH {CLOCK},
@@ -41,11 +41,11 @@ RETURNING {COLUMNS}, clock.now
 """)
 
 _LATER = text(f"""
-WITH {CLOCK}
+WITH {BY_ID}
 UPDATE ledger l SET owner = NULL, lease_until = NULL, next_at = v.next_at
 FROM clock, unnest(CAST(:ids AS uuid[]), CAST(:attempts AS int[]), CAST(:nexts AS timestamptz[]))
     AS v(id, attempt, next_at)
-WHERE l.message_id = v.id AND l.attempt = v.attempt AND l.state = 'IN_DOUBT' AND l.owner = :owner
+WHERE l.message_id = v.id AND l.attempt = v.attempt AND l.state = clock.in_doubt AND l.owner = :owner
 """)
 
 _HOLDERS = text("""
@@ -66,8 +66,8 @@ ORDER BY marked_at, message_id
 """)
 
 _MAY_RESUBMIT = text(f"""
-WITH {CLOCK}
-SELECT EXISTS (SELECT 1 FROM ledger l, clock WHERE l.message_id = CAST(:message_id AS uuid) AND l.state = 'IN_DOUBT'
+WITH {BY_ID}
+SELECT EXISTS (SELECT 1 FROM ledger l, clock WHERE l.message_id = CAST(:message_id AS uuid) AND l.state = clock.in_doubt
     AND l.owner = :owner AND l.lease_until > clock.now AND l.send_by > clock.now
     AND (l.allowed IS NULL OR l.allowed @> clock.now)
     AND NOT EXISTS (SELECT 1 FROM suppressions s WHERE s.phone_hash = l.phone_hash AND s.suppressed))

@@ -13,26 +13,27 @@ from datetime import datetime
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from dispatcher.store.rows import CLOCK
+from dispatcher.store.rows import BY_ID
 
 _MARK = text(f"""
-WITH {CLOCK}
+WITH {BY_ID}
 UPDATE ledger l SET state = 'SUBMITTING', attempt = l.attempt + 1, provider_id = :provider_id, owner = :mark,
     origin = :origin,
     provider_message_id = '', body = v.body, encoding = v.encoding, parts = v.parts, marked_at = clock.now,
     lease_until = clock.now + make_interval(secs => :lease), not_before = NULL, look_ups = 0, updated_at = clock.now
 FROM clock, unnest(CAST(:ids AS uuid[]), CAST(:attempts AS int[]), CAST(:bodies AS text[]),
     CAST(:encodings AS text[]), CAST(:parts AS int[])) AS v(id, attempt, body, encoding, parts)
-WHERE l.message_id = v.id AND l.state = 'QUEUED' AND l.owner = :owner AND l.attempt = v.attempt
+WHERE l.message_id = v.id AND l.state = clock.queued AND l.owner = :owner AND l.attempt = v.attempt
   AND l.lease_until > clock.now AND l.send_by > clock.now
   AND (l.allowed IS NULL OR l.allowed @> clock.now)
   AND NOT EXISTS (SELECT 1 FROM suppressions s WHERE s.phone_hash = l.phone_hash AND s.suppressed)
 RETURNING l.message_id, l.marked_at
 """)
 
-_SUPPRESSED = text("""
-SELECT l.message_id FROM ledger l
-WHERE l.message_id = ANY(CAST(:ids AS uuid[])) AND l.state = 'QUEUED' AND l.owner = :owner
+_SUPPRESSED = text(f"""
+WITH {BY_ID}
+SELECT l.message_id FROM ledger l, clock
+WHERE l.message_id = ANY(CAST(:ids AS uuid[])) AND l.state = clock.queued AND l.owner = :owner
   AND EXISTS (SELECT 1 FROM suppressions s WHERE s.phone_hash = l.phone_hash AND s.suppressed)
 """)
 
