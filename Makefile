@@ -8,6 +8,8 @@ MAKEFLAGS += --no-print-directory
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.set-up
+SDKS := .venv-sdks
+SDKS_STAMP := $(SDKS)/.set-up
 PACKAGES := libs/common services/campaign-api services/segment-engine services/scheduler services/dispatcher
 SOURCES := libs services tests demo $(if $(wildcard benchmarks/*.py),benchmarks)
 TEST_FOLDERS := $(wildcard libs/*/tests services/*/tests tests)
@@ -16,7 +18,7 @@ UV ?= uv
 KAFKA_HERE := KAFKA_BOOTSTRAP_SERVERS=$${KAFKA_BOOTSTRAP_SERVERS:-127.0.0.1:$${POSTRIDER_KAFKA_PORT:-9092}}
 PYTEST := $(PY) -m pytest -p tests.support.totals $(ARGS)
 
-.PHONY: help setup run demo test lint types format unit integration e2e images compose-smoke containers faults outages bench bench-memory dead-letters replay-dead-letters lock stop clean
+.PHONY: help setup setup-sdks sdk-node run demo test lint types format unit integration e2e images compose-smoke containers faults outages bench bench-memory bench-events bench-segments import-events replay-history export-events dead-letters replay-dead-letters lock stop clean
 
 help: ## this list
 	@echo "Postrider. Needs Python >= 3.11, Java >= 17 and Maven (or Docker); make setup fetches the rest."
@@ -47,15 +49,24 @@ $(STAMP): deploy/locks/requirements.lock $(PACKAGES:%=%/pyproject.toml)
 	@$(PY) -m pip install -q --disable-pip-version-check --no-input --no-index --no-deps --no-build-isolation $(PACKAGES:%=-e %)
 	@touch $@
 
+setup-sdks: $(SDKS_STAMP) ## the SDKs of Segment and RudderStack in .venv-sdks (test and e2e do it when needed)
+	@:
+
+$(SDKS_STAMP): deploy/locks/requirements-sdks.lock $(STAMP)
+	@echo "setup: the SDKs of Segment and RudderStack, for their test"
+	@[ -x $(SDKS)/bin/python ] || $(PY) -m venv $(SDKS)
+	@$(SDKS)/bin/python -m pip install -q --disable-pip-version-check --no-input --require-hashes -r $<
+	@touch $@
+
 run: setup ## the whole suite in the foreground, until Ctrl-C; data in .local
 	@exec $(PY) -m postrider.local.run --stop-with-parent
 
 demo: setup ## a story on real input: imports, campaigns, failover, funnel; leaves nothing running
 	@exec $(PY) -m demo
 
-test: setup lint types ## everything CI runs; the last line is the totals
+test: setup setup-sdks lint types ## everything CI runs; the last line is the totals
 	@echo "test: unit, contract, integration, e2e"
-	@$(PYTEST) -m "not faults and not containers" $(TEST_FOLDERS)
+	@$(PYTEST) -m "not faults and not containers and not sdk_node" $(TEST_FOLDERS)
 
 lint: setup ## ruff, formatting, the layer rule
 	@echo "lint: ruff, import-linter"
@@ -76,8 +87,15 @@ unit: setup ## unit and contract tests: seconds, nothing real
 integration: setup ## tests on a real Kafka and Postgres, started by the tests
 	@$(PYTEST) -m "not containers" tests/integration
 
-e2e: setup ## all four services as processes
-	@$(PYTEST) tests/e2e
+sdk-node: setup ## the Node SDKs of Segment and RudderStack, and kcat, against the suite; needs Node, npm, kcat
+	@for tool in npm kcat; do command -v $$tool >/dev/null || { \
+	  echo "error: make sdk-node needs Node, npm and kcat on the PATH: there is no $$tool" >&2; exit 1; }; done
+	@npm install --prefix .local/sdk-node --no-save --no-package-lock --no-audit --no-fund --loglevel=error \
+	  @segment/analytics-node@3.1.0 @rudderstack/rudder-sdk-node@3.0.13
+	@$(PYTEST) -m sdk_node tests/e2e/test_sdks.py
+
+e2e: setup setup-sdks ## all four services as processes
+	@$(PYTEST) -m "not sdk_node" tests/e2e
 
 images: ## container images of the four services, postrider/<service>:local; needs a container engine
 	@deploy/build-images
@@ -100,12 +118,29 @@ bench: setup ## throughput and latency, beside a naive sender
 bench-memory: setup ## memory of each service while 200,000 texts go out
 	@exec $(PY) -m benchmarks.memory
 
+bench-events: setup ## events a second through the segment-engine, matched against 10 to 1,000 campaigns
+	@exec $(PY) -m benchmarks.matching
+
+bench-segments: setup ## rules on 1 M users and 20 M events, beside hand-written SQL and Postgres; BENCH_SEGMENT_USERS=<fewer>
+	@exec $(PY) -m benchmarks.segments
+
 dead-letters: setup ## what consumers could not read, by topic and reason; TOPIC=<its name> shows the newest of one
 	@$(KAFKA_HERE) $(PY) -m postrider.kafka.dead_letters_cli $(if $(TOPIC),show $(TOPIC),list)
 
 replay-dead-letters: setup ## put the dead letters of TOPIC=<name> back where they came from
 	@$(if $(TOPIC),,echo "error: say which: make replay-dead-letters TOPIC=<name>; make dead-letters lists them" >&2; exit 1)
 	@$(KAFKA_HERE) $(PY) -m postrider.kafka.dead_letters_cli replay $(TOPIC)
+
+import-events: setup ## events of the past from FILE=<csv or jsonl> into a running suite; ARGS="--user … --time …" (docs/imports.md)
+	@$(if $(FILE),,echo "error: say which: make import-events FILE=orders.csv ARGS=\"--user customer …\"" >&2; exit 1)
+	@$(KAFKA_HERE) $(PY) -m postrider.imports $(FILE) $(ARGS)
+
+replay-history: setup ## rebuild the event store, make run stopped: FROM=kafka or FROM=file=<path>; REPLACE=1 deletes first
+	@exec $(PY) -m postrider.local.replay --from $(or $(FROM),kafka) $(if $(REPLACE),--replace)
+
+export-events: setup ## write the event store's events to FILE=<path.jsonl.gz>, make run stopped
+	@$(if $(FILE),,echo "error: say where to: make export-events FILE=events.jsonl.gz" >&2; exit 1)
+	@exec $(PY) -m postrider.local.replay --to $(FILE)
 
 lock: ## resolve deploy/locks/*.in into locks with hashes (the images' are part of the first); needs uv; UPGRADE=1
 	@command -v $(UV) >/dev/null || { echo "error: make lock needs uv on the PATH (or UV=/path/to/uv)" >&2; exit 1; }
@@ -115,6 +150,8 @@ lock: ## resolve deploy/locks/*.in into locks with hashes (the images' are part 
 	  $(UV) pip compile -q --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-annotate \
 	    --no-header -c requirements.lock requirements-$$part.in -o requirements-$$part.lock || exit; \
 	done
+	@cd deploy/locks && $(UV) pip compile -q --universal --generate-hashes --python-version 3.11 --no-emit-index-url \
+	  --no-annotate --no-header $(if $(UPGRADE),--upgrade) requirements-sdks.in -o requirements-sdks.lock
 
 stop: ## end what make run started, also what a killed one left behind
 	@if [ -x $(PY) ]; then $(PY) -m postrider.local.stop; fi

@@ -3,6 +3,8 @@
     (nothing)        the service itself
     migrate          its schema, brought up to date under the lock that all migrations share
     topics           Kafka's topics, created where they are missing
+    import <file> …  events of the past, from a file into user-events (docs/imports.md)
+    replay …         the segment-engine's alone: fills its event store again, or writes it to a file
     answers <path>   exit code 0 when the service's own HTTP port answers <path> with 200: the health check
     new-env          secrets for a new installation, as lines of an .env file for compose.yaml
 
@@ -28,10 +30,13 @@ def main(arguments: list[str]) -> int:
     package, port_variable, usual_port = SERVICES[os.environ["POSTRIDER_SERVICE"]]
     match arguments:
         case [] | ["migrate"]:
-            sys.argv = [package, *arguments]
-            runpy.run_module(package, run_name="__main__", alter_sys=True)
+            _run(package, arguments)
         case ["topics"]:
-            runpy.run_module("postrider.kafka.topics", run_name="__main__", alter_sys=True)
+            _run("postrider.kafka.topics", [])
+        case ["import", *rest]:
+            _run("postrider.imports", rest)
+        case ["replay", *rest] if package == "segment_engine":
+            _run("segment_engine.replay", rest)
         case ["answers", path]:
             port = int(os.environ.get(port_variable) or usual_port)
             return 0 if answers(os.environ.get("POSTRIDER_BIND_HOST", ""), port, path) else 1
@@ -40,6 +45,11 @@ def main(arguments: list[str]) -> int:
         case _:
             sys.exit(__doc__)
     return 0
+
+
+def _run(module: str, arguments: list[str]) -> None:
+    sys.argv = [module, *arguments]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
 def answers(bind_host: str, port: int, path: str) -> bool:

@@ -14,7 +14,7 @@ import pytest
 from fastapi import HTTPException
 
 from postrider.contracts.topics import PROVIDER_DEFINITIONS, SEGMENT_DEFINITIONS
-from tests.support.campaign_api import PRIVATE_KEY, Running, running
+from tests.support.campaign_api import PRIVATE_KEY, REACH, Running, running
 from tests.support.parts import create_database, drop_database, topic_prefix
 
 pytestmark = pytest.mark.integration
@@ -305,9 +305,9 @@ async def test_settings_are_one_row_with_versions(api: Running) -> None:
 
 
 async def test_the_other_services_are_asked_and_named_when_they_are_down(api: Running) -> None:
-    api.elsewhere.answers["/internal/estimate"] = lambda _: {"qualified": 7, "reachable": 5}
+    api.elsewhere.answers["/internal/estimate"] = lambda _: REACH
     answer = await api.client.post("/v1/segments/estimate", json={"rule": EVERYBODY})
-    assert answer.json() == {"qualified": 7, "reachable": 5}
+    assert (answer.json()["qualified"], answer.json()["reachable"]) == (7, 5)
 
     def away(_: Any) -> Any:
         raise httpx.ConnectError("refused")

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 import uvicorn
+from fastapi import Request
 
-from tests.support.campaign_api import KEY, Running, running
+from tests.support.campaign_api import KEY, PROFILE, REACH, SEEN_ATTRIBUTES, SEEN_EVENTS, Running, running
 from tests.support.eventually import eventually
 from tests.support.parts import create_database, drop_database, topic_prefix
 
@@ -52,16 +53,28 @@ class Server(uvicorn.Server):
 
 def answer_internal_calls(api: Running) -> None:
     page: dict[str, object] = {"items": [], "next_cursor": None}
+
+    async def fill_list(request: Request) -> dict[str, int]:
+        lines = (await request.body()).splitlines()
+        return {"members": int(lines[-1]) if lines else 0}
+
     api.elsewhere.answers |= {
-        "/internal/estimate": lambda _: {"qualified": 1, "reachable": 1},
+        "/internal/estimate": lambda _: REACH,
+        "/internal/profile": lambda request: None if request.method == "DELETE" else PROFILE,
+        "/internal/catalog/events": lambda _: SEEN_EVENTS,
+        "/internal/catalog/attributes": lambda _: SEEN_ATTRIBUTES,
         "/internal/messages": lambda _: page,
         "/internal/sandbox/inbox": lambda _: page,
+        "/internal/user-lists/*": fill_list,
         "/internal/suppressions": lambda request: page if request.method == "GET" else {},
     }
 
 
 async def test_every_operation_keeps_to_its_document(url: str, tmp_path: Path) -> None:
-    program = "from schemathesis.cli import schemathesis; schemathesis()"
+    program = (
+        "import schemathesis as s; s.serializer.alias('application/x-ndjson', 'text/plain');"
+        "from schemathesis.cli import schemathesis; schemathesis()"
+    )
     arguments = [
         "run", f"{url}/openapi.json", "--header", f"Authorization: Bearer {KEY}", "--checks", CHECKS,
         "--max-examples", str(EXAMPLES), "--seed", "1", "--phases", "examples,fuzzing", "--no-color",

@@ -23,15 +23,60 @@ from postrider.kafka.clients import KafkaConfig
 from postrider.kafka.topics import create_topics
 from postrider.postgres.migrate import migrate
 from postrider.runtime import Service
+from tests.support.eventually import eventually
 
 KEY = "integration-admin-key"
 TOKEN = "integration-service-token"
 PRIVATE_KEY = nacl.public.PrivateKey.generate()
+REACH: dict[str, Any] = {
+    "qualified": 7,
+    "reachable": 5,
+    "unreachable": 1,
+    "suppressed": 1,
+    "duplicate_phone": 0,
+    "zones": {"UTC": 7},
+    "by_reason": [
+        {"status": "suppressed", "reason": None, "n": 1},
+        {"status": "unreachable", "reason": "no_consent", "n": 1},
+    ],
+    "by_zone": [{"zone": "UTC", "qualified": 7, "reachable": 5}],
+    "by_country": [{"country": None, "qualified": 7, "reachable": 5}],
+    "sample": None,
+    "activity": None,
+}
+"""An estimate as the segment-engine answers it."""
+PROFILE: dict[str, Any] = {
+    "user_id": "u/1",
+    "version": 3,
+    "phone": "+919876500007",
+    "phone_country": "IN",
+    "country": None,
+    "time_zone": None,
+    "sms_consent": None,
+    "suppressed": "opted_out",
+    "traits": {"phone": "+919876500007", "city": "Pune"},
+    "created_at": "2026-03-05T12:00:00Z",
+    "updated_at": "2026-03-05T12:00:00Z",
+}
+SEEN: dict[str, Any] = {
+    "name": "amount", "types": ["number"], "examples": [59.9], "count": 3, "last_seen_at": "2026-03-05T12:00:00Z",
+}  # fmt: skip
+SEEN_ATTRIBUTES: dict[str, Any] = {"items": [SEEN], "more": True, "left_out": 0}
+SEEN_EVENTS: dict[str, Any] = {
+    "items": [
+        {
+            "name": "Bought", "count": 3, "last_seen_at": "2026-03-05T12:00:00Z", "properties": [SEEN],
+            "properties_left_out": 0,
+        }
+    ],
+    "more": False,
+    "left_out": 0,
+}  # fmt: skip
 
 
 @dataclass
 class Elsewhere:
-    """The segment-engine and the dispatcher, as far as this service asks them: `answers` by path."""
+    """The segment-engine and the dispatcher, as far as this service asks them: `answers` by path, or by "…/*"."""
 
     answers: dict[str, Callable[[Request], Any]] = field(default_factory=dict)
     asked: list[tuple[str, str]] = field(default_factory=list)
@@ -39,13 +84,16 @@ class Elsewhere:
     def application(self) -> FastAPI:
         app = FastAPI()
 
-        @app.api_route("/{path:path}", methods=["GET", "POST"])
+        @app.api_route("/{path:path}", methods=["GET", "POST", "PUT", "DELETE"])
         async def answer(path: str, request: Request) -> Response:
             self.asked.append((path, str(request.query_params)))
             assert request.headers["authorization"] == f"Bearer {TOKEN}"
-            made = self.answers["/" + path](request)
+            below = f"/{path.rpartition('/')[0]}/*"
+            made = self.answers["/" + path if "/" + path in self.answers else below](request)
             if asyncio.iscoroutine(made):
                 made = await made
+            if isinstance(made, Response):
+                return made
             return Response(msgspec.json.encode(made), media_type="application/json")
 
         return app
@@ -115,6 +163,7 @@ async def running(kafka: str, database_url: str, prefix: str, **more: Any) -> As
             timeout=30,
         )
         try:
+            await eventually(lambda: service.health.ready, 30)
             yield Running(client, service, elsewhere, kafka, f"{prefix}.")
         finally:
             stop.set()

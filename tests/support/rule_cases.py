@@ -8,11 +8,16 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from tests.support.rule_oracle import DAYS, Happened, Person
+from tests.support.rule_oracle import DAYS, Happened, Person, Told
 
 ZONES = ["Europe/Paris", "America/New_York", "Asia/Kolkata", "UTC", "Australia/Lord_Howe", "Asia/Beirut"]
 EVENTS = ["E", "e", "Ordered ★", "E'; --"]
 NAMES = ["p", "P", "a.b", "", "é'\\"]
+CAMPAIGNS = ["cmp_1", "cmp_2", "cmp_'; --"]
+LISTS = ["lst_1", "lst_2", "lst_3"]
+SEGMENTS = ["seg_1", "seg_2", "seg_3"]
+"""Each may name those after it, so that there is no cycle."""
+_STATUSES = ["awaiting_receipt", "sent", "delivered", "undelivered", "pending", "rejected", "in_doubt", "unknown"]
 # Europe's, America's, Lord Howe's and Lebanon's changes of the clock in 2025 and 2026, and an ordinary noon.
 _MOMENTS = [
     datetime(2026, 3, 29, 1, tzinfo=UTC), datetime(2025, 10, 26, 1, tzinfo=UTC), datetime(2026, 3, 8, 7, tzinfo=UTC),
@@ -159,14 +164,42 @@ def dids(draw: st.DrawFn) -> dict[str, Any]:
     return {"did": body}
 
 
-rules: st.SearchStrategy[dict[str, Any]] = st.recursive(
-    st.one_of(dids(), dids(), filters("name").map(lambda test: {"attribute": test})),
-    lambda inner: st.one_of(
-        st.builds(lambda r: {"all": r}, st.lists(inner, max_size=3)),
-        st.builds(lambda r: {"any": r}, st.lists(inner, min_size=1, max_size=3)),
-        st.builds(lambda r: {"not": r}, inner),
-    ),
-    max_leaves=4,
+@st.composite
+def messaged(draw: st.DrawFn) -> dict[str, Any]:
+    body: dict[str, Any] = {
+        "campaign_id": draw(st.sampled_from(CAMPAIGNS)),
+        "status": draw(st.sampled_from(["accepted", "accepted", "delivered", "delivered", "clicked", "converted"])),
+    }
+    if draw(st.booleans()):
+        body["window"] = draw(windows)
+    return {"messaged": body}
+
+
+def rules_naming(segments: list[str]) -> st.SearchStrategy[dict[str, Any]]:
+    """Rules of every kind of condition that name none but these segments."""
+    leaves = [
+        dids(),
+        dids(),
+        filters("name").map(lambda test: {"attribute": test}),
+        messaged(),
+        st.sampled_from(LISTS).map(lambda id: {"user_list": id}),
+    ]
+    if segments:
+        leaves.append(st.sampled_from(segments).map(lambda id: {"in_segment": id}))
+    return st.recursive(
+        st.one_of(leaves),
+        lambda inner: st.one_of(
+            st.builds(lambda r: {"all": r}, st.lists(inner, max_size=3)),
+            st.builds(lambda r: {"any": r}, st.lists(inner, min_size=1, max_size=3)),
+            st.builds(lambda r: {"not": r}, inner),
+        ),
+        max_leaves=4,
+    )
+
+
+rules = rules_naming(SEGMENTS)
+saved_segments: st.SearchStrategy[dict[str, dict[str, Any]]] = st.fixed_dictionaries(
+    {id: rules_naming(SEGMENTS[i + 1 :]) for i, id in enumerate(SEGMENTS)}
 )
 
 
@@ -179,4 +212,12 @@ def people(draw: st.DrawFn) -> Person:
         Happened(draw(st.sampled_from(EVENTS[:2])), at, message_id, draw(values))
         for at, message_id in zip(times, ids, strict=True)
     ]
-    return Person(draw(values), history)
+    texts = draw(
+        st.lists(
+            st.builds(
+                Told, st.sampled_from(CAMPAIGNS), st.sampled_from(["t1", "t2"]), st.sampled_from(_STATUSES), moments
+            ),
+            max_size=4,
+        )
+    )
+    return Person(draw(values), history, texts, draw(st.frozensets(st.sampled_from(LISTS))))

@@ -29,23 +29,62 @@ class Happened:
 
 
 @dataclass(frozen=True)
+class Told:
+    """What was told of a text, and when: the same may be told again, and earlier news may come later."""
+
+    campaign_id: str
+    message_id: str
+    status: str
+    at: datetime
+
+
+@dataclass(frozen=True)
 class Person:
+    """`lists`: ids of the user lists that have the person."""
+
     traits: dict[str, Any]
     history: list[Happened] = field(default_factory=list)
+    texts: list[Told] = field(default_factory=list)
+    lists: frozenset[str] = frozenset()
 
 
-def qualifies(rule: dict[str, Any], person: Person, now: datetime, zone: str) -> bool:
+def qualifies(
+    rule: dict[str, Any], person: Person, now: datetime, zone: str, segments: dict[str, dict[str, Any]] | None = None
+) -> bool:
+    """`segments`: the saved ones, id → rule."""
     ((kind, body),) = rule.items()
     if kind == "all":
-        return all(qualifies(inner, person, now, zone) for inner in body)
+        return all(qualifies(inner, person, now, zone, segments) for inner in body)
     if kind == "any":
-        return any(qualifies(inner, person, now, zone) for inner in body)
+        return any(qualifies(inner, person, now, zone, segments) for inner in body)
     if kind == "not":
-        return not qualifies(body, person, now, zone)
+        return not qualifies(body, person, now, zone, segments)
+    if kind == "in_segment":
+        assert segments is not None
+        return qualifies(segments[body], person, now, zone, segments)
+    if kind == "user_list":
+        return body in person.lists
+    if kind == "messaged":
+        return _messaged(body, person, now, zone)
     if kind == "attribute":
         return holds(body["op"], body.get("value"), person.traits.get(body["name"]), now, zone)
     assert kind == "did"
     return _did(body, person, now, zone)
+
+
+def _messaged(body: dict[str, Any], person: Person, now: datetime, zone: str) -> bool:
+    """One text of the campaign came so far, and when it first did is inside the window."""
+    reached = {
+        "accepted": ["awaiting_receipt", "sent", "delivered", "undelivered"],
+        "delivered": ["delivered"],
+        "clicked": [],
+        "converted": [],
+    }[body["status"]]
+    first: dict[str, datetime] = {}
+    for told in person.texts:
+        if told.campaign_id == body["campaign_id"] and told.status in reached:
+            first[told.message_id] = min(told.at, first.get(told.message_id, told.at))
+    return any("window" not in body or _inside(body["window"], at, now, zone) for at in first.values())
 
 
 def where_holds(where: list[dict[str, Any]], properties: dict[str, Any], now: datetime, zone: str) -> bool:

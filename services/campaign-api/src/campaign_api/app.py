@@ -87,7 +87,7 @@ async def build(
                 Component("definitions", prepare_and_publish),
                 Component("delivery-events", loop.run),
                 Component("outbox-relay", outbox.run_relay),
-                Component("housekeeping", Housekeeping(database).run),
+                Component("housekeeping", Housekeeping(database, segment_engine).run),
             ],
             drain_seconds=settings.drain_seconds,
             on_stopped=[outbox.flush],

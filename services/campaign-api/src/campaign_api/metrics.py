@@ -5,7 +5,11 @@ from __future__ import annotations
 from prometheus_client import Counter, Gauge
 
 EVENTS_ACCEPTED = Counter("postrider_campaign_api_events_accepted_total", "Messages acknowledged by the broker.")
-EVENTS_IGNORED = Counter("postrider_campaign_api_events_ignored_total", "Messages of no use here: page, anonymous, …")
+EVENTS_IGNORED = Counter(
+    "postrider_campaign_api_events_ignored_total",
+    "Messages of no use here, by reason: anonymous, type_page, …",
+    ["reason"],
+)
 EVENTS_REFUSED = Counter("postrider_campaign_api_events_refused_total", "Messages refused, each with an error.")
 INGESTION_FAILURES = Counter("postrider_campaign_api_ingestion_failures_total", "Bodies answered 503: no broker.")
 DEFINITIONS_PUBLISHED = Counter("postrider_campaign_api_definitions_published_total", "Snapshots acknowledged.")

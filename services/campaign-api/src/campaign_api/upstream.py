@@ -5,12 +5,13 @@ Must not be used for provider calls or user-configured URLs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import httpx
 
 from campaign_api import metrics
+from campaign_api.domain.errors import FieldProblem
 from postrider.logs import failure, log
 
 CONNECT_SECONDS = 2.0
@@ -35,6 +36,15 @@ class RefusedByPart(Exception):
         self.status = status
         self.body = body
 
+    def problems(self) -> list[FieldProblem]:
+        """As far as the answer is a problem document."""
+        body = self.body if isinstance(self.body, dict) else {}
+        return [
+            FieldProblem(str(item.get("pointer", "")), str(item.get("message", "")))
+            for item in body.get("errors") or ()
+            if isinstance(item, dict)
+        ]
+
 
 class Part:
     """One service behind one address."""
@@ -57,6 +67,13 @@ class Part:
 
     async def post(self, path: str, body: object) -> Any:
         return await self._call("POST", path, json=body)
+
+    async def put_lines(self, path: str, lines: AsyncIterator[bytes]) -> Any:
+        """Streams the body as it comes. What `lines` raises comes out of here as it is."""
+        return await self._call("PUT", path, content=lines, headers={"Content-Type": "application/x-ndjson"})
+
+    async def delete(self, path: str) -> None:
+        await self._call("DELETE", path)
 
     async def close(self) -> None:
         await self._client.aclose()

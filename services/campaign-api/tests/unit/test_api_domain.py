@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from campaign_api.domain.campaign_changes import check_change, send_by_of, with_what
-from campaign_api.domain.campaign_checks import Surroundings, check_campaign
+from campaign_api.domain.campaign_checks import Surroundings, check_campaign, names_of, rules_of
 from campaign_api.domain.campaign_states import (
     RUN_STATES,
     TERMINAL,
@@ -25,12 +25,22 @@ from campaign_api.domain.csv_rows import rows
 from campaign_api.domain.errors import Conflict, Invalid
 from campaign_api.domain.funnel import Cell, deltas, report
 from campaign_api.domain.keys import Caller, StoredKey, all_scopes, is_valid, new_key, split_key
+from campaign_api.domain.resource import Resource
+from campaign_api.domain.snapshots import snapshot_of
+from postrider.contracts.definitions import CampaignDefinition, Trigger, Unless
 from postrider.contracts.delivery_events import STATUSES, FunnelMoved
 
 NOW = datetime(2026, 12, 1, 8, tzinfo=UTC)
 AROUND = Surroundings(
     account_time_zone="America/New_York",
-    segments=frozenset({"seg_1"}),
+    segments={
+        "seg_1": {"all": []},
+        "seg_gap": {"in_segment": "seg_9"},
+        "seg_loop": {"not": {"in_segment": "seg_loop"}},
+        "seg_wide": {"any": [{"attribute": {"name": str(n), "op": "exists"}} for n in range(600)]},
+    },
+    campaigns=frozenset({"cmp_1"}),
+    user_lists={"lst_1": "ready", "lst_2": "loading"},
     providers={"prv_1": "active", "prv_2": "archived"},
     groups={"grp_1": ("prv_2", "prv_1"), "grp_2": ("prv_2",)},
     default_group_id="grp_1",
@@ -52,8 +62,48 @@ def live(**more: Any) -> dict[str, Any]:
     return campaign(**{"kind": "live_action", "when": {}, "who": {"trigger": {"event": "E", "where": []}}} | more)
 
 
+def inaction(**trigger: Any) -> dict[str, Any]:
+    given: dict[str, Any] = {
+        "event": "E",
+        "where": [],
+        "unless": {"event": "F", "where": []},
+        "within": "PT5M",
+        "repeat": "keep",
+    }
+    return live(kind="live_inaction", who={"trigger": {**given, "same_property": None, **trigger}})
+
+
+def on_date(**trigger: Any) -> dict[str, Any]:
+    given: dict[str, Any] = {
+        "event": None,
+        "where": [],
+        "date_property": None,
+        "date_attribute": None,
+        "offset": "PT0S",
+    }
+    return live(kind="live_date", who={"trigger": {**given, "at_local_time": None, "yearly": False, **trigger}})
+
+
 def wrong(body: dict[str, Any], **more: Any) -> dict[str, str]:
     return {problem.pointer: problem.message for problem in check_campaign(body, AROUND, NOW, **more)}
+
+
+def test_a_rule_may_name_whatever_there_is() -> None:
+    names = [
+        {"in_segment": "seg_1"},
+        {"in_segment": "seg_wide"},
+        {"user_list": "lst_1"},
+        {"messaged": {"campaign_id": "cmp_1", "status": "converted"}},
+    ]
+    assert wrong(campaign(who={"rule": {"any": names}})) == {}
+    assert wrong(live(who={"trigger": {"event": "E", "where": []}, "filter": {"not": {"any": names}}})) == {}
+
+
+def test_a_campaign_names_what_its_rules_name_and_its_segment() -> None:
+    who = {"rule": {"any": [{"user_list": "lst_1"}, {"in_segment": "seg_1"}]}, "filter": {"not": {"in_segment": "s2"}}}
+    assert names_of(rules_of(who)) == ["lst_1", "s2", "seg_1"]
+    assert names_of(rules_of({"segment_id": "seg_1", "rule": None})) == ["seg_1"]
+    assert names_of([{"in_segment": 5}, None, {"any": []}]) == []
 
 
 def test_every_move_that_is_not_in_the_table_is_refused() -> None:
@@ -113,7 +163,17 @@ def test_a_live_campaign_ends_only_by_a_stop() -> None:
         (campaign(who={"rule": {"all": []}, "segment_id": "seg_1"}), "/who"),
         (campaign(who={"segment_id": "seg_2"}), "/who/segment_id"),
         (campaign(who={"rule": {"any": []}}), "/who/rule/any"),
-        (campaign(who={"rule": {"in_segment": "seg_1"}}), "/who/rule/in_segment"),
+        (campaign(who={"rule": {"any": [{"all": []}, {"in_segment": "seg_9"}]}}), "/who/rule/any/1/in_segment"),
+        (campaign(who={"rule": {"not": {"in_segment": "seg_gap"}}}), "/who/rule/not/in_segment"),
+        (campaign(who={"rule": {"in_segment": "seg_loop"}}), "/who/rule/in_segment"),
+        (campaign(who={"rule": {"all": [{"in_segment": "seg_wide"}] * 2}}), "/who/rule"),
+        (campaign(who={"segment_id": "seg_gap"}), "/who/segment_id"),
+        (campaign(who={"rule": {"user_list": "lst_9"}}), "/who/rule/user_list"),
+        (campaign(who={"rule": {"not": {"user_list": "lst_2"}}}), "/who/rule/not/user_list"),
+        (campaign(who={"rule": {"messaged": {"campaign_id": "cmp_9", "status": "accepted"}}}),
+         "/who/rule/messaged/campaign_id"),
+        (live(who={"trigger": {"event": "E", "where": []}, "filter": {"all": [{"in_segment": "seg_9"}]}}),
+         "/who/filter/all/0/in_segment"),
         (campaign(what={"body": " "}), "/what/body"),
         (campaign(what={"body": "{{ Event.amount }}"}), "/what/body"),
         (campaign(what={"body": "Hi", "fallback_body": "{% if %}"}), "/what/fallback_body"),
@@ -124,6 +184,24 @@ def test_a_live_campaign_ends_only_by_a_stop() -> None:
         (campaign(what={"body": "Hi", "provider_group_id": "grp_2"}), "/what/provider_group_id"),
         (live(who={"trigger": {"event": "E", "where": [{"property": "p", "op": "gt", "value": "x"}]}}),
          "/who/trigger/where/0/value"),
+        (live(who={"trigger": {"event": "E", "where": []}, "filter": {"any": []}}), "/who/filter/any"),
+        (inaction(unless={"event": "F", "where": [{"property": "p", "op": "no"}]}), "/who/trigger/unless/where/0/op"),
+        (inaction(within="PT0S"), "/who/trigger/within"),
+        (inaction(within="-PT5M"), "/who/trigger/within"),
+        (inaction(within="P30DT1S"), "/who/trigger/within"),
+        (inaction(within="P1M"), "/who/trigger/within"),
+        (on_date(), "/who/trigger"),
+        (on_date(event="E"), "/who/trigger/date_property"),
+        (on_date(date_property="d"), "/who/trigger/event"),
+        (on_date(date_attribute="d", event="E"), "/who/trigger/event"),
+        (on_date(date_attribute="d", date_property="d"), "/who/trigger/date_property"),
+        (on_date(date_attribute="d", where=[{"property": "p", "op": "exists"}]), "/who/trigger/where"),
+        (on_date(date_attribute="d", offset="P366D"), "/who/trigger/offset"),
+        (on_date(date_attribute="d", offset="-P366D"), "/who/trigger/offset"),
+        (on_date(date_attribute="d", offset="1 day"), "/who/trigger/offset"),
+        (on_date(date_attribute="d", at_local_time="24:00"), "/who/trigger/at_local_time"),
+        (on_date(date_attribute="d", at_local_time="9:00"), "/who/trigger/at_local_time"),
+        ({**on_date(date_attribute="d"), "what": {"body": "{{ Event.amount }}"}}, "/what/body"),
     ],
 )  # fmt: skip
 def test_a_campaign_that_cannot_work_names_the_field(body: dict[str, Any], pointer: str) -> None:
@@ -135,6 +213,11 @@ def test_a_campaign_that_can_work_has_no_problems() -> None:
     assert wrong(campaign(when={"at": "2026-11-30T20:00:01", "time_zone": "user"})) == {}
     assert wrong(campaign(when={"at": "2020-01-01T09:00:00"}), dates=False) == {}
     assert wrong(live(what={"body": "{{ Event.amount }}"})) == {}
+    event = {"what": {"body": "{{ Event.amount }}"}}
+    assert wrong({**inaction(within="P30D", same_property="p", repeat="restart"), **event}) == {}
+    assert wrong({**inaction(within="PT1S"), **event}) == {}
+    assert wrong({**on_date(event="E", date_property="d", offset="-P365D", at_local_time="23:59"), **event}) == {}
+    assert wrong(on_date(date_attribute="d", yearly=True, offset="P1DT12H", at_local_time="00:00")) == {}
 
 
 def test_a_syntax_error_is_found_by_line_and_column() -> None:
@@ -158,6 +241,44 @@ def test_a_scheduled_campaign_may_change_its_name_and_what_only() -> None:
     for status in TERMINAL:
         with pytest.raises(Conflict):
             check_change(status, old, old)
+
+
+@pytest.mark.parametrize("make", [live, inaction, lambda: on_date(date_attribute="d")])
+def test_a_live_campaign_may_change_its_when_and_who_too(make: Any) -> None:
+    old = make()
+    check_change(Status.RUNNING, old, old | {"name": "m", "when": {"send_by": "PT1H"}, "who": {"trigger": {}}})
+    with pytest.raises(Conflict) as refused:
+        check_change(Status.RUNNING, old, old | {"kind": "one_time", "message_class": "transactional"})
+    assert [problem.pointer for problem in refused.value.problems] == ["/kind", "/message_class"]
+    with pytest.raises(Conflict):
+        check_change(Status.STOPPED, old, old | {"who": {}})
+
+
+def defined(body: dict[str, Any]) -> CampaignDefinition:
+    internal = {**with_what({}, body, {}), "scheduled_at": NOW.isoformat(), "send_by_seconds": 900}
+    body = {"name": "n", "message_class": "promotional", **body}
+    made = Resource("cmp_1", "campaign", 2, "running", body, internal, NOW, NOW)
+    snapshot = snapshot_of(made).definition
+    assert isinstance(snapshot, CampaignDefinition)
+    return snapshot
+
+
+def test_what_a_live_campaign_waits_for_is_in_its_definition() -> None:
+    made = defined(inaction(same_property="cart", repeat="restart"))
+    assert made.who.trigger == Trigger(
+        "E", unless=Unless("F"), within_seconds=300, same_property="cart", repeat="restart"
+    )
+    made = defined(on_date(event="E", date_property="d", offset="-P1D", at_local_time="09:00"))
+    assert made.who.trigger == Trigger("E", date_property="d", offset_seconds=-86_400, at_local_time="09:00")
+    made = defined(on_date(date_attribute="d", yearly=True))
+    assert made.who.trigger == Trigger(date_attribute="d", yearly=True)
+    filtered = defined(live(who={"trigger": {"event": "E", "where": []}, "filter": {"all": []}}))
+    assert (filtered.who.trigger, filtered.who.filter) == (Trigger("E"), {"all": []})
+    # As bodies were kept before the other kinds came.
+    older = dict.fromkeys(("unless", "within", "same_property", "repeat", "date_property", "offset", "yearly"))
+    body = live(who={"trigger": {"event": "E", "where": [], **older}, "filter": None})
+    assert wrong(body) == {}
+    assert defined(body).who.trigger == Trigger("E")
 
 
 def test_each_changed_what_is_a_version_that_stays() -> None:

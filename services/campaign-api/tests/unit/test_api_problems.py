@@ -281,11 +281,17 @@ async def test_bodies_that_cannot_be_read(
         problem(await client.post(path, content=content, headers=headers), status)
 
 
+KINDS = '"one_time", "live_action", "live_inaction", "live_date"'
+
+
 @pytest.mark.parametrize(
     ("body", "found"),
     [
         ({}, {"/kind": "is required"}),
-        (campaign(kind="nonsense"), {"/kind": 'must be one of "one_time", "live_action"'}),
+        (
+            campaign(kind="nonsense"),
+            {"/kind": 'must be one of "one_time", "live_action", "live_inaction", "live_date"'},
+        ),
         (campaign(kind="recurring"), {"/kind": "recurring is not built yet"}),
         (campaign(colour="red"), {"/colour": "unknown field"}),
         (campaign(when={}), {"/when/at": "is required"}),
@@ -298,11 +304,15 @@ async def test_bodies_that_cannot_be_read(
         (campaign(conversion={"event": "E"}), {"/conversion": "not built yet"}),
         (
             campaign(kind="live_action", when={}, who={"trigger": {"event": "E", "within": "PT5M"}}),
-            {"/who/trigger/within": "not built yet"},
+            {"/who/trigger/within": "unknown field"},
         ),
         (
-            campaign(kind="live_action", when={}, who={"trigger": {"event": "E"}, "filter": {"all": []}}),
-            {"/who/filter": "not built yet"},
+            campaign(kind="live_inaction", when={}, who={"trigger": {"event": "E"}}),
+            {"/who/trigger/unless": "is required", "/who/trigger/within": "is required"},
+        ),
+        (
+            campaign(kind="live_date", when={}, who={"trigger": {"date_attribute": "b", "repeat": "keep"}}),
+            {"/who/trigger/repeat": "unknown field"},
         ),
     ],
 )
@@ -310,6 +320,15 @@ async def test_a_wrong_campaign_names_its_fields(
     client: httpx.AsyncClient, body: dict[str, Any], found: dict[str, str]
 ) -> None:
     assert problem(await client.post("/v1/campaigns", json=body), 422) == found
+
+
+async def test_a_form_for_all_kinds_of_triggers_may_send_what_is_empty(client: httpx.AsyncClient) -> None:
+    """They get as far as the database, which is away."""
+    empty = dict.fromkeys(("unless", "within", "same_property", "repeat", "date_property", "date_attribute", "offset"))
+    for yearly in (None, False):
+        trigger: dict[str, Any] = {"event": "E", "where": [], **empty, "at_local_time": None, "yearly": yearly}
+        body = campaign(kind="live_action", when={}, who={"trigger": trigger, "filter": None})
+        assert (await client.post("/v1/campaigns", json=body)).status_code == 503
 
 
 async def test_a_kind_of_provider_that_comes_later_says_so(client: httpx.AsyncClient) -> None:

@@ -22,6 +22,7 @@ from scheduler.domain.jobs import (
     what_version_for,
 )
 from scheduler.domain.moves import RunName, Zone, expand, live_moves
+from scheduler.domain.occurrences import is_scheduled
 from scheduler.domain.run_states import RunState, ZoneState
 from scheduler.domain.runs import edited, new_run
 
@@ -150,6 +151,17 @@ def test_the_end_of_a_live_campaign_caps_the_deadline() -> None:
     assert isinstance(job, SendJob)
     assert job.send_by == end
     assert live_job(qualified(), campaign(end=DUE), NOW) == Settled("expired", "deadline")
+
+
+@pytest.mark.parametrize("kind", ["live_action", "live_inaction", "live_date"])
+def test_every_live_kind_makes_jobs_and_no_runs(kind: str) -> None:
+    made = msgspec.structs.replace(campaign(), kind=kind)
+    assert not is_scheduled(made)
+    occurrence = "birthday:2026-12-01"
+    job = live_job(qualified(occurrence=occurrence, what_version=2), made, NOW)
+    assert isinstance(job, SendJob)
+    assert (job.occurrence, job.due_at, job.send_by) == (occurrence, DUE, DUE + timedelta(seconds=900))
+    assert job.message_id == ids.message_id("cmp_1", occurrence, "u1")
 
 
 @pytest.mark.parametrize("status", ["stopped", "completed", "draft"])

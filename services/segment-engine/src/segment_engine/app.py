@@ -28,24 +28,38 @@ from postrider.kafka.publisher import Publisher
 from postrider.postgres.database import open_database, service_url
 from postrider.postgres.outbox import Outbox
 from postrider.runtime import Component, Service
+from postrider.sms.render_pool import RenderPool
 from segment_engine.adapters.dedup_table import DedupTable
 from segment_engine.api import Services, make_app
+from segment_engine.domain.live_campaigns import LiveCampaigns
 from segment_engine.event_store.chdb_store import ChdbStore
-from segment_engine.event_store.port import EventStore, StoreInUse
+from segment_engine.event_store.clickhouse_http import ClickHouseStore, Server
+from segment_engine.event_store.port import EventStore, StoreFailed, StoreInUse
 from segment_engine.loops import audience_intake, history, live, messages, suppressions
+from segment_engine.loops.alignments import Alignments
 from segment_engine.loops.audience_intake import AudienceIntake, WakeUps
 from segment_engine.loops.barrier import Barrier, Follower
+from segment_engine.loops.catalog_keeper import CatalogKeeper
 from segment_engine.loops.copier import ProfileCopier
+from segment_engine.loops.erasures import Erasures
+from segment_engine.loops.estimates import Estimator
 from segment_engine.loops.event_reader import EventReader
+from segment_engine.loops.firing import Firing
 from segment_engine.loops.history import History
 from segment_engine.loops.live import Live
+from segment_engine.loops.live_barrier import LiveBarrier
 from segment_engine.loops.messages import Messages
 from segment_engine.loops.page_streams import PageStreams
+from segment_engine.loops.phone_reading import PhoneReading
 from segment_engine.loops.placement import Placement
 from segment_engine.loops.settlements import Settlements
 from segment_engine.loops.snapshots import Snapshots
 from segment_engine.loops.suppressions import Suppressions
 from segment_engine.loops.sweep import Sweep
+from segment_engine.loops.told_barrier import ToldBarrier
+from segment_engine.loops.wait_changes import WaitChanges
+from segment_engine.loops.wait_filters import WaitFilters
+from segment_engine.loops.wait_sweep import WaitSweep
 from segment_engine.loops.work import unless
 from segment_engine.settings import Settings
 
@@ -56,6 +70,22 @@ MakeStore = Callable[[Path, Check], EventStore]
 """The store in a folder; the check tells whether it can write."""
 
 
+def store_of(settings: Settings, check: Check, make_embedded: MakeStore = ChdbStore) -> EventStore:
+    """Not open yet."""
+    if settings.clickhouse_url is None:
+        assert settings.event_store_path is not None
+        return make_embedded(settings.event_store_path, check)
+    server = Server(
+        settings.clickhouse_url,
+        settings.clickhouse_user,
+        settings.clickhouse_password.get_secret_value(),
+        settings.clickhouse_database,
+        settings.clickhouse_cluster,
+        settings.clickhouse_ca_file,
+    )
+    return ClickHouseStore(server, check)
+
+
 @asynccontextmanager
 async def build(settings: Settings, make_store: MakeStore = ChdbStore) -> AsyncIterator[Service]:
     clock = SystemClock()
@@ -64,11 +94,15 @@ async def build(settings: Settings, make_store: MakeStore = ChdbStore) -> AsyncI
     phone_key = settings.phone_hash_key_bytes
     async with AsyncExitStack() as closing:
         store_check = health.check("event_store")
-        store = make_store(settings.event_store_path, store_check)
+        store = store_of(settings, store_check, make_store)
         try:
             await store.open()
         except StoreInUse as error:
-            sys.exit(f"{SERVICE} cannot start: {error}. The embedded event store has one owner: run one replica.")
+            sys.exit(f"{SERVICE} cannot start: {error}.")
+        except StoreFailed as error:
+            if settings.clickhouse_url is None:
+                raise
+            sys.exit(f"{SERVICE} cannot start: POSTRIDER_CLICKHOUSE_URL: {settings.clickhouse_url}: {error}")
         store_check.up()
         closing.push_async_callback(store.close)
         url = settings.service_database_url or service_url(settings.database_url, SERVICE)
@@ -87,16 +121,22 @@ async def build(settings: Settings, make_store: MakeStore = ChdbStore) -> AsyncI
         identify_dedup = DedupTable(database, "identify_dedup", settings.dedup_horizon_days)
         copier = ProfileCopier(database, store, phone_key)
         wake_ups = WakeUps()
+
+        def definitions_changed(definition: object) -> None:
+            live_group.definitions_changed(definition)
+            phone_reading.wake()
+            alignments.wake()
+
         definitions = DefinitionsReader(
             kafka,
             [CAMPAIGN_DEFINITIONS, SEGMENT_DEFINITIONS, ACCOUNT_SETTINGS],
-            lambda definition: live_group.definitions_changed(definition),
+            definitions_changed,
             health.check("definitions"),
             clock,
         )
         reader = EventReader()
         live_group = Live(
-            outbox, identify_dedup, definitions, reader, placement, copier.wake,
+            outbox, identify_dedup, definitions, reader, placement, copier.wake, lambda due_at: firing.armed(due_at),
             settings.dedup_key_bytes, phone_key, settings.dedup_horizon_days,
         )  # fmt: skip
         history_group = History(
@@ -121,7 +161,8 @@ async def build(settings: Settings, make_store: MakeStore = ChdbStore) -> AsyncI
         )  # fmt: skip
         history_loop = loop(
             history.GROUP, [USER_EVENTS], history_group,
-            max_records=history.MAX_RECORDS, linger_seconds=history.LINGER_SECONDS, planned=True,
+            max_records=history.MAX_RECORDS, max_bytes=history.MAX_BYTES, linger_seconds=history.LINGER_SECONDS,
+            planned=True,
         )  # fmt: skip
         intake_loop = loop(audience_intake.GROUP, [AUDIENCE_REQUESTS], intake, after_commit=intake.committed)
         messages_loop = loop(
@@ -137,7 +178,36 @@ async def build(settings: Settings, make_store: MakeStore = ChdbStore) -> AsyncI
             Follower(suppressions.GROUP, suppressions_loop, frozenset({SUPPRESSIONS.full_name(settings.topic_prefix)})),
         ]
         barrier = Barrier(database, ends, followers, placement, copier, definitions)
-        snapshots = Snapshots(database, outbox, store, definitions, barrier, wake_ups, clock)
+
+        # A connection of its own: a firing must not wait for an answer that somebody else asked for.
+        event_ends = LogEnds(kafka, [USER_EVENTS])
+        closing.push_async_callback(event_ends.close)
+        live_barrier = LiveBarrier(database, event_ends, followers[0], followers[1], copier, definitions)
+
+        def campaigns() -> LiveCampaigns:
+            return live_group.campaigns
+
+        def partitions() -> list[int]:
+            return sorted(partition for _, partition in live_loop.positions)
+
+        firing = Firing(
+            database, outbox, definitions, campaigns, live_barrier, WaitFilters(store, definitions, clock), partitions,
+            phone_key,
+        )  # fmt: skip
+        alignments = Alignments(
+            database, store, definitions, campaigns, live_barrier, WaitChanges(placement), firing.armed
+        )
+        wait_sweep = WaitSweep(database, live_barrier, campaigns, partitions)
+        erasures = Erasures(database, store, live_group.forget)
+        phone_reading = PhoneReading(database, definitions, copier.wake)
+        renderer = RenderPool()
+        closing.push_async_callback(renderer.aclose)
+        estimator = Estimator(database, store, renderer)
+        told_ends = LogEnds(kafka, [DELIVERY_EVENTS])
+        closing.push_async_callback(told_ends.close)
+        told = frozenset({DELIVERY_EVENTS.full_name(settings.topic_prefix)})
+        told_barrier = ToldBarrier(database, told_ends, Follower(messages.GROUP, messages_loop, told))
+        snapshots = Snapshots(database, outbox, store, definitions, barrier, told_barrier, wake_ups, clock)
         streams = PageStreams(database, outbox, store, definitions, wake_ups, phone_key)
 
         live_is_over = asyncio.Event()
@@ -175,16 +245,33 @@ async def build(settings: Settings, make_store: MakeStore = ChdbStore) -> AsyncI
             Component("copier", copier.run),
             Component("live", run_live),
             Component("history", history_loop.run),
+            after_definitions(Component("firing", firing.run)),
+            after_definitions(Component("alignments", alignments.run)),
+            after_definitions(Component("wait_sweep", wait_sweep.run)),
             Component("suppressions", suppressions_loop.run),
             Component("messages", messages_loop.run),
             Component("audiences", intake_loop.run),
             after_definitions(Component("snapshots", snapshots.run)),
             after_definitions(Component("page_streams", streams.run)),
+            after_definitions(Component("phone_reading", phone_reading.run)),
+            Component("erasures", erasures.run),
+            Component("catalog", CatalogKeeper(store).run),
             Component("settlements", Settlements(database, store, wake_ups).run),
             Component("sweep", Sweep([event_dedup, identify_dedup], clock).run),
         ]
         app = make_app(
-            Services(database, store, definitions, barrier, clock, settings.service_token.get_secret_value()), health
+            Services(
+                database,
+                store,
+                definitions,
+                barrier,
+                clock,
+                settings.service_token.get_secret_value(),
+                estimator,
+                erasures,
+                phone_key,
+            ),
+            health,
         )
         yield Service(
             app, health, settings.bind_host, settings.port, components, settings.drain_seconds, [outbox.flush]

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from postrider.settings import ServiceSettings
 
 
 class Settings(ServiceSettings):
     port: int = Field(8082, alias="POSTRIDER_SEGMENT_ENGINE_PORT", ge=0, le=65535)
-    event_store_path: Path = Field(alias="POSTRIDER_EVENT_STORE_PATH")
-    """Folder of the embedded event store; one process owns it."""
+    event_store_path: Path | None = Field(None, alias="POSTRIDER_EVENT_STORE_PATH")
+    """Folder of the embedded event store; one process owns it. Not read when there is a ClickHouse server."""
+    clickhouse_url: str | None = Field(None, alias="POSTRIDER_CLICKHOUSE_URL", pattern=r"^https?://[^/?#]+/?$")
+    """http(s)://host:port of a ClickHouse server, which any number of replicas share."""
+    clickhouse_user: str = Field("default", alias="POSTRIDER_CLICKHOUSE_USER")
+    clickhouse_password: SecretStr = Field(SecretStr(""), alias="POSTRIDER_CLICKHOUSE_PASSWORD")
+    clickhouse_database: str = Field(
+        "default", alias="POSTRIDER_CLICKHOUSE_DATABASE", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$"
+    )
+    clickhouse_cluster: str | None = Field(None, alias="POSTRIDER_CLICKHOUSE_CLUSTER", pattern=r"^[A-Za-z0-9_.-]+$")
+    """The cluster's name in ClickHouse's configuration; unset for a single server."""
+    clickhouse_ca_file: str | None = Field(None, alias="POSTRIDER_CLICKHOUSE_CA_FILE")
+    """PEM of the authorities that sign the server's certificate. Default: the system's."""
     dedup_key: SecretStr = Field(alias="POSTRIDER_DEDUP_KEY")
     """Hex, 16 to 64 bytes. Changing it makes known messageIds unknown."""
     phone_hash_key: SecretStr = Field(alias="POSTRIDER_PHONE_HASH_KEY")
@@ -30,6 +42,12 @@ class Settings(ServiceSettings):
         if not 16 <= size <= 64:
             raise ValueError("must have 16 to 64 bytes")
         return value
+
+    @model_validator(mode="after")
+    def _has_a_store(self) -> Self:
+        if self.event_store_path is None and self.clickhouse_url is None:
+            raise ValueError("POSTRIDER_EVENT_STORE_PATH or POSTRIDER_CLICKHOUSE_URL is required")
+        return self
 
     @property
     def dedup_key_bytes(self) -> bytes:

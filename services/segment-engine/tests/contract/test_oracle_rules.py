@@ -14,11 +14,24 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from postrider.rules import compile_where, parse_rule, parse_where, to_json
-from segment_engine.domain.columns import EventRow, microseconds, profile_row, split
+from postrider.contracts.delivery_events import MessageChanged
+from postrider.rules import compile_where, parse_rule, parse_where, resolve, to_json
+from postrider.rules.tree import AllOf, UserList
+from segment_engine.domain.columns import EventRow, microseconds, outcome_rows, profile_row, split
 from segment_engine.event_store.chdb_store import ChdbStore
 from segment_engine.event_store.port import EvaluationContext
-from tests.support.rule_cases import ZONES, every_filter, every_stored_value, filters, moments, people, rules, values
+from tests.support.rule_cases import (
+    LISTS,
+    ZONES,
+    every_filter,
+    every_stored_value,
+    filters,
+    moments,
+    people,
+    rules,
+    saved_segments,
+    values,
+)
 from tests.support.rule_oracle import Person, qualifies, where_holds
 
 _examples = count()
@@ -36,6 +49,8 @@ def store(loop: asyncio.AbstractEventLoop) -> Iterator[ChdbStore]:
     with tempfile.TemporaryDirectory() as folder:
         store = ChdbStore(Path(folder))
         loop.run_until_complete(store.open())
+        for list_id in LISTS:
+            loop.run_until_complete(store.complete_list(list_id))
         yield store
         loop.run_until_complete(store.close())
 
@@ -48,11 +63,30 @@ async def _insert(store: ChdbStore, persons: dict[str, Person]) -> None:
         for e in person.history
     ]
     await store.insert_events(rows, f"example-{next(_examples)}")
+    for user_id, person in persons.items():
+        # One insert each: what is told of one text need not have been merged when a rule asks.
+        for told in person.texts:
+            change = MessageChanged(
+                f"{user_id}-{told.message_id}",
+                told.campaign_id,
+                "run",
+                "once",
+                user_id,
+                told.status,
+                1,
+                told.at,
+                told.at,
+            )
+            await store.insert_outcomes(outcome_rows(change))
+    for list_id in LISTS:
+        members = [user_id for user_id, person in persons.items() if list_id in person.lists]
+        await store.add_to_list(list_id, members * 2)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
-    tried=st.lists(rules, min_size=2, max_size=3),
+    tried=st.lists(rules, min_size=3, max_size=5),
+    segments=saved_segments,
     group=st.lists(people(), min_size=3, max_size=6),
     now=moments,
     zone=st.sampled_from(ZONES),
@@ -61,6 +95,7 @@ def test_oracle_selects_the_same_people(
     store: ChdbStore,
     loop: asyncio.AbstractEventLoop,
     tried: list[dict[str, Any]],
+    segments: dict[str, dict[str, Any]],
     group: list[Person],
     now: datetime,
     zone: str,
@@ -68,13 +103,18 @@ def test_oracle_selects_the_same_people(
     prefix = f"{next(_examples)}-"
     persons = {f"{prefix}{i}": person for i, person in enumerate(group)}
     loop.run_until_complete(_insert(store, persons))
+    loop.run_until_complete(store.add_to_list(prefix, list(persons)))
+    assert loop.run_until_complete(store.complete_list(prefix)) == len(persons)
     for body in tried:
         rule = parse_rule(body)
         assert parse_rule(to_json(rule)) == rule
-        context = EvaluationContext(now, zone)
-        selected = loop.run_until_complete(store.matching(rule, context, list(persons)))
-        expected = {user_id for user_id, person in persons.items() if qualifies(body, person, now, zone)}
-        assert selected == expected, body
+        whole = resolve(rule, lambda id: parse_rule(segments[id]))
+        selected = loop.run_until_complete(store.matching(whole, EvaluationContext(now, zone), list(persons)))
+        expected = {user_id for user_id, person in persons.items() if qualifies(body, person, now, zone, segments)}
+        assert selected == expected, (body, segments)
+        among = AllOf((UserList(prefix), whole))
+        estimate = loop.run_until_complete(store.estimate(among, EvaluationContext(now, zone)))
+        assert estimate.qualified == len(expected), (body, segments)
 
 
 @settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))

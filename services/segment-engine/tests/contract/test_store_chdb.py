@@ -1,12 +1,14 @@
-"""The promises of the event store's port, kept by chDB."""
+"""The promises of the event store's port, kept by chDB in the process and by a server that is asked over HTTP."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from segment_engine.domain.columns import (
     split,
 )
 from segment_engine.event_store.chdb_store import ChdbStore
+from segment_engine.event_store.clickhouse_http import ClickHouseStore, Server
 from segment_engine.event_store.port import (
     AudienceMember,
     Estimate,
@@ -36,6 +39,8 @@ from segment_engine.event_store.port import (
     StoreInUse,
     UnexpandedOutcome,
 )
+from segment_engine.event_store.sql_store import SqlEventStore
+from tests.standins.clickhouse import PASSWORD, USER, ClickHouse
 
 NOW = datetime(2026, 3, 5, 12, tzinfo=UTC)
 EVERYBODY = parse_rule({"all": []})
@@ -45,11 +50,24 @@ ZONE_RULE = parse_rule({"attribute": {"name": "group", "op": "eq", "value": "z"}
 
 
 @pytest_asyncio.fixture
-async def store(tmp_path: Path) -> AsyncIterator[ChdbStore]:
+async def embedded(tmp_path: Path) -> AsyncIterator[ChdbStore]:
     store = ChdbStore(tmp_path)
     await store.open()
     yield store
     await store.close()
+
+
+@pytest_asyncio.fixture(params=["embedded", "http"])
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SqlEventStore]:
+    async with AsyncExitStack() as closing:
+        if request.param == "embedded":
+            store: SqlEventStore = ChdbStore(tmp_path)
+        else:
+            server = await closing.enter_async_context(ClickHouse(tmp_path).serving())
+            store = ClickHouseStore(Server(server.url, USER, PASSWORD))
+        await store.open()
+        closing.push_async_callback(store.close)
+        yield store
 
 
 def bought(user_id: str, message_id: str = "m", at: datetime = NOW, **properties: Any) -> EventRow:
@@ -62,7 +80,7 @@ def person(user_id: str, phone: str = "", **known: Any) -> ProfileRow:
     return profile_row(user_id, version, traits, phone=phone, phone_hash=f"h{phone}" if phone else "", **known)
 
 
-async def test_a_token_used_before_drops_the_rows_whatever_they_are(store: ChdbStore) -> None:
+async def test_a_token_used_before_drops_the_rows_whatever_they_are(store: SqlEventStore) -> None:
     await store.insert_events([bought("a", "1"), bought("b", "2")], "events-0-0-2")
     await store.insert_events([bought("a", "1"), bought("b", "2")], "events-0-0-2")
     await store.insert_events([bought("c", "3")], "events-0-0-2")
@@ -80,13 +98,13 @@ async def test_a_token_holds_for_a_process_that_starts_later(tmp_path: Path) -> 
         await store.close()
 
 
-async def test_same_rows_under_another_token_are_other_events(store: ChdbStore) -> None:
+async def test_same_rows_under_another_token_are_other_events(store: SqlEventStore) -> None:
     await store.insert_events([bought("a")], "t1")
     await store.insert_events([bought("a")], "t2")
     assert await store.count_events(user_id="a", event="Bought") == 2
 
 
-async def test_a_second_process_is_told_who_owns_the_store(store: ChdbStore, tmp_path: Path) -> None:
+async def test_a_second_process_is_told_who_owns_the_store(embedded: ChdbStore, tmp_path: Path) -> None:
     program = """
 import asyncio, sys
 from pathlib import Path
@@ -100,14 +118,15 @@ except StoreInUse as error:
     done = await asyncio.to_thread(
         subprocess.run, [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True
     )
-    assert "belongs to process" in done.stdout
+    assert f"belongs to process {os.getpid()}" in done.stdout
+    assert "POSTRIDER_CLICKHOUSE_URL" in done.stdout
 
 
-async def test_the_same_process_cannot_open_it_twice_but_can_after_closing(store: ChdbStore, tmp_path: Path) -> None:
+async def test_the_same_process_cannot_open_it_twice_but_can_after_closing(embedded: ChdbStore, tmp_path: Path) -> None:
     with pytest.raises(StoreInUse):
         await ChdbStore(tmp_path).open()
-    await store.close()
-    await store.close()
+    await embedded.close()
+    await embedded.close()
     again = ChdbStore(tmp_path)
     await again.open()
     assert await again.count_events() == 0
@@ -119,7 +138,7 @@ async def test_a_closed_store_says_so(tmp_path: Path) -> None:
         await ChdbStore(tmp_path).count_events()
 
 
-async def test_a_failure_does_not_repeat_what_was_stored(store: ChdbStore) -> None:
+async def test_a_failure_does_not_repeat_what_was_stored(store: SqlEventStore) -> None:
     broken = bought("a")._replace(at="secret")  # type: ignore[arg-type]
     with pytest.raises(StoreFailed) as failure:
         await store.insert_events([broken], "t")
@@ -130,7 +149,7 @@ async def test_a_failure_does_not_repeat_what_was_stored(store: ChdbStore) -> No
 @pytest.mark.parametrize(
     "text", ["; DROP TABLE events", "{p0:String}", "\\N", "a\tb\nc\rd\\", "'", '"]\n["', "é🙂\u2028"]
 )
-async def test_any_text_is_kept_and_found_as_it_is(store: ChdbStore, text: str) -> None:
+async def test_any_text_is_kept_and_found_as_it_is(store: SqlEventStore, text: str) -> None:
     row = EventRow(text, text, microseconds(NOW), microseconds(NOW), text, *split({text: text, "l": [text]}))
     await store.insert_events([row], text)
     await store.upsert_profiles([profile_row(text, 1, {text: text})])
@@ -142,7 +161,7 @@ async def test_any_text_is_kept_and_found_as_it_is(store: ChdbStore, text: str) 
     assert await store.count_events(text, text) == 1
 
 
-async def test_the_newest_version_of_a_profile_wins_in_any_order(store: ChdbStore) -> None:
+async def test_the_newest_version_of_a_profile_wins_in_any_order(store: SqlEventStore) -> None:
     rule = parse_rule({"attribute": {"name": "city", "op": "eq", "value": "Pune"}})
     await store.upsert_profiles([person("a", version=2, traits={"city": "Pune"})])
     await store.upsert_profiles([person("a", version=1, traits={"city": "Paris"})])
@@ -151,7 +170,7 @@ async def test_the_newest_version_of_a_profile_wins_in_any_order(store: ChdbStor
     assert await store.matching(rule, CONTEXT, ["a"]) == set()
 
 
-async def test_erased_people_qualify_for_nothing(store: ChdbStore) -> None:
+async def test_erased_people_qualify_for_nothing(store: SqlEventStore) -> None:
     await store.upsert_profiles([person("a"), person("b")])
     await store.insert_events([bought("a"), bought("b")], "t")
     await store.erase("a", 2)
@@ -161,7 +180,7 @@ async def test_erased_people_qualify_for_nothing(store: ChdbStore) -> None:
     assert await store.matching(BUYERS, CONTEXT, ["a", "b"]) == {"b"}
 
 
-async def test_verdicts_apply_in_order_and_add_up(store: ChdbStore) -> None:
+async def test_verdicts_apply_in_order_and_add_up(store: SqlEventStore) -> None:
     await store.upsert_profiles(
         [
             person("no-phone"),
@@ -184,7 +203,7 @@ async def test_verdicts_apply_in_order_and_add_up(store: ChdbStore) -> None:
     assert (await store.estimate(EVERYBODY, strict)).reachable == 1
 
 
-async def test_the_first_by_user_id_among_those_who_qualify_gets_the_phone(store: ChdbStore) -> None:
+async def test_the_first_by_user_id_among_those_who_qualify_gets_the_phone(store: SqlEventStore) -> None:
     await store.upsert_profiles([person("a", "+1"), person("b", "+1"), person("c", "+1", consent=False)])
     await store.insert_events([bought("b"), bought("c")], "t")
     await store.snapshot("run", "cmp", "once", 1, BUYERS, CONTEXT)
@@ -192,7 +211,7 @@ async def test_the_first_by_user_id_among_those_who_qualify_gets_the_phone(store
     assert [(member.user_id, member.verdict) for member in page] == [("b", ""), ("c", "unreachable")]
 
 
-async def test_the_zone_is_the_profiles_then_the_phone_countrys_then_the_accounts(store: ChdbStore) -> None:
+async def test_the_zone_is_the_profiles_then_the_phone_countrys_then_the_accounts(store: SqlEventStore) -> None:
     await store.upsert_profiles(
         [
             person("own", "+1", time_zone="Asia/Tokyo", phone_country="IN"),
@@ -205,7 +224,7 @@ async def test_the_zone_is_the_profiles_then_the_phone_countrys_then_the_account
     assert snapshot == Snapshot(4, 3, {"Asia/Tokyo": 1, "Asia/Kolkata": 1, "Europe/Paris": 2})
 
 
-async def test_a_snapshot_is_taken_once_even_if_the_answer_was_lost(store: ChdbStore) -> None:
+async def test_a_snapshot_is_taken_once_even_if_the_answer_was_lost(store: SqlEventStore) -> None:
     await store.upsert_profiles([person("a", "+1"), person("b", "+2")])
     first = await store.snapshot("run", "cmp", "once", 1, EVERYBODY, CONTEXT)
     before = await store.page("run", "Europe/Paris", -1, 10)
@@ -222,20 +241,20 @@ async def test_a_snapshot_is_taken_once_even_if_the_answer_was_lost(store: ChdbS
     assert await store.page("run", "Europe/Paris", -1, 10) == before
 
 
-async def test_an_audience_written_twice_at_once_is_stored_once(store: ChdbStore) -> None:
+async def test_an_audience_written_twice_at_once_is_stored_once(store: SqlEventStore) -> None:
     await store.upsert_profiles([person(f"u{i}", f"+{i}") for i in range(50)])
     taken = await asyncio.gather(*(store.snapshot("run", "cmp", "once", seed, EVERYBODY, CONTEXT) for seed in range(5)))
     assert {snapshot.total for snapshot in taken} == {50}
     assert len(await store.page("run", "Europe/Paris", -1, 1000)) == 50
 
 
-async def test_an_empty_audience_stays_empty(store: ChdbStore) -> None:
+async def test_an_empty_audience_stays_empty(store: SqlEventStore) -> None:
     assert await store.snapshot("run", "cmp", "once", 1, EVERYBODY, CONTEXT) == Snapshot(0, 0, {})
     await store.upsert_profiles([person("a", "+1")])
     assert await store.snapshot("run", "cmp", "once", 1, EVERYBODY, CONTEXT) == Snapshot(0, 0, {})
 
 
-async def test_ranks_are_those_of_the_seed_the_reachable_first_and_pages_follow_them(store: ChdbStore) -> None:
+async def test_ranks_are_those_of_the_seed_the_reachable_first_and_pages_follow_them(store: SqlEventStore) -> None:
     await store.upsert_profiles([person(f"u{i}", f"+{i}" if i % 3 else "") for i in range(30)])
     await store.snapshot("run", "cmp", "once", 42, EVERYBODY, CONTEXT)
     order = sorted(range(30), key=lambda i: (i % 3 == 0, hashlib.sha256(f"42\nu{i}".encode()).digest()))
@@ -246,7 +265,7 @@ async def test_ranks_are_those_of_the_seed_the_reachable_first_and_pages_follow_
     assert [member.rank for member in members] == list(range(30))
 
 
-async def test_unexpanded_people_enter_the_log_under_their_send_key(store: ChdbStore) -> None:
+async def test_unexpanded_people_enter_the_log_under_their_send_key(store: SqlEventStore) -> None:
     await store.upsert_profiles(
         [person(f"u{i}", f"+{i}", time_zone="Asia/Tokyo" if i % 2 else "Asia/Seoul") for i in range(10)]
     )
@@ -273,7 +292,7 @@ def message(campaign_id: str, name: str, **changed: Any) -> MessageRow:
     return row._replace(**changed)
 
 
-async def test_the_log_keeps_the_last_state_of_a_message_whatever_the_order(store: ChdbStore) -> None:
+async def test_the_log_keeps_the_last_state_of_a_message_whatever_the_order(store: SqlEventStore) -> None:
     await store.insert_messages([message("c", "m", status="delivered", seq=3)])
     await store.insert_messages([message("c", "m", status="sent", seq=2), message("c", "n")])
     log = await store.messages(MessageFilter(campaign_id="c"), None, 10)
@@ -282,7 +301,7 @@ async def test_the_log_keeps_the_last_state_of_a_message_whatever_the_order(stor
     assert log.items[0].body == "Hi 🙂\n'"
 
 
-async def test_the_log_is_paged_without_gaps_or_repeats(store: ChdbStore) -> None:
+async def test_the_log_is_paged_without_gaps_or_repeats(store: SqlEventStore) -> None:
     rows = [message(f"c{i % 2}", f"m{i:02}", user_id=f"u{i % 3}") for i in range(20)]
     await store.insert_messages(rows)
     seen: list[MessageRow] = []
@@ -298,7 +317,7 @@ async def test_the_log_is_paged_without_gaps_or_repeats(store: ChdbStore) -> Non
         await store.messages(MessageFilter(), "bm90IG9uZQ==", 3)
 
 
-async def test_numbers_come_back_as_the_doubles_they_are(store: ChdbStore) -> None:
+async def test_numbers_come_back_as_the_doubles_they_are(store: SqlEventStore) -> None:
     numbers = [0.1 + 0.2, 1e22, 5e-324, 1.7976931348623157e308, 123456789.123456789, 2**53 + 1, -0.0]
     await store.upsert_profiles([person(f"u{i}", traits={"n": n}) for i, n in enumerate(numbers)])
     for i, n in enumerate(numbers):
@@ -307,7 +326,7 @@ async def test_numbers_come_back_as_the_doubles_they_are(store: ChdbStore) -> No
             assert await store.matching(rule, CONTEXT, [f"u{j}" for j in range(len(numbers))]) == {f"u{i}"}
 
 
-async def test_a_rule_of_every_allowed_size_is_answered(store: ChdbStore) -> None:
+async def test_a_rule_of_every_allowed_size_is_answered(store: SqlEventStore) -> None:
     await store.upsert_profiles([person("a", traits={"n": 9_999})])
     wide = {"any": [{"attribute": {"name": f"n{i}", "op": "eq", "value": i}} for i in range(999)]}
     wide["any"].append({"attribute": {"name": "n", "op": "in", "value": list(range(10_000))}})
@@ -343,7 +362,7 @@ asyncio.run(main())
     await store.close()
 
 
-async def test_statements_side_by_side_keep_their_own_parameters(store: ChdbStore) -> None:
+async def test_statements_side_by_side_keep_their_own_parameters(store: SqlEventStore) -> None:
     await store.insert_events([bought(f"u{n}", str(n)) for n in range(50)], "t")
 
     async def count(n: int) -> int:

@@ -54,19 +54,41 @@ class When(Struct, frozen=True):
     end: datetime | None = None
 
 
-class Trigger(Struct, frozen=True):
-    """Single action: the event's name and the filters on its properties (api.md "A rule", `where`)."""
+class Unless(Struct, frozen=True):
+    """The event that keeps an inaction trigger from firing."""
 
     event: str
     where: list[dict[str, Any]] = []
 
 
+class Trigger(Struct, frozen=True, omit_defaults=True):
+    """What a live campaign answers; `where` filters properties (api.md "A rule").
+
+    live_action: `event`. live_inaction: `event`, `unless`, `within_seconds`, `same_property`, `repeat` (keep or
+    restart). live_date: `date_attribute`, or `event` and `date_property`; `offset_seconds` (negative: before) and
+    `at_local_time` ("HH:MM" on the recipient's clock, None: the moment itself); `yearly`: every year from then on.
+    """
+
+    event: str = ""
+    where: list[dict[str, Any]] = []
+    unless: Unless | None = None
+    within_seconds: int = 0
+    same_property: str | None = None
+    date_property: str | None = None
+    date_attribute: str | None = None
+    offset_seconds: int = 0
+    at_local_time: str | None = None
+    yearly: bool = False
+    repeat: str = "keep"
+
+
 class Who(Struct, frozen=True):
-    """One of `rule`, `segment_id` (past behaviour) or `trigger` (live)."""
+    """One of `rule`, `segment_id` (past behaviour) or `trigger` (live), to which `filter`, a rule, may belong."""
 
     rule: dict[str, Any] | None = None
     segment_id: str | None = None
     trigger: Trigger | None = None
+    filter: dict[str, Any] | None = None
 
 
 class CampaignDefinition(Struct, frozen=True):

@@ -15,6 +15,7 @@ PREFIXES = {
     "provider": "prv_",
     "provider_group": "grp_",
     "segment": "seg_",
+    "user_list": "lst_",
     "campaign": "cmp_",
     "run": "run_",
     "api_key": "key_",

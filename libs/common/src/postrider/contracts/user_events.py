@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
+from msgspec import Meta
 
 from postrider.contracts.codec import Unreadable
 
@@ -25,8 +26,7 @@ IGNORED_TYPES = frozenset({"page", "screen", "group", "alias"})
 RESERVED_TRAITS = frozenset({"phone", "timezone", "language", "country", "sms_consent"})
 
 
-@dataclass(frozen=True, slots=True)
-class UserEvent:
+class UserEvent(msgspec.Struct, frozen=True, gc=False):
     """One accepted message. `at` is the client's time clamped to received + 5 min; `values` are properties or traits.
 
     `message_id` is "" when the client gave none: the reader names it (topic-partition-offset). `client_at` is the
@@ -41,7 +41,7 @@ class UserEvent:
     received_at: datetime
     values: dict[str, Any]
     historic: bool
-    client_at: datetime | None = field(default=None, compare=False)
+    client_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,28 @@ class EventProblem(Unreadable):
 
 _decoder = msgspec.json.Decoder()
 
+_Id: TypeAlias = Annotated[str, Meta(max_length=MAX_ID_CHARACTERS)]
+_Scalar: TypeAlias = Annotated[str, Meta(max_length=MAX_STRING_CHARACTERS)] | int | float | bool | None
+_Value: TypeAlias = _Scalar | Annotated[list[_Scalar], Meta(max_length=MAX_LIST_ITEMS)]
+_Key: TypeAlias = Annotated[str, Meta(max_length=MAX_KEY_CHARACTERS)]
+
+
+class _OrdinaryTrack(msgspec.Struct, gc=False):
+    """What nearly every record is, checked while it is decoded. Whatever does not fit goes the long way, which knows
+    all spellings and says what is wrong; the two read alike what both can read."""
+
+    type: Literal["track"]
+    userId: Annotated[_Id, Meta(min_length=1)]  # names of the tracking spec
+    event: Annotated[str, Meta(min_length=1, max_length=MAX_STRING_CHARACTERS)]
+    messageId: _Id = ""
+    timestamp: str | None = None
+    originalTimestamp: str | None = None
+    properties: Annotated[dict[_Key, _Value], Meta(max_length=MAX_KEYS)] = {}
+    historic: bool = False
+
+
+_ordinary = msgspec.json.Decoder(_OrdinaryTrack)
+
 
 def parse_bytes(data: bytes | None, received_at: datetime) -> UserEvent | Ignored:
     """A Kafka record's value. Raises `Unreadable`."""
@@ -69,6 +91,20 @@ def parse_bytes(data: bytes | None, received_at: datetime) -> UserEvent | Ignore
         raise Unreadable("value is null")
     if len(data) > MAX_RECORD_BYTES:
         raise Unreadable(f"larger than {MAX_RECORD_BYTES} bytes")
+    if b"\\u" not in data:  # without escapes JSON holds neither NUL nor half of a surrogate pair
+        try:
+            track = _ordinary.decode(data)
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+            pass
+        else:
+            client_at = _instant("timestamp", track.timestamp)
+            if client_at is None:
+                client_at = _instant("originalTimestamp", track.originalTimestamp)
+            at = received_at if client_at is None else min(client_at, received_at + FUTURE_LIMIT)
+            return UserEvent(
+                "track", track.userId, track.messageId, track.event, at, received_at, track.properties, track.historic,
+                client_at,
+            )  # fmt: skip
     try:
         body = _decoder.decode(data)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
@@ -133,21 +169,23 @@ def _object(body: dict[str, Any], name: str) -> tuple[dict[str, Any], str]:
 
 
 def _client_time(body: dict[str, Any]) -> datetime | None:
-    for name in ("timestamp", "originalTimestamp"):
-        value = body.get(name)
-        if value is None:
-            continue
-        if not isinstance(value, str):
-            raise EventProblem(f"/{name}", "must be an RFC 3339 time")
-        try:
-            at = datetime.fromisoformat(value)
-            at = at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
-        except (ValueError, OverflowError) as error:
-            raise EventProblem(f"/{name}", "must be an RFC 3339 time") from error
-        if at.year < 1900:
-            raise EventProblem(f"/{name}", "must not be before 1900")
-        return at
-    return None
+    at = _instant("timestamp", body.get("timestamp"))
+    return _instant("originalTimestamp", body.get("originalTimestamp")) if at is None else at
+
+
+def _instant(name: str, value: object) -> datetime | None:
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise EventProblem(f"/{name}", "must be an RFC 3339 time")
+    try:
+        at = datetime.fromisoformat(value)
+        at = at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise EventProblem(f"/{name}", "must be an RFC 3339 time") from error
+    if at.year < 1900:
+        raise EventProblem(f"/{name}", "must not be before 1900")
+    return at
 
 
 def _check_values(pointer: str, values: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from aiokafka import ConsumerRecord
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -15,8 +15,7 @@ from postrider.contracts.envelope import Outgoing
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Received(Generic[T]):
+class Received(NamedTuple, Generic[T]):
     """A decoded record. `timestamp` is the broker's append time."""
 
     value: T

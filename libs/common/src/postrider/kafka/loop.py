@@ -49,6 +49,8 @@ NAP_SECONDS = 0.1
 LAST_LOOK_SECONDS = 0.004
 LITTLE = 0.05
 LEAST_POLLED = 24
+DECODED_AT_ONCE = 2_000
+"""Records after which others get their turn: the loop must not stand still for long."""
 BACK_OFF_SECONDS = (0.1, 0.3, 1.0, 2.0)
 
 
@@ -344,7 +346,7 @@ class ConsumerLoop(Generic[T]):
         give_up = self._suspects.gives_up
         if give_up and self._suspects.blames_the_handler:
             raise TooManyDeadLetters("the handler fails on one record after another")
-        received, dead = self._decode_all(cut, give_up)
+        received, dead = await self._decode_all(cut, give_up)
         read, now = _size(cut), self._clock.monotonic()
         self._dead_letters.check(read, len(dead), now)
         async with self._database.begin() as tx:
@@ -364,13 +366,15 @@ class ConsumerLoop(Generic[T]):
             metrics.RECORDS_READ.labels(self._group, advance.topic).inc(len(cut[partition]))
         return pending
 
-    def _decode_all(
+    async def _decode_all(
         self, cut: dict[TopicPartition, list[ConsumerRecord]], give_up: bool
     ) -> tuple[list[Received[T]], list[Outgoing]]:
         received: list[Received[T]] = []
         dead: list[Outgoing] = []
         for records in cut.values():
-            for record in records:
+            for number, record in enumerate(records, 1):
+                if number % DECODED_AT_ONCE == 0:
+                    await asyncio.sleep(0)
                 if give_up:
                     dead.append(self._dead_letter(record, "the handler failed on it again and again"))
                     continue

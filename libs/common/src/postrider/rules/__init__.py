@@ -4,20 +4,24 @@ Pure. Used by the API to refuse what means nothing, by the segment-engine to com
 """
 
 from postrider.rules.live import Matcher, compile_where
-from postrider.rules.parse import BUILT_FEATURES, RuleErrors, parse_rule, parse_where
+from postrider.rules.naming import Mention, SegmentRules, names_in, resolve
+from postrider.rules.parse import RuleErrors, parse_rule, parse_where
 from postrider.rules.printing import to_json, where_to_json
 from postrider.rules.schema import RULE_SCHEMA, rule_schema, where_schema
 from postrider.rules.tree import Rule
 
 __all__ = [
-    "BUILT_FEATURES",
     "RULE_SCHEMA",
     "Matcher",
+    "Mention",
     "Rule",
     "RuleErrors",
+    "SegmentRules",
     "compile_where",
+    "names_in",
     "parse_rule",
     "parse_where",
+    "resolve",
     "rule_schema",
     "to_json",
     "where_schema",

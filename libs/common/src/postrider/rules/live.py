@@ -5,6 +5,7 @@ Must not read a clock by itself beyond the one it is given, and never touches hi
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
@@ -18,6 +19,9 @@ _Test: TypeAlias = Callable[[Any], bool]
 
 NEGATIVES = {"ne": "eq", "not_in": "in", "not_contains": "contains", "not_exists": "exists"}
 """Each is the exact complement of its positive (T4)."""
+_COMPARISONS: dict[str, Callable[[float, float], bool]] = {
+    "lt": operator.lt, "lte": operator.le, "gt": operator.gt, "gte": operator.ge,
+}  # fmt: skip
 
 
 def _system_clock() -> datetime:
@@ -34,7 +38,11 @@ def compile_where(
     tests = tuple((test.name, _compile(test, account_zone, clock)) for test in filters)
 
     def matches(properties: Mapping[str, Any]) -> bool:
-        return all(test(properties.get(name)) for name, test in tests)
+        stored = properties.get
+        for name, test in tests:  # noqa: SIM110  # `all` of a generator takes three times as long
+            if not test(stored(name)):
+                return False
+        return True
 
     return matches
 
@@ -42,15 +50,13 @@ def compile_where(
 def _compile(test: Filter, zone: str, clock: Callable[[], datetime]) -> _Test:
     positive = NEGATIVES.get(test.op)
     holds = _positive(positive or test.op, test, zone, clock)
-    if positive:
-        return lambda stored: stored is None or not holds(stored)
-    return lambda stored: stored is not None and holds(stored)
+    return (lambda stored: not holds(stored)) if positive else holds
 
 
 def _positive(op: str, test: Filter, zone: str, clock: Callable[[], datetime]) -> _Test:
-    """A test of a stored value that is not None."""
+    """A test of a stored value; None is a missing one and passes no test (T3, T5)."""
     if op == "exists":
-        return lambda stored: True
+        return lambda stored: stored is not None
     if op == "contains":
         return _contains(_scalars(test))
     element = _element_test(op, test, zone, clock)
@@ -76,14 +82,14 @@ def _element_test(op: str, test: Filter, zone: str, clock: Callable[[], datetime
 
 
 def _comparison(op: str, value: float) -> _Test:
-    if op == "lt":
-        return lambda stored: (number := _number(stored)) is not None and number < value
-    if op == "lte":
-        return lambda stored: (number := _number(stored)) is not None and number <= value
-    if op == "gt":
-        return lambda stored: (number := _number(stored)) is not None and number > value
-    assert op == "gte"
-    return lambda stored: (number := _number(stored)) is not None and number >= value
+    compare = _COMPARISONS[op]
+
+    def holds(stored: Any) -> bool:
+        if type(stored) is float:
+            return compare(stored, value)
+        return type(stored) is int and (number := _number(stored)) is not None and compare(number, value)
+
+    return holds
 
 
 def _number(stored: Any) -> float | None:

@@ -5,7 +5,6 @@ Safe for hostile input: depth, number of conditions and lengths are bounded befo
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Any, cast, get_args
 
 from postrider.rules.tree import (
@@ -18,14 +17,19 @@ from postrider.rules.tree import (
     Day,
     Did,
     Filter,
+    InSegment,
+    Messaged,
+    MessagedStatus,
     Not,
     NumberOp,
     NumberTest,
     Op,
     Rule,
+    UserList,
 )
 from postrider.rules.values import (
     MAX_EVENT_CHARACTERS,
+    MAX_ID_CHARACTERS,
     MAX_NAME_CHARACTERS,
     MISSING,
     Problems,
@@ -39,12 +43,10 @@ from postrider.rules.values import (
 
 MAX_DEPTH = 50
 MAX_CONDITIONS = 1_000
-"""`did`, `attribute` and filters inside `where`, counted together; groups are counted apart, by the same number."""
+"""Conditions and filters inside `where`, counted together; groups are counted apart, by the same number."""
 
 CONDITIONS = ("did", "attribute", "in_segment", "messaged", "user_list")
 GROUPS = ("all", "any", "not")
-BUILT_FEATURES = frozenset({"did", "attribute"})
-"""The conditions that can be evaluated today."""
 
 _DID = (
     "event", "where", "count", "window", "first_time", "last_time", "time_of_day", "days_of_week", "aggregate",
@@ -52,6 +54,7 @@ _DID = (
 _OPS: tuple[str, ...] = get_args(Op)
 _NUMBER_OPS: tuple[str, ...] = get_args(NumberOp)
 _FUNCTIONS: tuple[str, ...] = get_args(AggregateFunction)
+_STATUSES: tuple[str, ...] = get_args(MessagedStatus)
 
 
 class RuleErrors(ValueError):
@@ -62,9 +65,12 @@ class RuleErrors(ValueError):
         self.problems = problems
 
 
-def parse_rule(body: object, *, features: Collection[str] = BUILT_FEATURES) -> Rule:
-    """Raises `RuleErrors` with all problems at once. A condition that is not in `features` is "not built yet"."""
-    parser = _Parser(features)
+def parse_rule(body: object) -> Rule:
+    """Raises `RuleErrors` with all problems at once.
+
+    Pure: whether the segments, campaigns and lists that it names exist is the caller's question (`rules.naming`).
+    """
+    parser = _Parser()
     rule = parser.rule("", body, 1)
     if parser.problems.found or rule is None:
         raise RuleErrors(parser.problems.found)
@@ -73,7 +79,7 @@ def parse_rule(body: object, *, features: Collection[str] = BUILT_FEATURES) -> R
 
 def parse_where(body: object) -> tuple[Filter, ...]:
     """The filters of a live campaign's trigger. Raises `RuleErrors`; pointers begin at the list."""
-    parser = _Parser(())
+    parser = _Parser()
     where = parser.where("", body)
     if parser.problems.found:
         raise RuleErrors(parser.problems.found)
@@ -81,9 +87,8 @@ def parse_where(body: object) -> tuple[Filter, ...]:
 
 
 class _Parser:
-    def __init__(self, features: Collection[str]) -> None:
+    def __init__(self) -> None:
         self.problems = Problems()
-        self._features = features
         self._conditions = 0
         self._groups = 0
 
@@ -109,12 +114,19 @@ class _Parser:
         if key not in CONDITIONS:
             self.problems.add(inner, f"is no kind of rule; known: {', '.join((*GROUPS, *CONDITIONS))}")
             return None
-        if key not in self._features or key not in BUILT_FEATURES:
-            self.problems.add(inner, "not built yet")
+        return self._condition(key, inner, part) if self._room(inner) else None
+
+    def _condition(self, key: str, pointer: str, part: object) -> Rule | None:
+        if key == "did":
+            return self._did(pointer, part)
+        if key == "attribute":
+            return self._attribute(pointer, part)
+        if key == "messaged":
+            return self._messaged(pointer, part)
+        id = read_text(self.problems, pointer, part, MAX_ID_CHARACTERS)
+        if id is None:
             return None
-        if not self._room(inner):
-            return None
-        return self._did(inner, part) if key == "did" else self._attribute(inner, part)
+        return InSegment(id) if key == "in_segment" else UserList(id)
 
     def where(self, pointer: str, body: object) -> tuple[Filter, ...]:
         if not isinstance(body, list):
@@ -155,6 +167,17 @@ class _Parser:
     def _attribute(self, pointer: str, body: object) -> Attribute | None:
         test = self._filter(pointer, body, "name")
         return None if test is None else Attribute(test)
+
+    def _messaged(self, pointer: str, body: object) -> Messaged | None:
+        part = self.problems.fields(pointer, body, ("campaign_id", "status", "window"), ("campaign_id", "status"))
+        if part is None:
+            return None
+        id = read_text(self.problems, f"{pointer}/campaign_id", part["campaign_id"], MAX_ID_CHARACTERS)
+        status = self._choice(f"{pointer}/status", part["status"], _STATUSES)
+        window = read_window(self.problems, f"{pointer}/window", part["window"]) if "window" in part else None
+        if id is None or status is None:
+            return None
+        return Messaged(id, cast(MessagedStatus, status), window)
 
     def _filter(self, pointer: str, body: object, name_field: str) -> Filter | None:
         part = self.problems.fields(pointer, body, (name_field, "op", "value"), (name_field, "op"))

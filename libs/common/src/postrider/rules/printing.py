@@ -15,13 +15,16 @@ from postrider.rules.tree import (
     Did,
     Filter,
     FilterValue,
+    InSegment,
     Last,
+    Messaged,
     Next,
     Not,
     NumberRange,
     NumberTest,
     Rule,
     Scalar,
+    UserList,
     Window,
 )
 
@@ -37,6 +40,13 @@ def to_json(rule: Rule) -> dict[str, Any]:
         return {"not": to_json(rule.rule)}
     if isinstance(rule, Attribute):
         return {"attribute": _filter("name", rule.test)}
+    if isinstance(rule, InSegment):
+        return {"in_segment": rule.segment_id}
+    if isinstance(rule, UserList):
+        return {"user_list": rule.list_id}
+    if isinstance(rule, Messaged):
+        body: dict[str, Any] = {"campaign_id": rule.campaign_id, "status": rule.status}
+        return {"messaged": {**body, "window": _window(rule.window)} if rule.window else body}
     return {"did": _did(rule)}
 
 

@@ -5,8 +5,14 @@ from __future__ import annotations
 from typing import Any, get_args
 
 from postrider.rules.parse import MAX_CONDITIONS, MAX_DEPTH
-from postrider.rules.tree import DAYS, AggregateFunction
-from postrider.rules.values import MAX_EVENT_CHARACTERS, MAX_LIST_VALUES, MAX_NAME_CHARACTERS, MAX_TEXT_CHARACTERS
+from postrider.rules.tree import DAYS, AggregateFunction, MessagedStatus
+from postrider.rules.values import (
+    MAX_EVENT_CHARACTERS,
+    MAX_ID_CHARACTERS,
+    MAX_LIST_VALUES,
+    MAX_NAME_CHARACTERS,
+    MAX_TEXT_CHARACTERS,
+)
 
 _Schema = dict[str, Any]
 
@@ -149,18 +155,40 @@ def _did() -> _Schema:
     return _object(fields, ["event"], "Somebody did an event.")
 
 
+def _messaged() -> _Schema:
+    fields: _Schema = {
+        "campaign_id": _text(MAX_ID_CHARACTERS, 1, "A campaign."),
+        "status": {
+            "type": "string",
+            "enum": list(get_args(MessagedStatus)),
+            "description": "accepted: a provider took a text; delivered: its receipt said so. clicked, converted: "
+            "nothing tells of them yet, so they hold for nobody.",
+        },
+        "window": {**_WINDOW, "description": "When it first came so far. Absent: ever."},
+    }
+    return _object(fields, ["campaign_id", "status"], "How far a text of a campaign came. Not messaged: inside not.")
+
+
 def rule_schema(ref: str = "#/components/schemas/Rule") -> _Schema:
     """The schema of a rule. `ref` is where the caller puts it: a rule inside a rule refers to that."""
     inner: _Schema = {"$ref": ref}
     return {
         "title": "Rule",
-        "description": f"Who qualifies: a tree at most {MAX_DEPTH} deep, at most {MAX_CONDITIONS} conditions.",
+        "description": f"Who qualifies: a tree at most {MAX_DEPTH} deep, at most {MAX_CONDITIONS} conditions, "
+        "the rules of saved segments that it names included.",
         "oneOf": [
             _object({"all": {"type": "array", "items": inner}}, ["all"], "Every rule holds; everybody when empty."),
             _object({"any": {"type": "array", "items": inner, "minItems": 1}}, ["any"], "At least one rule holds."),
             _object({"not": inner}, ["not"], "The rule does not hold."),
             _object({"did": _did()}, ["did"]),
             _object({"attribute": _test("name")}, ["attribute"], "A trait of the profile."),
+            _object(
+                {"in_segment": _text(MAX_ID_CHARACTERS, 1, "Its id.")},
+                ["in_segment"],
+                "A saved segment, as it is when the rule is evaluated. Not in it: inside not.",
+            ),
+            _object({"messaged": _messaged()}, ["messaged"]),
+            _object({"user_list": _text(MAX_ID_CHARACTERS, 1, "Its id.")}, ["user_list"], "An uploaded list of ids."),
         ],
         "examples": [
             {
@@ -175,7 +203,22 @@ def rule_schema(ref: str = "#/components/schemas/Rule") -> _Schema:
                     {"not": {"did": {"event": "App Opened", "window": {"last": "P7D"}}}},
                     {"attribute": {"name": "city", "op": "in", "value": ["Mumbai", "Pune"]}},
                 ]
-            }
+            },
+            {
+                "all": [
+                    {"in_segment": "seg_01k4x2m6w8n0p2q4r6s8t0v2w4"},
+                    {
+                        "not": {
+                            "messaged": {
+                                "campaign_id": "cmp_01k4x2m6w8n0p2q4r6s8t0v2w4",
+                                "status": "delivered",
+                                "window": {"last": "P14D"},
+                            }
+                        }
+                    },
+                    {"not": {"user_list": "lst_01k4x2m6w8n0p2q4r6s8t0v2w4"}},
+                ]
+            },
         ],
     }
 

@@ -16,6 +16,7 @@ Op: TypeAlias = Literal[
 ]  # fmt: skip
 NumberOp: TypeAlias = Literal["eq", "ne", "lt", "lte", "gt", "gte", "between"]
 AggregateFunction: TypeAlias = Literal["sum", "avg", "min", "max"]
+MessagedStatus: TypeAlias = Literal["accepted", "delivered", "clicked", "converted"]
 Day: TypeAlias = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 DAYS: tuple[Day, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
@@ -118,6 +119,29 @@ class Attribute:
 
 
 @dataclass(frozen=True, slots=True)
+class InSegment:
+    """A saved segment as it is when the rule is evaluated (T29). `resolve` puts its rule in its place."""
+
+    segment_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Messaged:
+    """A text of the campaign came so far for this person; `window` is about the moment at which it first did."""
+
+    campaign_id: str
+    status: MessagedStatus
+    window: Window | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UserList:
+    """The person's id is on an uploaded list."""
+
+    list_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class AllOf:
     """True when empty."""
 
@@ -136,4 +160,4 @@ class Not:
     rule: Rule
 
 
-Rule: TypeAlias = AllOf | AnyOf | Not | Did | Attribute
+Rule: TypeAlias = AllOf | AnyOf | Not | Did | Attribute | InSegment | Messaged | UserList

@@ -17,15 +17,18 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from campaign_api.api.problems import Problem
 from campaign_api.api.services import Services
-from campaign_api.domain.errors import FieldProblem
+from campaign_api.domain.errors import FieldProblem, Invalid
 from campaign_api.domain.keys import Caller
 from campaign_api.domain.resource import Resource, rfc3339
+from campaign_api.handlers import estimates
 from campaign_api.handlers.common import NO_VERSION, Version
 from campaign_api.store import definition_outbox, idempotency, resources
+from campaign_api.store.references import User
 from campaign_api.upstream import Part, RefusedByPart
 from postrider.contracts import codec
 from postrider.contracts.ids import PREFIXES
 
+MOST_NAMED = 100
 _SORTED = msgspec.json.Encoder(order="sorted")
 _ETAG = re.compile(r'(?:W/)?"([\x21\x23-\x7e]*)"|([0-9]+)')
 """A tag that a compressing proxy has made weak is taken, and a bare number, which is what people type."""
@@ -81,6 +84,7 @@ CampaignId = Annotated[str, _id_of("campaign")]
 ProviderId = Annotated[str, _id_of("provider")]
 GroupId = Annotated[str, _id_of("provider_group")]
 SegmentId = Annotated[str, _id_of("segment")]
+UserListId = Annotated[str, _id_of("user_list")]
 ApiKeyId = Annotated[str, _id_of("api_key")]
 
 
@@ -116,6 +120,29 @@ async def page_of(part: Part, path: str, filters: Mapping[str, str | int | None]
         raise
 
 
+async def estimated(part: Part, question: estimates.Question) -> Response:
+    """What the segment-engine refuses points into what the caller sent, or into the campaign."""
+    try:
+        found = await part.post("/internal/estimate", question.asked)
+    except RefusedByPart as refused:
+        raise _pointing(refused, question.pointers) from refused
+    return answer(estimates.shown(found, question))
+
+
+def _pointing(refused: RefusedByPart, pointers: Mapping[str, str]) -> Invalid:
+    problems = []
+    for item in refused.problems():
+        for theirs, ours in pointers.items():
+            if item.pointer == theirs or item.pointer.startswith(f"{theirs}/"):
+                # Inside a saved segment no pointer of the caller's leads any further.
+                inner = "" if ours.endswith("segment_id") else item.pointer.removeprefix(theirs)
+                problems.append(FieldProblem(ours + inner, item.message))
+                break
+        else:
+            problems.append(item)
+    return Invalid(problems, "" if problems else "the estimate is refused")
+
+
 def answer(body: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     return Response(codec.encode(body), status, headers, "application/json")
 
@@ -131,6 +158,13 @@ def frame(resource: Resource) -> dict[str, Any]:
         "updated_at": rfc3339(resource.updated_at),
         "version": resource.version,
     }
+
+
+def used_by(users: Sequence[User]) -> dict[str, Any]:
+    """Who uses a segment or a list: all are counted, the first are named."""
+    ids = {kind: [user.id for user in users if user.kind == kind] for kind in ("campaign", "segment")}
+    named = {f"{kind}s": of_kind[:MOST_NAMED] for kind, of_kind in ids.items()}
+    return {"count": len(users), **named}
 
 
 @dataclass(frozen=True)

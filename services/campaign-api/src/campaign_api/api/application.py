@@ -12,13 +12,16 @@ from starlette.middleware.cors import CORSMiddleware
 from campaign_api.api import (
     account,
     campaigns,
+    catalog,
     ingestion,
     not_built,
     problems,
+    profiles,
     providers,
     reports,
     segments,
     suppressions,
+    user_lists,
 )
 from campaign_api.api.models.segments import RULE_MARK
 from campaign_api.api.services import Services
@@ -55,7 +58,19 @@ def create_application(services: Services, health: Health, cors_origins: Sequenc
             expose_headers=["Content-Disposition", "ETag", "Location", "Retry-After"],
         )
     app.include_router(router(health))
-    for module in (ingestion, providers, segments, campaigns, reports, suppressions, account, not_built):
+    for module in (
+        ingestion,
+        providers,
+        segments,
+        user_lists,
+        campaigns,
+        reports,
+        profiles,
+        catalog,
+        suppressions,
+        account,
+        not_built,
+    ):
         app.include_router(module.router)
 
     def openapi() -> dict[str, Any]:

@@ -12,15 +12,15 @@ from campaign_api.api import answers
 from campaign_api.api.auth import CampaignWriter, Reader
 from campaign_api.api.models.base import Page
 from campaign_api.api.models.campaigns import Campaign, CampaignIn, PreviewIn
+from campaign_api.api.models.reach import Reach
 from campaign_api.api.models.reports import PreviewOut
-from campaign_api.api.models.segments import Reach
 from campaign_api.api.problems import BODY_ERRORS, documented
 from campaign_api.api.requests import StrictRoute
 from campaign_api.api.services import FromServices
 from campaign_api.domain.preview import preview
 from campaign_api.domain.resource import Resource, rfc3339
 from campaign_api.domain.snapshots import is_published
-from campaign_api.handlers import campaigns, common
+from campaign_api.handlers import campaigns, common, estimates
 from campaign_api.store import resources
 
 router = APIRouter(prefix="/v1/campaigns", tags=["campaigns"], route_class=StrictRoute)
@@ -75,7 +75,7 @@ async def change_campaign(
     body: CampaignIn, services: FromServices, if_match: answers.IfMatch, id: answers.CampaignId, caller: CampaignWriter
 ) -> Response:
     """Change a campaign as a whole: a draft freely, later its `name` and `what` only (`what` touches texts that were
-    not handed to the dispatcher yet)."""
+    not handed to the dispatcher yet), of a live campaign also `when` and `who` (armed timers follow)."""
     async with services.database.begin() as tx:
         current = await common.get_to_change(tx, "campaign", id, if_match)
         common.check_read_only(body.read_only(), shown(current), if_match)
@@ -117,10 +117,11 @@ async def stop_campaign(services: FromServices, id: answers.CampaignId, caller: 
 
 @router.post("/{id}/estimate", response_model=Reach, responses=documented(404, 422))
 async def estimate_campaign(services: FromServices, id: answers.CampaignId, caller: Reader) -> Response:
-    """How many people the campaign would reach if it ran now. Live campaigns have no audience to estimate: 422."""
+    """How many people the campaign would reach if it ran now, why not the others, and what the text comes to, tried on
+    some of them. Of a live campaign: who did what it waits for in the last 30 days."""
     async with services.database.begin() as tx:
-        rule = await campaigns.rule_of(tx, await common.get(tx, "campaign", id))
-    return answers.answer(await services.segment_engine.post("/internal/estimate", {"rule": rule}))
+        question = await estimates.about_campaign(tx, await common.get(tx, "campaign", id))
+    return await answers.estimated(services.segment_engine, question)
 
 
 @router.post("/{id}/preview", response_model=PreviewOut, responses=documented(*BODY_ERRORS, 404))

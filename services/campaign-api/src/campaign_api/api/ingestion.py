@@ -152,7 +152,8 @@ async def _publish(services: Services, intake: Intake) -> Response:
             detail = "Kafka does not acknowledge: send the same messages again, with the same messageIds"
             raise Problem(503, detail, headers={"Retry-After": str(RETRY_AFTER_SECONDS)}) from error
     metrics.EVENTS_ACCEPTED.inc(len(intake.records))
-    metrics.EVENTS_IGNORED.inc(intake.ignored)
+    for reason, n in intake.ignored_by.items():
+        metrics.EVENTS_IGNORED.labels(reason).inc(n)
     metrics.EVENTS_REFUSED.inc(len(intake.errors))
     errors = [{"pointer": error.pointer, "message": error.message} for error in intake.errors]
     return answers.answer({"accepted": len(intake.records), "ignored": intake.ignored, "errors": errors})

@@ -14,11 +14,8 @@ PATHS = (
     ("POST", "/providers/{id}/test-send"),
     *(("POST", f"/campaigns/{{id}}/{name}") for name in ("pause", "resume", "approve", "reject", "clone", "test-send")),
     *(("GET", f"/campaigns/{{id}}/{name}") for name in ("occurrences", "progress")),
-    ("GET", "/profiles/{id}"),
-    ("DELETE", "/profiles/{id}"),
-    ("GET", "/profiles/{id}/messages"),
-    *((method, f"/{name}") for name in ("user-lists", "linked-content") for method in ("GET", "POST")),
-    *(("GET", f"/{name}") for name in ("catalog/events", "catalog/attributes", "audit-log")),
+    *((method, "/linked-content") for method in ("GET", "POST")),
+    ("GET", "/audit-log"),
 )
 
 

@@ -32,10 +32,7 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE")
 RETRY_AFTER_SECONDS = 5
 NOT_BUILT = "not built yet"
 NOT_BUILT_VALUES: Mapping[str, frozenset[str]] = {
-    "kind": frozenset(
-        {"multiple_dates", "recurring", "live_inaction", "live_date"}
-        | {"vonage", "msg91", "exotel", "netcore", "generic"}
-    )
+    "kind": frozenset({"multiple_dates", "recurring"} | {"vonage", "msg91", "exotel", "netcore", "generic"})
 }
 """Values of discriminators that api.md names and that come later."""
 
@@ -197,14 +194,9 @@ async def _refused_by_part(request: Request, error: Exception) -> Response:
     """The part's own words, as far as they are a problem document."""
     assert isinstance(error, RefusedByPart)
     body = error.body if isinstance(error.body, dict) else {}
-    problems = [
-        FieldProblem(str(item.get("pointer", "")), str(item.get("message", "")))
-        for item in body.get("errors") or ()
-        if isinstance(item, dict)
-    ]
     said = body.get("detail") or body.get("title")
     detail = said if isinstance(said, str) else f"{error.part} refused"
-    return respond(request, error.status if error.status in (404, 409, 422) else 422, detail, problems)
+    return respond(request, error.status if error.status in (404, 409, 422) else 422, detail, error.problems())
 
 
 async def _database(request: Request, error: Exception) -> Response:

@@ -1,7 +1,8 @@
 """What may be changed of a campaign, and the versions of its `what` that jobs may name.
 
 A draft is free. Once scheduled, its name and its texts may change: `what` touches the jobs not yet emitted, and every
-earlier version stays, because a job names the version it was made for (semantics.md §3).
+earlier version stays, because a job names the version it was made for (semantics.md §3). A live campaign has no
+audience that could be fixed: its `when` and `who` may change too, and reach the timers that are armed.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from postrider.contracts.definitions import What
 from postrider.durations import parse_duration
 
 CHANGEABLE_WHEN_SCHEDULED: Final = frozenset({"name", "what"})
+CHANGEABLE_WHEN_LIVE: Final = CHANGEABLE_WHEN_SCHEDULED | {"when", "who"}
 MAX_WHAT_VERSIONS: Final = 100
 DEFAULT_SEND_BY: Final = {"scheduled": timedelta(hours=4), "live": timedelta(minutes=15)}
 
@@ -30,11 +32,13 @@ def check_change(status: Status, old: Mapping[str, Any], new: Mapping[str, Any])
     if status is Status.DRAFT:
         return
     changed = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
-    refused = [name for name in changed if name not in CHANGEABLE_WHEN_SCHEDULED]
+    changeable = CHANGEABLE_WHEN_LIVE if old["kind"] in LIVE_KINDS else CHANGEABLE_WHEN_SCHEDULED
+    refused = [name for name in changed if name not in changeable]
     if refused:
         message = f"cannot change once the campaign is {status}"
+        named = "name, what, when and who" if changeable is CHANGEABLE_WHEN_LIVE else "name and what"
         raise Conflict(
-            f"a campaign that is {status} can change its name and what only",
+            f"a campaign that is {status} can change its {named} only",
             [FieldProblem(f"/{name}", message) for name in refused],
         )
 

@@ -6,17 +6,19 @@ the caller hands over what is known.
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any, Final
 
-from campaign_api.domain.campaign_states import LIVE_KINDS
 from campaign_api.domain.errors import FieldProblem
+from campaign_api.domain.trigger_checks import check_trigger, event_reaches_the_text
 from postrider.contracts.definitions import References
 from postrider.durations import parse_duration
-from postrider.rules import RuleErrors, parse_rule, parse_where
+from postrider.rules import Rule, RuleErrors, SegmentRules, names_in, parse_rule, resolve
 from postrider.sms.errors import TemplateError
 from postrider.sms.template import compile_body
 from postrider.zones import is_past_everywhere, is_zone, to_instant
@@ -25,14 +27,22 @@ MAX_SEND_BY: Final = timedelta(days=30)
 MAX_CATCH_UP: Final = timedelta(days=7)
 _LOCAL: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0-9]{2})?")
 _LAST_YEAR: Final = 2200
+LIST_READY: Final = "ready"
+"""Status of a user list that has all its members."""
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a campaign may refer to. `providers`: id → status. `groups`: id → provider ids. Deleted ones are absent."""
+    """What a campaign or a rule may refer to; deleted ones are absent.
+
+    `segments`: id → rule, as saved, those that they name included. `campaigns`: those that rules name. `user_lists`,
+    `providers`: id → status. `groups`: id → provider ids.
+    """
 
     account_time_zone: str = "UTC"
-    segments: frozenset[str] = frozenset()
+    segments: Mapping[str, Any] = field(default_factory=dict)
+    campaigns: frozenset[str] = frozenset()
+    user_lists: Mapping[str, str] = field(default_factory=dict)
     providers: Mapping[str, str] = field(default_factory=dict)
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     default_group_id: str | None = None
@@ -43,15 +53,58 @@ def check_campaign(
 ) -> list[FieldProblem]:
     """Empty when the campaign can work. `dates` False: its time was judged when it was scheduled."""
     problems = [*_check_when(body, around, now, dates), *_check_who(body["who"], around)]
-    return problems + _check_what(body["what"], around, live=body["kind"] in LIVE_KINDS)
+    return problems + _check_what(body["what"], around, live=event_reaches_the_text(body["who"]))
 
 
-def check_rule(rule: object, pointer: str) -> list[FieldProblem]:
+def check_rule(
+    rule: object, pointer: str, around: Surroundings, own_id: str | None = None, saved: SegmentRules | None = None
+) -> list[FieldProblem]:
+    """Empty when the rule means something, with all that it names. `own_id`: the saved segment whose rule it is.
+
+    `saved`: `saved_rules(around)`, for whoever checks many rules.
+    """
     try:
-        parse_rule(rule)
+        parsed = parse_rule(rule)
     except RuleErrors as error:
         return [FieldProblem(pointer + inner, message) for inner, message in error.problems]
-    return []
+    problems = [*_unknown_names(parsed, around)]
+    try:
+        resolve(parsed, saved or saved_rules(around), own_id=own_id)
+    except RuleErrors as error:
+        problems += error.problems
+    return [FieldProblem(pointer + inner, message) for inner, message in problems]
+
+
+def saved_rules(around: Surroundings) -> SegmentRules:
+    """Each segment is parsed once, when it is asked for."""
+    return cache(lambda id: parse_rule(around.segments[id]) if id in around.segments else None)
+
+
+def _unknown_names(rule: Rule, around: Surroundings) -> Iterator[tuple[str, str]]:
+    """Segments are left to `resolve`."""
+    for mention in names_in(rule):
+        if mention.kind == "campaign" and mention.id not in around.campaigns:
+            yield mention.pointer, "there is no such campaign"
+        elif mention.kind == "user_list" and mention.id not in around.user_lists:
+            yield mention.pointer, "there is no such user list"
+        elif mention.kind == "user_list" and around.user_lists[mention.id] != LIST_READY:
+            yield mention.pointer, "the user list is still being uploaded"
+
+
+def rules_of(who: Mapping[str, Any]) -> list[object]:
+    """What of a campaign's `who` is a rule, its saved segment as one that names it."""
+    named = who.get("segment_id")
+    given = [who.get("rule"), who.get("filter"), None if named is None else {"in_segment": named}]
+    return [rule for rule in given if rule is not None]
+
+
+def names_of(rules: Iterable[object]) -> list[str]:
+    """Ids of segments, campaigns and lists that rules name; none of a rule that means nothing."""
+    named: set[str] = set()
+    for rule in rules:
+        with contextlib.suppress(RuleErrors):
+            named.update(mention.id for mention in names_in(parse_rule(rule)))
+    return sorted(named)
 
 
 def check_duration(value: str | None, pointer: str, longest: timedelta) -> list[FieldProblem]:
@@ -120,19 +173,16 @@ def _check_when(body: Mapping[str, Any], around: Surroundings, now: datetime, da
 def _check_who(who: Mapping[str, Any], around: Surroundings) -> list[FieldProblem]:
     trigger = who.get("trigger")
     if trigger is not None:
-        try:
-            parse_where(trigger["where"])
-        except RuleErrors as error:
-            return [FieldProblem("/who/trigger/where" + inner, message) for inner, message in error.problems]
-        return []
+        problems = check_trigger(trigger)
+        return problems if who.get("filter") is None else problems + check_rule(who["filter"], "/who/filter", around)
     rule, segment_id = who.get("rule"), who.get("segment_id")
     if (rule is None) == (segment_id is None):
         return [FieldProblem("/who", "needs exactly one of rule and segment_id")]
     if rule is not None:
-        return check_rule(rule, "/who/rule")
-    if segment_id not in around.segments:
-        return [FieldProblem("/who/segment_id", "there is no such segment")]
-    return []
+        return check_rule(rule, "/who/rule", around)
+    # As a rule that names it: its segments and lists have to be there, too.
+    problems = check_rule({"in_segment": segment_id}, "", around)
+    return [FieldProblem("/who/segment_id", problem.message) for problem in problems]
 
 
 def _check_what(what: Mapping[str, Any], around: Surroundings, *, live: bool) -> list[FieldProblem]:

@@ -38,7 +38,7 @@ TRANSITIONS: Final[Mapping[tuple[Status, Event], Status]] = {
 }
 TERMINAL: Final = frozenset({Status.COMPLETED, Status.STOPPED})
 ACTIVE: Final = frozenset({Status.SCHEDULED, Status.RUNNING})
-LIVE_KINDS: Final = frozenset({"live_action"})
+LIVE_KINDS: Final = frozenset({"live_action", "live_inaction", "live_date"})
 
 RUN_STATES: Final = ("requested", "running", "expanded", "stopped", "expired", "failed")
 """States of a run in the order in which they may follow each other; the last three end it."""

@@ -10,6 +10,7 @@ import json
 import math
 import re
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -38,11 +39,15 @@ class BadBody(Exception):
 
 @dataclass(slots=True)
 class Intake:
-    """`records`: (user id, value) in the order given."""
+    """`records`: (user id, value) in the order given. `ignored_by`: how many were of no use, by reason."""
 
     records: list[tuple[str, bytes]] = field(default_factory=list)
-    ignored: int = 0
+    ignored_by: Counter[str] = field(default_factory=Counter)
     errors: list[FieldProblem] = field(default_factory=list)
+
+    @property
+    def ignored(self) -> int:
+        return self.ignored_by.total()
 
 
 class _OutOfRange:
@@ -86,7 +91,7 @@ def _take(intake: Intake, item: object, received_at: datetime, historic: bool, p
             raise item
         event = parse(item, received_at)
         if isinstance(event, Ignored):
-            intake.ignored += 1
+            intake.ignored_by[event.reason] += 1
             return
         intake.records.append((event.user_id, _normalised(event, historic)))
     except EventProblem as problem:

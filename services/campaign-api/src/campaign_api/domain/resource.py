@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-Kind = Literal["settings", "provider", "provider_group", "segment", "campaign"]
+Kind = Literal["settings", "provider", "provider_group", "segment", "campaign", "user_list"]
 
 SETTINGS_ID = "account"
 

@@ -23,7 +23,7 @@ from postrider.contracts.topics import (
     SEGMENT_DEFINITIONS,
     Topic,
 )
-from postrider.durations import parse_duration
+from postrider.durations import parse_duration, parse_offset
 
 TOPIC_OF: Mapping[Kind, Topic] = {
     "settings": ACCOUNT_SETTINGS,
@@ -43,8 +43,8 @@ class Snapshot:
 
 
 def is_published(resource: Resource) -> bool:
-    """Whether other services know it at all."""
-    return resource.kind != "campaign" or "scheduled_at" in resource.internal
+    """Whether other services know it at all. A user list is where it is asked: in the event store."""
+    return resource.kind != "user_list" and (resource.kind != "campaign" or "scheduled_at" in resource.internal)
 
 
 def snapshot_of(resource: Resource) -> Snapshot:
@@ -75,12 +75,31 @@ def _campaign(resource: Resource) -> d.CampaignDefinition:
         who=d.Who(
             rule=who.get("rule"),
             segment_id=who.get("segment_id"),
-            trigger=d.Trigger(trigger["event"], trigger["where"]) if trigger else None,
+            trigger=_trigger(trigger) if trigger else None,
+            filter=who.get("filter"),
         ),
         what_version=internal["what_version"],
         whats={version: msgspec.convert(what, d.What) for version, what in internal["whats"].items()},
         scheduled_at=datetime.fromisoformat(internal["scheduled_at"]),
         deleted=resource.deleted,
+    )
+
+
+def _trigger(trigger: Mapping[str, Any]) -> d.Trigger:
+    """Of a trigger of any kind; a field that another kind has is absent, or null in bodies saved earlier."""
+    unless, within = trigger.get("unless"), trigger.get("within")
+    return d.Trigger(
+        event=trigger.get("event") or "",
+        where=trigger.get("where") or [],
+        unless=d.Unless(unless["event"], unless["where"]) if unless else None,
+        within_seconds=int(parse_duration(within).total_seconds()) if within else 0,
+        same_property=trigger.get("same_property"),
+        date_property=trigger.get("date_property"),
+        date_attribute=trigger.get("date_attribute"),
+        offset_seconds=int(parse_offset(trigger.get("offset") or "PT0S").total_seconds()),
+        at_local_time=trigger.get("at_local_time"),
+        yearly=bool(trigger.get("yearly")),
+        repeat=trigger.get("repeat") or "keep",
     )
 
 

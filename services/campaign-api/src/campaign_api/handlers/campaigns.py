@@ -10,29 +10,32 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from campaign_api.domain.campaign_changes import check_change, send_by_of, with_what
-from campaign_api.domain.campaign_checks import check_campaign
-from campaign_api.domain.campaign_states import LIVE_KINDS, Event, Status, apply, schedule
-from campaign_api.domain.errors import Conflict, FieldProblem, Invalid
+from campaign_api.domain.campaign_checks import check_campaign, names_of, rules_of
+from campaign_api.domain.campaign_states import Event, Status, apply, schedule
+from campaign_api.domain.errors import Conflict, Invalid
 from campaign_api.domain.resource import Resource
 from campaign_api.handlers import common
-from campaign_api.store import definition_outbox, resources
+from campaign_api.store import definition_outbox, references, resources
 from postrider.contracts.ids import new_id
 
 
 async def create(tx: AsyncConnection, body: dict[str, Any], now: datetime) -> Resource:
     await _check(tx, body, now, dates=True)
-    return await resources.insert(tx, new_id("campaign"), "campaign", Status.DRAFT, body, {})
+    return await resources.insert(tx, new_id("campaign"), "campaign", Status.DRAFT, body, _names(body))
 
 
 async def put(tx: AsyncConnection, id: str, body: dict[str, Any], if_match: common.Version, now: datetime) -> Resource:
-    """A draft is free; later the name and the texts may change, and a changed `what` becomes its next version."""
+    """A draft is free; later the name and the texts may change, and a changed `what` becomes its next version. Of a
+    live campaign `when` and `who` too."""
     current = await common.get_to_change(tx, "campaign", id, if_match)
     status = Status(current.status)
     check_change(status, current.body, body)
     settings = await _check(tx, body, now, dates=status is Status.DRAFT)
-    internal = current.internal
+    internal = {**current.internal, **_names(body)}
     if status is not Status.DRAFT:
         internal = with_what(internal, body, settings.body)
+        if body["when"] != current.body["when"]:
+            internal = {**internal, "send_by_seconds": int(send_by_of(body, settings.body).total_seconds())}
     return await common.store(tx, replace(current, body=body, internal=internal))
 
 
@@ -41,6 +44,9 @@ async def delete(tx: AsyncConnection, id: str) -> None:
     current = await common.get(tx, "campaign", id, for_update=True)
     if current.status != Status.DRAFT:
         raise Conflict(f"only a draft can be deleted, this campaign is {current.status}")
+    users = (await references.users_of(tx, [id]))[id]
+    if users:
+        raise common.in_use("rules ask about texts of this campaign", users)
     await resources.remove(tx, id)
 
 
@@ -71,25 +77,16 @@ async def stop(tx: AsyncConnection, id: str) -> Resource:
     return await common.store(tx, replace(current, status=status))
 
 
-async def rule_of(tx: AsyncConnection, campaign: Resource) -> Any:
-    """The rule whose reach is to be estimated. Raises `Invalid`."""
-    if campaign.body["kind"] in LIVE_KINDS:
-        message = "a live campaign reaches whoever acts: there is no audience to estimate"
-        raise Invalid([FieldProblem("/kind", message)])
-    who = campaign.body["who"]
-    if who.get("rule") is not None:
-        return who["rule"]
-    segment = await resources.get(tx, "segment", who["segment_id"])
-    if segment is None:
-        raise Invalid([FieldProblem("/who/segment_id", "there is no such segment")])
-    return segment.body["rule"]
-
-
 async def _check(tx: AsyncConnection, body: Mapping[str, Any], now: datetime, *, dates: bool) -> Resource:
     """Returns the settings it was judged by. Raises `Invalid`."""
     settings = await resources.get_settings(tx)
-    around = await resources.surroundings(tx, settings, body["who"].get("segment_id"))
+    around = await resources.surroundings(tx, settings, names_of(rules_of(body["who"])))
     problems = check_campaign(body, around, now, dates=dates)
     if problems:
         raise Invalid(problems)
     return settings
+
+
+def _names(body: Mapping[str, Any]) -> dict[str, list[str]]:
+    """What its rules name, kept beside it: who asks what uses a segment need not read every rule."""
+    return {"names": names_of(rules_of(body["who"]))}

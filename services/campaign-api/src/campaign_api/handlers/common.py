@@ -14,6 +14,7 @@ from campaign_api.domain.errors import Conflict, FieldProblem, Invalid, NotFound
 from campaign_api.domain.resource import Kind, Resource
 from campaign_api.domain.snapshots import is_published, snapshot_of
 from campaign_api.store import resources
+from campaign_api.store.references import User
 from postrider.contracts import codec
 
 ANY_VERSION: Final = "*"
@@ -26,6 +27,7 @@ NAMES: Final[Mapping[Kind, str]] = {
     "provider_group": "provider group",
     "segment": "segment",
     "campaign": "campaign",
+    "user_list": "user list",
 }
 
 Version = int | str | None
@@ -90,8 +92,9 @@ def check_read_only(given: Mapping[str, Any], shown: Mapping[str, Any], if_match
         raise Invalid(problems)
 
 
-def in_use(what: str, users: Sequence[Resource]) -> Conflict:
+def in_use(what: str, users: Sequence[Resource | User]) -> Conflict:
     """Lists up to ten of those that stand in the way."""
-    shown = ", ".join(f"{user.id} ({user.body['name']})" for user in users[:10])
+    names = [(user.id, user.name if isinstance(user, User) else user.body["name"]) for user in users[:10]]
+    shown = ", ".join(f"{id} ({name})" for id, name in names)
     more = f" and {len(users) - 10} more" if len(users) > 10 else ""
     return Conflict(f"{what}: {shown}{more}")

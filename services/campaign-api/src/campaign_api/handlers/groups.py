@@ -70,7 +70,7 @@ async def _check_default_not_needed(tx: AsyncConnection) -> None:
 
 async def _check_nobody_stranded(tx: AsyncConnection, id: str, body: dict[str, Any]) -> None:
     """An archived provider may stay in a group, but not alone while a live campaign goes by it."""
-    around = await resources.surroundings(tx, await resources.get_settings(tx), None)
+    around = await resources.surroundings(tx, await resources.get_settings(tx))
     after = replace(
         around,
         groups={**around.groups, id: tuple(body["provider_ids"])},

@@ -56,7 +56,7 @@ async def archive(tx: AsyncConnection, id: str) -> Resource:
     current = await common.get(tx, "provider", id, for_update=True)
     if current.status == ARCHIVED:
         raise Conflict("the provider is archived already")
-    around = await resources.surroundings(tx, await resources.get_settings(tx), None)
+    around = await resources.surroundings(tx, await resources.get_settings(tx))
     stranded = await common.stranded(tx, around, replace(around, providers={**around.providers, id: ARCHIVED}))
     if stranded:
         raise common.in_use("it is the only provider of running live campaigns", stranded)

@@ -49,7 +49,7 @@ _IS_WAITING = text("SELECT 1 FROM definition_outbox WHERE resource_id = :id AND 
 _REQUEST_DIFFERING = text("""
 INSERT INTO definition_outbox (resource_id)
 SELECT id FROM resources
-WHERE published_version IS DISTINCT FROM version
+WHERE published_version IS DISTINCT FROM version AND kind <> 'user_list'
   AND (kind <> 'campaign' OR internal->>'scheduled_at' IS NOT NULL)
 ON CONFLICT (resource_id) DO NOTHING RETURNING resource_id
 """)

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from campaign_api.domain.campaign_checks import Surroundings
 from campaign_api.domain.errors import NotReady
 from campaign_api.domain.resource import SETTINGS_ID, Kind, Resource
+from campaign_api.store import references
 
 _CONFIGURATION_LOCK = 7_711_860_101
 _COLUMNS = (
@@ -58,6 +59,12 @@ WHERE kind = 'campaign' AND NOT deleted AND (
     body->'who'->>'segment_id' = :id OR body->'what'->>'provider_id' = :id
     OR body->'what'->>'provider_group_id' = :id)
 ORDER BY id
+""")
+_LISTS_LEFT = text("""
+SELECT id FROM resources
+WHERE kind = 'user_list'
+  AND (deleted OR status = 'loading' AND created_at < db_now() - make_interval(secs => :seconds))
+ORDER BY id LIMIT 100
 """)
 _CAMPAIGNS_IN = text(f"""
 SELECT {_COLUMNS} FROM resources
@@ -146,6 +153,11 @@ async def campaigns_naming(tx: AsyncConnection, id: str) -> list[Resource]:
     return [_resource(row) for row in await tx.execute(_CAMPAIGNS_NAMING, {"id": id})]
 
 
+async def lists_left(tx: AsyncConnection, seconds: float) -> list[str]:
+    """User lists that are deleted, or whose upload began longer ago than any takes: their members are to be removed."""
+    return [row.id for row in await tx.execute(_LISTS_LEFT, {"seconds": seconds})]
+
+
 async def campaigns_in(tx: AsyncConnection, statuses: Collection[str]) -> list[Resource]:
     return [_resource(row) for row in await tx.execute(_CAMPAIGNS_IN, {"statuses": sorted(statuses)})]
 
@@ -155,13 +167,16 @@ async def campaigns_by_default_group(tx: AsyncConnection) -> list[Resource]:
     return [_resource(row) for row in await tx.execute(_CAMPAIGNS_BY_DEFAULT)]
 
 
-async def surroundings(tx: AsyncConnection, settings: Resource, segment_id: str | None) -> Surroundings:
-    """What a campaign may refer to; of segments only the one it names is looked up."""
+async def surroundings(tx: AsyncConnection, settings: Resource, named: Collection[str] = ()) -> Surroundings:
+    """What a campaign may refer to; of segments, campaigns and lists those that are named, by those again too."""
+    around = await references.reached(tx, named)
     providers = await all_of(tx, "provider")
     groups = await all_of(tx, "provider_group")
     return Surroundings(
         account_time_zone=settings.body["account_time_zone"],
-        segments=await existing(tx, "segment", [segment_id]) if segment_id else frozenset(),
+        segments=around.segments,
+        campaigns=around.campaigns,
+        user_lists=around.user_lists,
         providers={provider.id: provider.status for provider in providers},
         groups={group.id: tuple(group.body["provider_ids"]) for group in groups},
         default_group_id=next((group.id for group in groups if group.body["is_default"]), None),

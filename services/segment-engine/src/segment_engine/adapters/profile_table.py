@@ -43,6 +43,8 @@ WHERE user_id = ANY(CAST(:ids AS text[])) AND deleted
 
 _READ = text(f"SELECT {_COLUMNS} FROM profiles WHERE user_id = ANY(CAST(:ids AS text[]))")
 
+_TIMES = text("SELECT created_at, updated_at FROM profiles WHERE user_id = :user_id")
+
 _TO_COPY = text(f"""
 SELECT {_COLUMNS} FROM profiles WHERE version > copied_version AND user_id > :after ORDER BY user_id LIMIT :limit
 """)
@@ -95,6 +97,11 @@ async def read(tx: AsyncConnection, user_ids: Sequence[str]) -> dict[str, Profil
     """Those who are known, the erased included."""
     rows = await tx.execute(_READ, {"ids": user_ids})
     return {row.user_id: _profile(row) for row in rows}
+
+
+async def times(tx: AsyncConnection, user_id: str) -> Row[Any]:
+    """created_at and updated_at of somebody who is known."""
+    return (await tx.execute(_TIMES, {"user_id": user_id})).one()
 
 
 async def to_copy(tx: AsyncConnection, after: str, limit: int) -> list[Profile]:

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postrider.contracts.suppressions import SuppressionChanged
 from postrider.phones import phone_hash
+from segment_engine.domain.columns import SuppressionRow
 
 _WRITE = text("""
 INSERT INTO suppressions AS s (phone_hash, suppressed, version, reason)
@@ -21,6 +22,13 @@ WHERE s.version < EXCLUDED.version
 _READ = text("""
 SELECT phone_hash, reason FROM suppressions WHERE phone_hash = ANY(CAST(:hashes AS text[])) AND suppressed
 """)
+
+_ALL = text("SELECT phone_hash, suppressed, version FROM suppressions ORDER BY phone_hash")
+
+
+async def everything(tx: AsyncConnection) -> list[SuppressionRow]:
+    """All that is known, as it was last said."""
+    return [SuppressionRow(row.phone_hash, row.suppressed, row.version) for row in await tx.execute(_ALL)]
 
 
 async def write(tx: AsyncConnection, changes: Sequence[SuppressionChanged]) -> None:

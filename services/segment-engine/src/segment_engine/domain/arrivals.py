@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from postrider.contracts import user_events
 from postrider.contracts.user_events import Ignored, UserEvent
@@ -28,8 +29,7 @@ class Origin:
     received_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
+class Arrival(NamedTuple):
     """`origin`: the record's own name, or, of a forwarded record, the name of the one it repeats."""
 
     event: UserEvent

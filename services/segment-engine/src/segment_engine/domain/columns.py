@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from postrider.contracts.delivery_events import MessageChanged
+from postrider.contracts.delivery_events import ACCEPTED_STATUSES, MessageChanged
 from postrider.contracts.suppressions import SuppressionChanged
 from postrider.contracts.user_events import UserEvent
 from postrider.rules.dates import read_date
@@ -77,6 +77,16 @@ class SuppressionRow(NamedTuple):
     phone_hash: str
     suppressed: bool
     version: int
+
+
+class OutcomeRow(NamedTuple):
+    """How far a message came, for rules: `what` is a status of `messaged`; of several rows the earliest `at` holds."""
+
+    campaign_id: str
+    what: str
+    user_id: str
+    message_id: str
+    at: int
 
 
 class MessageRow(NamedTuple):
@@ -224,3 +234,12 @@ def message_row(change: MessageChanged) -> MessageRow:
         updated_at=microseconds(change.at),
         seq=change.seq,
     )
+
+
+def outcome_rows(change: MessageChanged) -> list[OutcomeRow]:
+    """What a state tells of how far a message came. A state may be told alone, so the last one tells all before it."""
+    if change.status not in ACCEPTED_STATUSES:
+        return []
+    known = ("accepted", "delivered") if change.status == "delivered" else ("accepted",)
+    at = microseconds(change.at)
+    return [OutcomeRow(change.campaign_id, what, change.user_id, change.message_id, at) for what in known]

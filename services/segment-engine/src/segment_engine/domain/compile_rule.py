@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from postrider.rules.tree import AllOf, AnyOf, Attribute, Did, Not, Rule
+from postrider.rules.local_times import span_of
+from postrider.rules.tree import AllOf, AnyOf, Attribute, Did, InSegment, Messaged, Not, Rule, UserList
 from segment_engine.domain.columns import microseconds
 from segment_engine.domain.compile_did import DidCompiler
 from segment_engine.domain.compile_filters import FilterCompiler
@@ -26,28 +27,52 @@ class Compiled:
 
 
 def compile_rule(rule: Rule, *, now: datetime, account_zone: str, user_ids: Sequence[str] | None = None) -> Compiled:
-    """With `user_ids` the condition is false for everybody else, and history is read for these people alone."""
+    """With `user_ids` the condition is false for everybody else, and history is read for these people alone.
+
+    Saved segments are in the rule already (`postrider.rules.resolve`).
+    """
     parameters = Parameters()
-    moment = microseconds(now)
     only = None if user_ids is None else f"user_id IN {parameters.bind('Array(String)', user_ids)}"
-    filters = FilterCompiler(parameters, moment, account_zone)
-    did = DidCompiler(parameters, filters, moment, account_zone, only)
-    condition = _condition(rule, filters, did)
+    condition = _Compiler(parameters, microseconds(now), account_zone, only).compile(rule)
     return Compiled(f"{only} AND ({condition})" if only else condition, parameters.texts())
 
 
-def _condition(rule: Rule, filters: FilterCompiler, did: DidCompiler) -> str:
-    if isinstance(rule, AllOf):
-        return _joined(" AND ", rule.rules, filters, did) or "true"
-    if isinstance(rule, AnyOf):
-        return _joined(" OR ", rule.rules, filters, did)
-    if isinstance(rule, Not):
-        return f"NOT ({_condition(rule.rule, filters, did)})"
-    if isinstance(rule, Attribute):
-        return f"({filters.compile(rule.test)})"
-    assert isinstance(rule, Did)
-    return f"({did.compile(rule)})"
+class _Compiler:
+    """`compile` makes a truth value about `user_id`. `only`: see `DidCompiler`."""
 
+    def __init__(self, parameters: Parameters, now: int, zone: str, only: str | None) -> None:
+        self._bind = parameters.bind
+        self._now = now
+        self._zone = zone
+        self._only = f" AND {only}" if only else ""
+        self._filters = FilterCompiler(parameters, now, zone)
+        self._did = DidCompiler(parameters, self._filters, now, zone, only)
 
-def _joined(word: str, rules: tuple[Rule, ...], filters: FilterCompiler, did: DidCompiler) -> str:
-    return word.join(f"({_condition(rule, filters, did)})" for rule in rules)
+    def compile(self, rule: Rule) -> str:
+        match rule:
+            case AllOf(rules):
+                return " AND ".join(f"({self.compile(inner)})" for inner in rules) or "true"
+            case AnyOf(rules):
+                return " OR ".join(f"({self.compile(inner)})" for inner in rules)
+            case Not(inner):
+                return f"NOT ({self.compile(inner)})"
+            case Attribute(test):
+                return f"({self._filters.compile(test)})"
+            case Did():
+                return f"({self._did.compile(rule)})"
+            case Messaged():
+                return f"({self._messaged(rule)})"
+            case UserList(list_id):
+                members = f"SELECT user_id FROM user_list_members WHERE list_id = {self._bind('String', list_id)}"
+                return f"(user_id IN ({members}{self._only}))"
+            case InSegment(segment_id):
+                raise ValueError(f"segment {segment_id} was not resolved")
+
+    def _messaged(self, rule: Messaged) -> str:
+        campaign, status = self._bind("String", rule.campaign_id), self._bind("String", rule.status)
+        found = f"FROM outcomes WHERE campaign_id = {campaign} AND what = {status}{self._only}"
+        if rule.window is None:
+            return f"user_id IN (SELECT user_id {found})"
+        # Several rows of one message may not have been merged yet: the earliest says when it came so far.
+        inside = self._filters.instants("min(at)", span_of(rule.window, self._now, self._zone))
+        return f"user_id IN (SELECT user_id {found} GROUP BY user_id, message_id HAVING {inside})"

@@ -7,8 +7,8 @@ repeat may be filed elsewhere, is looked up in all days (`everywhere`).
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from typing import NamedTuple
 
 OLDER = date(1, 1, 1)
 """Stands for every day outside the horizon; its partition stays for ever."""
@@ -18,8 +18,7 @@ MARGIN_DAYS = 8
 """Days a partition outlives its use: a consumer may lag by the topic's retention."""
 
 
-@dataclass(frozen=True, slots=True)
-class DedupKey:
+class DedupKey(NamedTuple):
     day: date
     hash: int
     everywhere: bool

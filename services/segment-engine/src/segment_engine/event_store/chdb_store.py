@@ -62,6 +62,8 @@ class ChdbRunner:
         self._check = check
         self._disk = disk or Disk(folder)
         self._inspecting = asyncio.Lock()
+        self._asked = 0
+        self._inspected = 0
         self._sound: set[str] = set()
         self._dropped = 0
         self._lock: int | None = None
@@ -122,8 +124,16 @@ class ChdbRunner:
             raise StoreUnavailable("a write of the event store was cut off: it is to be repeated")
 
     async def _inspect(self) -> None:
-        """Drops inserted parts that are cut off: whoever wrote at the time writes again. Raises `StoreDamaged`."""
+        """Drops inserted parts that are cut off: whoever wrote at the time writes again. Raises `StoreDamaged`.
+
+        One look is for all whose writes were over when it began.
+        """
+        self._asked += 1
+        mine = self._asked
         async with self._inspecting:
+            if self._inspected >= mine:
+                return
+            covered = self._asked
             parts = await self.rows(PARTS)
             for table, name, path, size in parts:
                 if path in self._sound or not is_cut(Path(path), size):
@@ -134,6 +144,7 @@ class ChdbRunner:
                 await self._query(drop_part(table, name), None)
                 self._dropped += 1
             self._sound = {path for _, _, path, _ in parts}
+            self._inspected = covered
 
     async def _query(self, sql: str, params: Mapping[str, str] | None) -> bytes:
         return await self._on_thread(
@@ -170,8 +181,8 @@ def _own(folder: Path) -> int:
         owner = os.read(lock, 32).decode(errors="replace").strip()
         os.close(lock)
         raise StoreInUse(
-            f"the event store in {folder} belongs to process {owner or 'unknown'}: the embedded store has one owner, "
-            "so run one segment-engine, or give this one a folder of its own"
+            f"the event store in {folder} belongs to process {owner or 'unknown'}: the embedded store has one owner; "
+            "run one segment-engine, or several on a ClickHouse server (POSTRIDER_CLICKHOUSE_URL)"
         ) from None
     os.truncate(lock, 0)
     with contextlib.suppress(OSError):  # a full disk: the lock holds without the note who owns it

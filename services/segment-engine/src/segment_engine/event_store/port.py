@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from postrider.rules import Rule
-from segment_engine.domain.columns import EventRow, MessageRow, ProfileRow, SuppressionRow
+from postrider.rules.tree import Filter
+from segment_engine.domain.columns import EventRow, MessageRow, OutcomeRow, ProfileRow, SuppressionRow
 
 
 class StoreInUse(Exception):
@@ -48,8 +49,17 @@ class EvaluationContext:
 
 
 @dataclass(frozen=True, slots=True)
+class Reach:
+    """Of some people: all who qualify, and those of them who can be texted."""
+
+    qualified: int
+    reachable: int
+
+
+@dataclass(frozen=True, slots=True)
 class Estimate:
-    """qualified = reachable + unreachable + suppressed + duplicate_phone; `zones` adds up to qualified."""
+    """qualified = reachable + unreachable + suppressed + duplicate_phone; `zones`, `by_zone` and `by_country` add up to
+    qualified, `reasons` (verdict, what refines it or "") to those not reachable. `sample`: some of the reachable."""
 
     qualified: int
     reachable: int
@@ -57,6 +67,18 @@ class Estimate:
     suppressed: int
     duplicate_phone: int
     zones: dict[str, int]
+    reasons: dict[tuple[str, str], int] = field(default_factory=dict, compare=False)
+    by_zone: dict[str, Reach] = field(default_factory=dict, compare=False)
+    by_country: dict[str, Reach] = field(default_factory=dict, compare=False)
+    sample: tuple[str, ...] = field(default=(), compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """How often an event happened, and to how many people."""
+
+    events: int
+    people: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +140,45 @@ class MessagePage:
     next_cursor: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class CatalogEntry:
+    """A name that was seen `n` times. `examples` are JSON values. Only events have properties; `left_out`: uses of
+    properties that are not among them."""
+
+    name: str
+    types: tuple[str, ...]
+    n: int
+    last_at: datetime
+    examples: tuple[Any, ...] = ()
+    properties: tuple[CatalogEntry, ...] = ()
+    left_out: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogPage:
+    """In the order of names. `left_out`: uses of names that are in no page."""
+
+    items: list[CatalogEntry]
+    more: bool
+    left_out: int
+
+
+@dataclass(frozen=True, slots=True)
+class DatedEvent:
+    """An event that has a date. `values`: its properties, objects left out."""
+
+    user_id: str
+    at: datetime
+    message_id: str
+    values: dict[str, Any]
+
+
 class EventStore(Protocol):
+    """`estimate`, `matching` and `snapshot` take a rule with its segments put in (`postrider.rules.resolve`). They
+    raise `RuleErrors` when it names a user list that is not complete here: a list that is missing must not turn "not on
+    the list" into everybody.
+    """
+
     async def open(self) -> None:
         """Takes ownership of the store and brings its tables up to date. Raises `StoreInUse`."""
         ...
@@ -143,11 +203,77 @@ class EventStore(Protocol):
         """The largest seq of a message wins."""
         ...
 
-    async def erase(self, user_id: str, version: int) -> None:
-        """Deletes a person's events and marks the profile deleted at `version`; returns when both are done."""
+    async def insert_outcomes(self, rows: Sequence[OutcomeRow]) -> None:
+        """The earliest moment of a (campaign, what, user, message) wins."""
         ...
 
-    async def estimate(self, rule: Rule, context: EvaluationContext) -> Estimate: ...
+    async def add_to_list(self, list_id: str, user_ids: Sequence[str]) -> None:
+        """More members of a list that is being filled. An id counts once, however often it comes."""
+        ...
+
+    async def complete_list(self, list_id: str) -> int:
+        """From now on rules may ask the list; returns how many members it has."""
+        ...
+
+    async def drop_list(self, list_id: str) -> None:
+        """The list, complete or not, and its members are gone when it returns."""
+        ...
+
+    async def erase(
+        self, user_id: str, version: int, *, until: datetime | None = None, texts: Sequence[str] = ()
+    ) -> None:
+        """Deletes a person's events, takes phone and text out of their messages and their texts (`texts` are those of
+        the profile) out of the catalogue's examples, and marks the profile deleted at `version`; returns when all is
+        done. Of what came after `until` nothing goes."""
+        ...
+
+    async def flush_catalog(self) -> None:
+        """Writes what was counted of names, and leaves out those used least."""
+        ...
+
+    async def catalog_events(self, prefix: str, after: str, limit: int) -> CatalogPage:
+        """Events seen, by name, behind `after`, whose names begin with `prefix` in any case."""
+        ...
+
+    async def catalog_attributes(self, prefix: str, after: str, limit: int) -> CatalogPage:
+        """Traits seen, in the same way."""
+        ...
+
+    async def estimate(
+        self,
+        rule: Rule,
+        context: EvaluationContext,
+        *,
+        once_per_phone: bool = True,
+        sample_size: int = 0,
+        seed: str = "",
+    ) -> Estimate:
+        """One statement. `once_per_phone` False: nobody is a duplicate. The same seed draws the same people."""
+        ...
+
+    async def activity(
+        self, event: str, where: Sequence[Filter], since: datetime, context: EvaluationContext
+    ) -> Activity:
+        """How often the event happened with these properties."""
+        ...
+
+    async def latest_values(
+        self,
+        event: str,
+        where: Sequence[Filter],
+        since: datetime,
+        context: EvaluationContext,
+        user_ids: Sequence[str],
+    ) -> dict[str, dict[str, Any]]:
+        """user_id → properties of the person's last such event, objects left out, for those who have one."""
+        ...
+
+    async def dated_events(
+        self, event: str, property: str, since: datetime | None, after: DatedEvent | None, limit: int
+    ) -> list[DatedEvent]:
+        """Events whose property is a date, by person, behind `after`. `since`: dates whose reading is before may be
+        left out; a local reading counts as if it were UTC."""
+        ...
 
     async def matching(self, rule: Rule, context: EvaluationContext, user_ids: Sequence[str]) -> set[str]:
         """Those of `user_ids` whom the rule selects: the filter of a live batch, one query."""
@@ -176,3 +302,11 @@ class EventStore(Protocol):
         ...
 
     async def count_events(self, user_id: str | None = None, event: str | None = None) -> int: ...
+
+    async def events_after(self, after: EventRow | None, limit: int) -> list[EventRow]:
+        """Stored events in an order that never changes, behind `after`; fewer than `limit`: there is no more."""
+        ...
+
+    async def clear_events(self) -> None:
+        """No event is left, and no token of an insert is remembered; the catalogue counts anew."""
+        ...

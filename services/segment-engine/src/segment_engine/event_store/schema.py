@@ -5,6 +5,8 @@ Why the columns are as they are: docs/decisions/event-store-columns.md. Must hol
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 _VALUES = """
   strs Map(LowCardinality(String), String),
   nums Map(LowCardinality(String), Float64),
@@ -19,7 +21,10 @@ _DURABLE = "fsync_after_insert = 1, fsync_part_directory = 1"
 # More than the planned ranges that can be open at once (one per partition), by far.
 _TOKENS = f"{_DURABLE}, non_replicated_deduplication_window = 10000"
 
-MIGRATIONS: tuple[tuple[int, str], ...] = (
+Migrations: TypeAlias = tuple[tuple[int, str], ...]
+"""Version and statement; a version may have several, each safe to repeat."""
+
+MIGRATIONS: Migrations = (
     (
         1,
         f"""CREATE TABLE IF NOT EXISTS events (
@@ -66,5 +71,42 @@ MIGRATIONS: tuple[tuple[int, str], ...] = (
         7,
         # Merges of many small parts cost more than the inserts: fewer rounds, a few dozen parts more.
         "ALTER TABLE events MODIFY SETTING merge_selector_base = 25",
+    ),
+    (
+        8,
+        # Of what is known of one message the earliest moment holds, in whatever order it is told.
+        f"""CREATE TABLE IF NOT EXISTS outcomes (
+  campaign_id LowCardinality(String), what LowCardinality(String), user_id String, message_id String,
+  at SimpleAggregateFunction(min, Int64)
+) ENGINE = AggregatingMergeTree ORDER BY (campaign_id, what, user_id, message_id) SETTINGS {_DURABLE}""",
+    ),
+    (
+        9,
+        f"""CREATE TABLE IF NOT EXISTS user_list_members (
+  list_id String, user_id String
+) ENGINE = ReplacingMergeTree ORDER BY (list_id, user_id) SETTINGS {_DURABLE}""",
+    ),
+    (
+        10,
+        # Approximate by design and written often: not worth waiting for the disk.
+        """CREATE TABLE IF NOT EXISTS catalog (
+  kind LowCardinality(String), event String, name String, type LowCardinality(String),
+  n SimpleAggregateFunction(sum, UInt64), last_at SimpleAggregateFunction(max, Int64),
+  examples SimpleAggregateFunction(groupUniqArrayArray(5), Array(String))
+) ENGINE = AggregatingMergeTree ORDER BY (kind, event, name, type)""",
+    ),
+    (
+        11,
+        # A list whose row is here has all its members; until then nobody may ask it.
+        f"""CREATE TABLE IF NOT EXISTS user_lists (
+  list_id String, members UInt64
+) ENGINE = ReplacingMergeTree ORDER BY list_id SETTINGS {_DURABLE}""",
+    ),
+    (
+        12,
+        # What the message log knew before there were outcomes; of each message its last change alone.
+        """INSERT INTO outcomes SELECT campaign_id, arrayJoin(if(status = 'delivered', ['accepted', 'delivered'],
+  ['accepted'])), user_id, message_id, updated_at
+FROM messages FINAL WHERE status IN ('awaiting_receipt', 'sent', 'delivered', 'undelivered')""",
     ),
 )

@@ -8,36 +8,47 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Awaitable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Protocol
 
 import msgspec
 
-from postrider.rules import Rule
+from postrider.logs import failure, log
+from postrider.rules import Rule, RuleErrors, names_in
+from postrider.rules.tree import Filter
 from segment_engine.domain.columns import (
     EventRow,
     MessageRow,
+    OutcomeRow,
     ProfileRow,
     SuppressionRow,
     microseconds,
     profile_row,
 )
 from segment_engine.domain.compile_params import render
-from segment_engine.domain.compile_rule import Compiled, compile_rule
-from segment_engine.event_store import statements
+from segment_engine.domain.compile_rule import compile_rule
+from segment_engine.event_store import dated_events, reach, statements
+from segment_engine.event_store.catalog import Catalog
 from segment_engine.event_store.port import (
+    Activity,
     AudienceMember,
+    CatalogPage,
+    DatedEvent,
     Estimate,
     EvaluationContext,
     MessageFilter,
     MessagePage,
     Snapshot,
+    StoreDamaged,
     StoreFailed,
     UnexpandedOutcome,
 )
-from segment_engine.event_store.schema import MIGRATIONS
+from segment_engine.event_store.schema import MIGRATIONS, Migrations
 
 _encode = msgspec.json.Encoder().encode
+_FOR_EVER = 2**63 - 1
 
 
 class Runner(Protocol):
@@ -59,9 +70,12 @@ class Runner(Protocol):
 class SqlEventStore:
     """`port.EventStore` over a `Runner`."""
 
-    def __init__(self, runner: Runner) -> None:
+    def __init__(self, runner: Runner, migrations: Migrations = MIGRATIONS) -> None:
         self._runner = runner
+        self._migrations = migrations
         self._snapshotting = asyncio.Lock()
+        self._catalog = Catalog(runner)
+        self._open = False
 
     async def open(self) -> None:
         await self._runner.open()
@@ -70,15 +84,23 @@ class SqlEventStore:
         except StoreFailed:
             await self._runner.close()
             raise
+        self._open = True
 
     async def close(self) -> None:
+        if self._open:
+            # A part that was cut has been told already, or will be at the next start.
+            with contextlib.suppress(StoreDamaged):
+                await self._catalogued(self._catalog.flush())
+        self._open = False
         await self._runner.close()
 
     async def insert_events(self, rows: Sequence[EventRow], token: str) -> None:
         await self._insert("events", statements.EVENT_COLUMNS, rows, token)
+        await self._catalogued(self._catalog.saw_events(rows))
 
     async def upsert_profiles(self, rows: Sequence[ProfileRow]) -> None:
         await self._insert("profiles", statements.PROFILE_COLUMNS, rows)
+        await self._catalogued(self._catalog.saw_profiles(rows))
 
     async def upsert_suppressions(self, rows: Sequence[SuppressionRow]) -> None:
         await self._insert("suppressions", statements.SUPPRESSION_COLUMNS, rows)
@@ -86,32 +108,81 @@ class SqlEventStore:
     async def insert_messages(self, rows: Sequence[MessageRow]) -> None:
         await self._insert("messages", statements.MESSAGE_COLUMNS, rows)
 
-    async def erase(self, user_id: str, version: int) -> None:
-        await self.upsert_profiles([profile_row(user_id, version, {}, deleted=True)])
-        await self._runner.execute(statements.ERASE_EVENTS, {"user_id": render(user_id)})
+    async def insert_outcomes(self, rows: Sequence[OutcomeRow]) -> None:
+        await self._insert("outcomes", statements.OUTCOME_COLUMNS, rows)
 
-    async def estimate(self, rule: Rule, context: EvaluationContext) -> Estimate:
-        compiled = _compile(rule, context)
-        rows = await self._runner.rows(
-            statements.estimate(compiled.sql), {**compiled.params, **_people_params(context)}
+    async def add_to_list(self, list_id: str, user_ids: Sequence[str]) -> None:
+        rows = [(list_id, user_id) for user_id in user_ids]
+        await self._insert("user_list_members", statements.LIST_MEMBER_COLUMNS, rows)
+
+    async def complete_list(self, list_id: str) -> int:
+        rows = await self._runner.rows(statements.COUNT_LIST_MEMBERS, {"list_id": render(list_id)})
+        members = int(rows[0][0])
+        await self._insert("user_lists", statements.LIST_COLUMNS, [(list_id, members)])
+        return members
+
+    async def drop_list(self, list_id: str) -> None:
+        for statement in (statements.DROP_LIST, statements.DROP_LIST_MEMBERS):
+            await self._runner.execute(statement, {"list_id": render(list_id)})
+
+    async def erase(
+        self, user_id: str, version: int, *, until: datetime | None = None, texts: Sequence[str] = ()
+    ) -> None:
+        params = {"user_id": render(user_id), "until": render(_FOR_EVER if until is None else microseconds(until))}
+        said = await self._runner.rows(statements.TEXTS_OF, params)
+        await self.upsert_profiles([profile_row(user_id, version, {}, deleted=True)])
+        for statement in (statements.ERASE_EVENTS, statements.ERASE_OUTCOMES, statements.ERASE_MESSAGES):
+            await self._runner.execute(statement, params)
+        await self._catalog.forget_examples([*texts, *(text for (text,) in said)])
+
+    async def flush_catalog(self) -> None:
+        await self._catalog.flush()
+        await self._catalog.prune()
+
+    async def catalog_events(self, prefix: str, after: str, limit: int) -> CatalogPage:
+        return await self._catalog.events(prefix, after, limit)
+
+    async def catalog_attributes(self, prefix: str, after: str, limit: int) -> CatalogPage:
+        return await self._catalog.attributes(prefix, after, limit)
+
+    async def estimate(
+        self,
+        rule: Rule,
+        context: EvaluationContext,
+        *,
+        once_per_phone: bool = True,
+        sample_size: int = 0,
+        seed: str = "",
+    ) -> Estimate:
+        await self._require_lists(rule)
+        return await reach.estimate(
+            self._runner, rule, context, once_per_phone=once_per_phone, sample_size=sample_size, seed=seed
         )
-        verdicts: dict[str, int] = {}
-        zones: dict[str, int] = {}
-        for zone, verdict, n in rows:
-            verdicts[verdict] = verdicts.get(verdict, 0) + n
-            zones[zone] = zones.get(zone, 0) + n
-        return Estimate(
-            qualified=sum(verdicts.values()),
-            reachable=verdicts.get("", 0),
-            unreachable=verdicts.get("unreachable", 0),
-            suppressed=verdicts.get("suppressed", 0),
-            duplicate_phone=verdicts.get("duplicate_phone", 0),
-            zones=zones,
-        )
+
+    async def activity(
+        self, event: str, where: Sequence[Filter], since: datetime, context: EvaluationContext
+    ) -> Activity:
+        return await reach.activity(self._runner, event, where, since, context)
+
+    async def latest_values(
+        self,
+        event: str,
+        where: Sequence[Filter],
+        since: datetime,
+        context: EvaluationContext,
+        user_ids: Sequence[str],
+    ) -> dict[str, dict[str, Any]]:
+        return await reach.latest_values(self._runner, event, where, since, context, user_ids)
+
+    async def dated_events(
+        self, event: str, property: str, since: datetime | None, after: DatedEvent | None, limit: int
+    ) -> list[DatedEvent]:
+        return await dated_events.page(self._runner, event, property, since, after, limit)
 
     async def matching(self, rule: Rule, context: EvaluationContext, user_ids: Sequence[str]) -> set[str]:
         if not user_ids:
             return set()
+        await self._require_lists(rule)
         compiled = compile_rule(rule, now=context.now, account_zone=context.account_zone, user_ids=user_ids)
         rows = await self._runner.rows(statements.matching(compiled.sql), compiled.params)
         return {user_id for (user_id,) in rows}
@@ -125,10 +196,11 @@ class SqlEventStore:
                 return stored
             zones = await self._audience_zones(run_id)
             if not zones:
-                compiled = _compile(rule, context)
+                await self._require_lists(rule)
+                compiled = reach.compiled(rule, context)
                 params = {
                     **compiled.params,
-                    **_people_params(context),
+                    **reach.people_params(context),
                     "run_id": render(run_id),
                     "campaign_id": render(campaign_id),
                     "occurrence": render(occurrence),
@@ -192,15 +264,44 @@ class SqlEventStore:
         rows = await self._runner.rows(statements.count_events(tuple(params)), params)
         return int(rows[0][0])
 
+    async def events_after(self, after: EventRow | None, limit: int) -> list[EventRow]:
+        params = {"limit": render(limit)}
+        if after is not None:
+            params |= {f"after_{name}": render(getattr(after, name)) for name in statements.EVENT_ORDER}
+        rows = await self._runner.rows(statements.events(after=after is not None), params)
+        return msgspec.convert(rows, list[EventRow])  # 1 is the number 1.0 again
+
+    async def clear_events(self) -> None:
+        await self._runner.execute(statements.CLEAR_EVENTS)
+        await self._catalog.clear_events()
+
     async def _migrate(self) -> None:
         """Writes nothing when there is nothing to do: a process must start on a full disk, to say so."""
         if not await self._runner.rows(statements.HAS_SCHEMA_VERSIONS):
             await self._runner.execute(statements.CREATE_SCHEMA_VERSIONS)
         known = {version for (version,) in await self._runner.rows(statements.SCHEMA_VERSIONS)}
-        for version, statement in MIGRATIONS:
-            if version not in known:
+        for version in sorted({version for version, _ in self._migrations} - known):
+            for statement in (statement for number, statement in self._migrations if number == version):
                 await self._runner.execute(statement)
-                await self._insert("schema_versions", ("version",), [(version,)])
+            await self._insert("schema_versions", ("version",), [(version,)])
+
+    async def _require_lists(self, rule: Rule) -> None:
+        """Raises `RuleErrors` unless every user list that the rule names is complete."""
+        named = [mention for mention in names_in(rule) if mention.kind == "user_list"]
+        if not named:
+            return
+        params = {"list_ids": render(sorted({mention.id for mention in named}))}
+        complete = {list_id for (list_id,) in await self._runner.rows(statements.COMPLETE_LISTS, params)}
+        missing = [mention for mention in named if mention.id not in complete]
+        if missing:
+            raise RuleErrors([(mention.pointer, f"user list {mention.id} is not in the store") for mention in missing])
+
+    async def _catalogued(self, counting: Awaitable[None]) -> None:
+        """The rows are stored: what the catalogue cannot write now it keeps, and nobody has to wait for it."""
+        try:
+            await counting
+        except StoreFailed as error:
+            log.warning("catalog_waits", **failure(error))
 
     async def _audience_zones(self, run_id: str) -> list[list[Any]]:
         return await self._runner.rows(statements.AUDIENCE_ZONES, {"run_id": render(run_id)})
@@ -210,19 +311,6 @@ class SqlEventStore:
     ) -> None:
         if rows:
             await self._runner.insert(statements.insert_rows(table, columns, token), b"\n".join(map(_encode, rows)))
-
-
-def _compile(rule: Rule, context: EvaluationContext) -> Compiled:
-    return compile_rule(rule, now=context.now, account_zone=context.account_zone)
-
-
-def _people_params(context: EvaluationContext) -> dict[str, str]:
-    return {
-        "countries": render(list(context.country_zones)),
-        "country_zones": render(list(context.country_zones.values())),
-        "account_zone": render(context.account_zone),
-        "consent_default": "false" if context.require_consent else "true",
-    }
 
 
 def _cursor(row: MessageRow) -> str:

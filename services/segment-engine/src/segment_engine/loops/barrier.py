@@ -27,13 +27,24 @@ class Confirmed(Protocol):
     async def wait_until_confirmed(self) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Follower:
     """A consumer group and its loop in this process; `topics` are the full names it reads."""
 
     group: str
     loop: ConsumerLoop[Any]
     topics: frozenset[str]
+    _waiting: int = 0
+
+    def hurry(self) -> None:
+        """Somebody waits: its batches shall not linger until as many have said `calm`."""
+        self._waiting += 1
+        self.loop.hurry.set()
+
+    def calm(self) -> None:
+        self._waiting -= 1
+        if self._waiting == 0:
+            self.loop.hurry.clear()
 
 
 class Barrier:
@@ -52,7 +63,6 @@ class Barrier:
         self._placement = placement
         self._copier = copier
         self._definitions = definitions
-        self._waiting = 0
 
     async def wait(self) -> None:
         """Returns when all that was published before the call counts in an evaluation."""
@@ -69,41 +79,41 @@ class Barrier:
     @contextmanager
     def _hurry(self) -> Iterator[None]:
         """Nobody lingers while somebody waits."""
-        self._waiting += 1
         for follower in self._followers:
-            follower.loop.hurry.set()
+            follower.hurry()
         try:
             yield
         finally:
-            self._waiting -= 1
-            if self._waiting == 0:
-                for follower in self._followers:
-                    follower.loop.hurry.clear()
+            for follower in self._followers:
+                follower.calm()
 
     async def _all_passed(self, ends: Ends) -> None:
-        await asyncio.gather(*(self._passed(follower, ends) for follower in self._followers))
+        await asyncio.gather(*(passed(self._database, self._ends, follower, ends) for follower in self._followers))
 
-    async def _passed(self, follower: Follower, ends: Ends) -> None:
-        wanted = {where: end for where, end in ends.items() if where[0] in follower.topics and end > 0}
-        looks = 0
-        while True:
-            behind = await self._behind(follower, wanted)
-            if not behind:
-                return
-            looks += 1
-            if looks % PROBE_AFTER_LOOKS == 0:
-                for (topic, partition), position in behind.items():
-                    end = wanted[(topic, partition)]
-                    if await self._ends.is_empty_between(topic, partition, position, end):
-                        del wanted[(topic, partition)]
-            await asyncio.sleep(LOOK_SECONDS)
 
-    async def _behind(self, follower: Follower, wanted: Ends) -> dict[tuple[str, int], int]:
-        """Partitions not there yet, with their committed positions; another process may own some."""
-        own = follower.loop.positions
-        behind = {where: own[where] for where, end in wanted.items() if where in own and own[where] < end}
-        elsewhere = [where for where in wanted if where not in own]
-        if not behind and elsewhere:
-            stored = await progress.positions(self._database, follower.group)
-            behind = {where: stored.get(where, 0) for where in elsewhere if stored.get(where, 0) < wanted[where]}
-        return behind
+async def passed(database: Database, log_ends: LogEnds, follower: Follower, ends: Ends) -> None:
+    """Returns when the group has committed everything before these ends, in whichever process."""
+    wanted = {where: end for where, end in ends.items() if where[0] in follower.topics and end > 0}
+    looks = 0
+    while True:
+        behind = await _behind(database, follower, wanted)
+        if not behind:
+            return
+        looks += 1
+        if looks % PROBE_AFTER_LOOKS == 0:
+            for (topic, partition), position in behind.items():
+                end = wanted[(topic, partition)]
+                if await log_ends.is_empty_between(topic, partition, position, end):
+                    del wanted[(topic, partition)]
+        await asyncio.sleep(LOOK_SECONDS)
+
+
+async def _behind(database: Database, follower: Follower, wanted: Ends) -> dict[tuple[str, int], int]:
+    """Partitions not there yet, with their committed positions; another process may own some."""
+    own = follower.loop.positions
+    behind = {where: own[where] for where, end in wanted.items() if where in own and own[where] < end}
+    elsewhere = [where for where in wanted if where not in own]
+    if not behind and elsewhere:
+        stored = await progress.positions(database, follower.group)
+        behind = {where: stored.get(where, 0) for where in elsewhere if stored.get(where, 0) < wanted[where]}
+    return behind

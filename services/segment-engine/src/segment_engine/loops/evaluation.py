@@ -11,7 +11,7 @@ import phonenumbers
 
 from postrider.clock import Clock
 from postrider.contracts.definitions import AccountSettings, SegmentDefinition
-from postrider.rules import Rule, RuleErrors, parse_rule
+from postrider.rules import Rule, RuleErrors, parse_rule, resolve
 from postrider.zones import single_zone_of
 from segment_engine.event_store.port import EvaluationContext
 
@@ -28,15 +28,20 @@ class Definitions(Protocol):
 
 
 def rule_of(definitions: Definitions, rule: Mapping[str, Any] | None, segment_id: str | None) -> Rule:
-    """Raises `SegmentUnknown`, `RuleErrors`."""
+    """The rule that is meant now, saved segments put in as they are now. Raises `SegmentUnknown`, `RuleErrors`."""
     if rule is not None:
-        return parse_rule(rule)
+        return resolve(parse_rule(rule), lambda id: _saved(definitions, id))
     if segment_id is None:
         raise RuleErrors([("", "neither rule nor segment_id")])
-    segment = definitions.segments.get(segment_id)
-    if segment is None:
+    saved = _saved(definitions, segment_id)
+    if saved is None:
         raise SegmentUnknown(segment_id)
-    return parse_rule(segment.rule)
+    return resolve(saved, lambda id: _saved(definitions, id), own_id=segment_id)
+
+
+def _saved(definitions: Definitions, segment_id: str) -> Rule | None:
+    segment = definitions.segments.get(segment_id)
+    return None if segment is None else parse_rule(segment.rule)
 
 
 def context_of(definitions: Definitions, clock: Clock) -> EvaluationContext:

@@ -1,5 +1,5 @@
-"""Group segment-engine-live: small batches, low latency. Owns the profiles, matches live campaigns, forwards what
-arrived in a wrong partition.
+"""Group segment-engine-live: small batches, low latency. Owns the profiles, matches live campaigns, arms and disarms
+their timers, forwards what arrived in a wrong partition.
 
 Everything it publishes is keyed by the event, so a record read twice changes nothing downstream. In one batch all
 identifies apply before any event is matched: a person's phone is the one they gave last.
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Protocol
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -24,7 +25,7 @@ from postrider.kafka.loop import Batch, Received
 from postrider.logs import log
 from postrider.postgres.outbox import Outbox
 from segment_engine import metrics
-from segment_engine.adapters import profile_table, suppression_table
+from segment_engine.adapters import forward_table, profile_table, suppression_table
 from segment_engine.adapters.dedup_table import DedupTable
 from segment_engine.domain.arrivals import Arrival, forwarded_headers, message_id_of
 from segment_engine.domain.dedup_keys import dedup_key
@@ -35,6 +36,7 @@ from segment_engine.domain.verdicts import judge
 from segment_engine.loops.event_reader import EventReader
 from segment_engine.loops.known_users import KnownUsers
 from segment_engine.loops.placement import Placement
+from segment_engine.loops.wait_changes import Identified, WaitChanges, identified_people
 
 GROUP = "segment-engine-live"
 MAX_RECORDS = 2_000
@@ -67,10 +69,13 @@ class _Effects:
 
     users: set[str] = field(default_factory=set)
     sent: set[str] = field(default_factory=set)
+    turn: int = 0
+    due_at: datetime | None = None
 
 
 class Live:
-    """`on_profiles_changed` is called after a commit that changed profiles."""
+    """`on_profiles_changed` is called after a commit that changed profiles; `on_armed` after one that armed timers,
+    with the due time of the earliest."""
 
     def __init__(
         self,
@@ -80,6 +85,7 @@ class Live:
         reader: EventReader,
         placement: Placement,
         on_profiles_changed: Callable[[], None],
+        on_armed: Callable[[datetime], None],
         dedup_key: bytes,
         phone_hash_key: bytes,
         horizon_days: int,
@@ -91,6 +97,8 @@ class Live:
         self._reader = reader
         self._read = 0
         self._on_profiles_changed = on_profiles_changed
+        self._on_armed = on_armed
+        self._waits = WaitChanges(placement)
         self._dedup_key = dedup_key
         self._phone_hash_key = phone_hash_key
         self._horizon_days = horizon_days
@@ -101,6 +109,10 @@ class Live:
     def definitions_changed(self, _: object) -> None:
         """The next batch compiles the triggers anew."""
         self._campaigns = None
+
+    def forget(self, user_id: str) -> None:
+        """The person was erased: the next event of theirs makes them known again."""
+        self._known.forget(user_id)
 
     def decode(self, record: Any) -> Arrived | None:
         self._read += 1
@@ -116,7 +128,7 @@ class Live:
         return Arrived(arrival)
 
     async def handle(self, tx: AsyncConnection, batch: Batch[Arrived]) -> Sequence[Outgoing]:
-        self._effects = _Effects()
+        self._effects = _Effects(turn=self._known.turn)
         read, self._read = self._read, 0
         metrics.EVENTS_READ.labels(GROUP).inc(read)
         here = [received for received in batch.records if received.value.forward is None]
@@ -125,11 +137,14 @@ class Live:
         # A campaign is scheduled when its definition is in the log: whoever was told so may send its event at once.
         confirmed = asyncio.ensure_future(self._confirm(bool(identifies), tracks))
         try:
-            await self._identify(tx, identifies, confirmed)
+            identified = await self._identify(tx, identifies, confirmed)
             await self._meet(tx, tracks)
             await confirmed
         finally:
             confirmed.cancel()
+        await self._note_forwards(tx, batch)
+        account_zone = self._definitions.settings.account_time_zone
+        self._effects.due_at = await self._waits.apply(tx, self.campaigns, account_zone, tracks, identified)
         outgoing = await self._qualify(tx, tracks)
         outgoing += [self._forward(received) for received in batch.records if received.value.forward is not None]
         return outgoing
@@ -139,8 +154,20 @@ class Live:
         effects, self._effects = self._effects, _Effects()
         self._placement.sent(effects.sent)
         if effects.users:
-            self._known.add(effects.users)
+            self._known.add(effects.users, effects.turn)
             self._on_profiles_changed()
+        if effects.due_at is not None:
+            self._on_armed(effects.due_at)
+
+    async def _note_forwards(self, tx: AsyncConnection, batch: Batch[Arrived]) -> None:
+        """Other replicas have to know what may still disarm their timers."""
+        values = [received.value for received in batch.records]
+        sent = {value.arrival.origin for value in values if value.forward is not None}
+        come = {value.arrival.origin for value in values if value.arrival.forwarded}
+        if sent:
+            await forward_table.add(tx, sent)
+        if come:
+            await forward_table.remove(tx, come)
 
     async def _confirm(self, identifies: bool, tracks: Sequence[Arrival]) -> None:
         if identifies or any(not arrival.event.historic for arrival in tracks):
@@ -148,9 +175,9 @@ class Live:
 
     async def _identify(
         self, tx: AsyncConnection, arrivals: Sequence[Arrival], confirmed: asyncio.Future[None]
-    ) -> None:
+    ) -> dict[str, Identified]:
         if not arrivals:
-            return
+            return {}
         keys = [
             dedup_key(
                 self._dedup_key,
@@ -166,7 +193,7 @@ class Live:
         accepted = [arrival.event for arrival, is_fresh in zip(arrivals, fresh, strict=True) if is_fresh]
         metrics.EVENTS_DUPLICATE.labels("identify").inc(len(arrivals) - len(accepted))
         if not accepted:
-            return
+            return {}
         traits = await profile_table.lock_traits(tx, sorted({event.user_id for event in accepted}))
         changed: dict[str, dict[str, Any]] = {}
         for event in accepted:
@@ -178,6 +205,7 @@ class Live:
         await profile_table.write(tx, settled)
         metrics.PROFILES_CHANGED.inc(len(settled))
         self._effects.users |= settled.keys()
+        return identified_people(accepted, settled)
 
     async def _meet(self, tx: AsyncConnection, tracks: Sequence[Arrival]) -> None:
         unknown = self._known.unknown({arrival.event.user_id for arrival in tracks}) - self._effects.users
@@ -186,7 +214,7 @@ class Live:
             self._effects.users |= unknown
 
     async def _qualify(self, tx: AsyncConnection, tracks: Sequence[Arrival]) -> list[Outgoing]:
-        campaigns = self._live_campaigns()
+        campaigns = self.campaigns
         hits = [(arrival, campaign) for arrival in tracks for campaign in campaigns.triggered_by(arrival.event)]
         if not hits:
             return []
@@ -206,7 +234,9 @@ class Live:
             metrics.QUALIFIED.labels(verdict.status or "reachable").inc()
         return outgoing
 
-    def _live_campaigns(self) -> LiveCampaigns:
+    @property
+    def campaigns(self) -> LiveCampaigns:
+        """As defined now."""
         if self._campaigns is None:
             settings = self._definitions.settings
             self._campaigns = LiveCampaigns(self._definitions.campaigns.values(), settings.account_time_zone)

@@ -17,7 +17,7 @@ from postrider.contracts.topics import QUALIFIED_USERS_BULK
 from postrider.logs import failure, log
 from postrider.postgres.database import Database
 from postrider.postgres.outbox import Outbox
-from postrider.rules import RuleErrors
+from postrider.rules import RuleErrors, names_in
 from segment_engine import metrics
 from segment_engine.adapters import audience_tables
 from segment_engine.event_store.port import EventStore, Snapshot, StoreFailed, StoreUnavailable
@@ -44,6 +44,7 @@ class Snapshots:
         store: EventStore,
         definitions: Definitions,
         barrier: Passable,
+        told: Passable,
         wake_ups: WakeUps,
         clock: Clock,
     ) -> None:
@@ -52,6 +53,7 @@ class Snapshots:
         self._store = store
         self._definitions = definitions
         self._barrier = barrier
+        self._told = told
         self._wake_ups = wake_ups
         self._clock = clock
         self._failures: dict[str, int] = {}
@@ -66,9 +68,18 @@ class Snapshots:
             return False
         if not await unless(stop, self._barrier.wait()):
             return False
+        if any(map(self._asks_texts, requests)) and not await unless(stop, self._told.wait()):
+            return False
         for request in requests:
             await self._settle(request)
         return True
+
+    def _asks_texts(self, request: SnapshotRequested) -> bool:
+        try:
+            rule = rule_of(self._definitions, request.rule, request.segment_id)
+        except (SegmentUnknown, RuleErrors):
+            return False  # refused when it is evaluated
+        return any(mention.kind == "campaign" for mention in names_in(rule))
 
     async def _settle(self, request: SnapshotRequested) -> None:
         try:

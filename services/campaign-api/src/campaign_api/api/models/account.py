@@ -7,7 +7,10 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 
 from campaign_api.api.models.base import Model, NotBuilt, Writable
+from campaign_api.domain.costs import PRICE_PATTERN
 
+Price = Annotated[str, Field(max_length=20, pattern=PRICE_PATTERN)]
+"""A decimal string, in whatever currency the account counts."""
 Country = Annotated[str, Field(pattern="^[A-Z]{2}$")]
 Scope = Literal["admin", "campaigns:write", "campaigns:read", "events:write", "providers:write"]
 
@@ -30,6 +33,7 @@ class SettingsIn(Writable):
                     "default_country": "US",
                     "require_consent": False,
                     "send_by": {"scheduled": "PT4H", "live": "PT15M"},
+                    "price_per_part": "0.0079",
                 }
             ]
         }
@@ -49,6 +53,10 @@ class SettingsIn(Writable):
         False, description="Typographic characters become plain ones where that saves parts, unless a campaign differs."
     )
     send_by: SendBy | None = Field(None, description="Deadlines of campaigns that name none.")
+    price_per_part: Price | None = Field(
+        None,
+        description="What a message part costs, for estimates, unless its provider says otherwise; null: not known.",
+    )
     approval_required: Annotated[Any, NotBuilt(False, None)] = Field(False, description="Not built yet: false.")
     frequency_caps: Annotated[Any, NotBuilt([], None)] = Field([], description="Not built yet: empty.")
     min_gap: Annotated[Any, NotBuilt(None)] = Field(None, description="Not built yet: null.")

@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field
 
 from campaign_api.api.models.base import Given, Model, NotBuilt, Writable
 from campaign_api.api.models.segments import EXAMPLE_RULE, RULE_MARK
+from campaign_api.api.models.triggers import DateTrigger, InactionTrigger, Trigger
 
 _RULE_OR_NULL: dict[str, Any] = {"anyOf": [RULE_MARK, {"type": "null"}]}
 _LIMITS = ("total", "daily", "run")
@@ -43,7 +44,7 @@ class OneTimeWhen(Model):
 
 
 class LiveWhen(Model):
-    """A live campaign fires when somebody acts; `{}` is enough."""
+    """A live campaign fires when its trigger says so; `{}` is enough."""
 
     time_zone: str = Field(
         "account",
@@ -51,7 +52,9 @@ class LiveWhen(Model):
         description='"account" or "user"; of no effect until quiet hours are built. Others: not built yet.',
     )
     send_by: Duration | None = Field(
-        None, description="Deadline after the event, ISO 8601 duration. Null: the account's, else PT15M."
+        None,
+        description="Deadline after due, ISO 8601 duration. An event older than that on arrival triggers and arms "
+        "nothing. Null: the account's, else PT15M.",
     )
     start: Annotated[Any, NotBuilt(None)] = Field(None, description="Not built yet: null.")
     end: Annotated[Any, NotBuilt(None)] = Field(None, description="Not built yet: null.")
@@ -80,27 +83,25 @@ class AudienceWho(HowMany):
     segment_id: str | None = Field(None, max_length=64, description="A saved segment, as it is when the run starts.")
 
 
-class Trigger(Model):
-    """The event that a live campaign answers."""
-
-    event: str = Field(min_length=1, max_length=512, description="Name of the event, exactly.")
-    where: list[dict[str, Any]] = Field(
-        default_factory=list, max_length=100, description="Filters on its properties, as inside `did`; all must hold."
+class LiveWho(HowMany):
+    filter: dict[str, Any] | None = Field(
+        None,
+        description="A rule on past behaviour and attributes, evaluated when the text comes due, once history has the "
+        "event itself. Null: nobody is left out.",
+        json_schema_extra=_RULE_OR_NULL,
     )
-    unless: Annotated[Any, NotBuilt(None)] = Field(None, description="Not built yet: null.")
-    within: Annotated[Any, NotBuilt(None)] = Field(None, description="Not built yet: null.")
-    same_property: Annotated[Any, NotBuilt(None)] = Field(None, description="Not built yet: null.")
-    repeat: Annotated[Any, NotBuilt(None)] = Field(None, description="Not built yet: null.")
-    date_property: Annotated[Any, NotBuilt(None)] = Field(None, description="Not built yet: null.")
-    date_attribute: Annotated[Any, NotBuilt(None)] = Field(None, description="Not built yet: null.")
-    offset: Annotated[Any, NotBuilt(None)] = Field(None, description="Not built yet: null.")
-    at_local_time: Annotated[Any, NotBuilt(None)] = Field(None, description="Not built yet: null.")
-    yearly: Annotated[Any, NotBuilt(None, False)] = Field(None, description="Not built yet: null.")
 
 
-class TriggerWho(HowMany):
+class TriggerWho(LiveWho):
     trigger: Trigger = Field(description="Whoever does this gets the text.")
-    filter: Annotated[Any, NotBuilt(None)] = Field(None, description="Filter by the past. Not built yet: null.")
+
+
+class InactionWho(LiveWho):
+    trigger: InactionTrigger = Field(description="Whoever does this, and then not that, gets the text.")
+
+
+class DateWho(LiveWho):
+    trigger: DateTrigger = Field(description="Whose date this is gets the text.")
 
 
 class What(Model):
@@ -201,7 +202,69 @@ class LiveActionIn(CampaignBase):
     who: TriggerWho = Field(description="Whom it is for.")
 
 
-CampaignIn = Annotated[OneTimeIn | LiveActionIn, Field(discriminator="kind")]
+class LiveInactionIn(CampaignBase):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "name": "Cart left behind",
+                    "kind": "live_inaction",
+                    "when": {},
+                    "who": {
+                        "trigger": {
+                            "event": "Added to Cart",
+                            "unless": {"event": "Order Completed"},
+                            "within": "PT30M",
+                            "same_property": "cart_id",
+                        }
+                    },
+                    "what": {"body": "Your cart of {{ Event.amount }} dollars is waiting."},
+                }
+            ]
+        }
+    )
+
+    kind: Literal["live_inaction"] = Field(description="When somebody does something and then not something else.")
+    when: LiveWhen = Field(default_factory=lambda: LiveWhen.model_validate({}), description="How long a text may take.")
+    who: InactionWho = Field(description="Whom it is for.")
+
+
+class LiveDateIn(CampaignBase):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "name": "Birthday",
+                    "kind": "live_date",
+                    "when": {},
+                    "who": {"trigger": {"date_attribute": "birthday", "yearly": True, "at_local_time": "09:00"}},
+                    "what": {"body": 'Happy birthday, {{ Profile.first_name | default: "friend" }}!'},
+                },
+                {
+                    "name": "The day before a trip",
+                    "kind": "live_date",
+                    "message_class": "transactional",
+                    "when": {"send_by": "PT2H"},
+                    "who": {
+                        "trigger": {
+                            "event": "Trip Booked",
+                            "date_property": "departs_at",
+                            "offset": "-P1D",
+                            "at_local_time": "09:00",
+                        }
+                    },
+                    "what": {"body": "Tomorrow you leave for {{ Event.destination }}."},
+                },
+            ]
+        }
+    )
+
+    kind: Literal["live_date"] = Field(description="On a date of an event or of a profile.")
+    when: LiveWhen = Field(default_factory=lambda: LiveWhen.model_validate({}), description="How long a text may take.")
+    who: DateWho = Field(description="Whom it is for.")
+
+
+CampaignIn = Annotated[OneTimeIn | LiveActionIn | LiveInactionIn | LiveDateIn, Field(discriminator="kind")]
 
 
 class _Answered(Model):
@@ -231,7 +294,19 @@ class LiveAction(_Answered):
     who: TriggerWho = Field(description="Whom it is for.")
 
 
-Campaign = Annotated[OneTime | LiveAction, Field(discriminator="kind")]
+class LiveInaction(_Answered):
+    kind: Literal["live_inaction"] = Field(description="When somebody does something and then not something else.")
+    when: LiveWhen = Field(description="How long a text may take.")
+    who: InactionWho = Field(description="Whom it is for.")
+
+
+class LiveDate(_Answered):
+    kind: Literal["live_date"] = Field(description="On a date of an event or of a profile.")
+    when: LiveWhen = Field(description="How long a text may take.")
+    who: DateWho = Field(description="Whom it is for.")
+
+
+Campaign = Annotated[OneTime | LiveAction | LiveInaction | LiveDate, Field(discriminator="kind")]
 
 
 class PreviewIn(Model):

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
+from campaign_api.api.models.account import Price
 from campaign_api.api.models.base import Framed, Given, Model, NotBuilt, Writable
 from postrider.contracts.provider_fields import MAX_PARTS_PER_SECOND, PROVIDER_KINDS, ProviderField
 
@@ -37,6 +38,9 @@ class ProviderBase(Writable):
     name: str = Field(min_length=1, max_length=200, description="What people call it.")
     parts_per_second: Annotated[float, Field(gt=0, le=MAX_PARTS_PER_SECOND)] | None = Field(
         None, description="Most message parts handed over per second; null: no limit."
+    )
+    price_per_part: Price | None = Field(
+        None, description="What it takes for a message part, for estimates; null: the account's."
     )
     callback_url: Given = Field(None, description="Read-only: where the vendor sends receipts.")
     inbound_url: Given = Field(None, description="Read-only: where the vendor sends texts from people.")
@@ -105,6 +109,7 @@ ProviderIn = Annotated[TwilioIn | SandboxIn, Field(discriminator="kind")]
 class ProviderOut(Framed):
     name: str = Field(description="What people call it.")
     parts_per_second: float | None = Field(description="Most message parts handed over per second; null: no limit.")
+    price_per_part: str | None = Field(None, description="What it takes for a message part; null: the account's.")
     callback_url: str = Field(description="Where the vendor sends receipts; a secret is part of it.")
     inbound_url: str = Field(description="Where the vendor sends texts from people; a secret is part of it.")
     what_fields: list[str] = Field(description="Fields of a campaign's `what` that it takes.")

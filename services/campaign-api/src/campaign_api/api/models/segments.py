@@ -1,4 +1,4 @@
-"""Segments and estimates. The rule's own schema is that of postrider.rules."""
+"""Segments. The rule's own schema is that of postrider.rules."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 
-from campaign_api.api.models.base import Framed, Model, Writable
+from campaign_api.api.models.base import Framed, Given, Model, Writable
 
 EXAMPLE_RULE: dict[str, Any] = {
     "all": [
@@ -14,6 +14,15 @@ EXAMPLE_RULE: dict[str, Any] = {
         {"attribute": {"name": "city", "op": "in", "value": ["Mumbai", "Pune"]}},
     ]
 }
+
+
+class UsedBy(Model):
+    """Who names it in a rule: other segments, and campaigns that can still run."""
+
+    count: int = Field(description="How many there are.")
+    campaigns: list[str] = Field(description="Their ids, a hundred at most.")
+    segments: list[str] = Field(description="Their ids, a hundred at most.")
+
 
 RULE_MARK: dict[str, Any] = {"x-is-rule": True}
 """Stands for the rule's schema until api/application.py puts the reference in its place."""
@@ -28,28 +37,10 @@ class SegmentIn(Writable):
 
     name: str = Field(min_length=1, max_length=200, description="What people call it.")
     rule: RuleJson = Field(description="Who belongs to it (docs: rules).")
+    used_by: Given = Field(None, description="Read-only; ignored when it is sent back, since it changes by itself.")
 
 
 class Segment(Framed):
     name: str = Field(description="What people call it.")
     rule: RuleJson = Field(description="Who belongs to it.")
-
-
-class EstimateIn(Model):
-    """Exactly one of `rule` and `segment_id`."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [{"rule": EXAMPLE_RULE}]})
-
-    rule: dict[str, Any] | None = Field(
-        None,
-        description="A rule that is not saved.",
-        json_schema_extra={"anyOf": [RULE_MARK, {"type": "null"}]},
-    )
-    segment_id: str | None = Field(None, max_length=64, description="A saved segment.")
-
-
-class Reach(Model):
-    model_config = ConfigDict(extra="allow")
-
-    qualified: int = Field(description="People for whom the rule holds now.")
-    reachable: int = Field(description="Of these: valid phone, consent, not suppressed, one person per phone.")
+    used_by: UsedBy = Field(description="What keeps it from being deleted.")

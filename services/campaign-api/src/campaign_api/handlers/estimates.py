@@ -1,0 +1,145 @@
+"""What is asked of the segment-engine for an estimate, and what is made of its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from campaign_api.domain.campaign_changes import what_of
+from campaign_api.domain.campaign_states import LIVE_KINDS
+from campaign_api.domain.costs import cost_of, parts_of, texts_of
+from campaign_api.domain.errors import FieldProblem, Invalid
+from campaign_api.domain.resource import Resource
+from campaign_api.handlers import segments
+from campaign_api.store import resources
+from postrider.sms.errors import TemplateError
+from postrider.sms.template import compile_body
+
+ACTIVITY_DAYS: Final = 30
+"""How far back an estimate of a live campaign looks for its event."""
+_SEED: Final = "estimate"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """`asked` goes to the segment-engine. `pointers`: where what it refuses stands in what the caller sent."""
+
+    asked: dict[str, Any]
+    price: str | None
+    pointers: Mapping[str, str]
+
+
+async def about_rule(
+    tx: AsyncConnection, rule: object, segment_id: str | None, what: Mapping[str, Any] | None
+) -> Question:
+    """A rule or a saved segment, and the text to try. Raises `Invalid`."""
+    meant = await segments.rule_of(tx, rule, segment_id)
+    settings = (await resources.get_settings(tx)).body
+    where = "/rule" if segment_id is None else "/segment_id"
+    asked: dict[str, Any] = {"rule": meant}
+    if what is not None:
+        _check_text(what)
+        asked |= {"text": _text(what, settings, live=False, about={}), "seed": _SEED}
+    return Question(asked, settings.get("price_per_part"), {"/rule": where, "/text": "/what"})
+
+
+async def about_campaign(tx: AsyncConnection, campaign: Resource) -> Question:
+    """The campaign as it is saved, whatever its state. Raises `Invalid`."""
+    body = campaign.body
+    settings = (await resources.get_settings(tx)).body
+    live = body["kind"] in LIVE_KINDS
+    about = {"id": campaign.id, "name": body["name"]}
+    asked: dict[str, Any] = {"text": _text(body["what"], settings, live=live, about=about), "seed": campaign.id}
+    pointers = {"/text": "/what", "/filter": "/who/filter", "/trigger": "/who/trigger"}
+    who = body["who"]
+    if live:
+        trigger = who["trigger"]
+        asked["trigger"] = {
+            "event": trigger.get("event"),
+            "where": trigger.get("where") or [],
+            "date_property": trigger.get("date_property"),
+            "date_attribute": trigger.get("date_attribute"),
+            "days": ACTIVITY_DAYS,
+        }
+        asked["filter"] = who.get("filter")
+    elif who.get("rule") is not None:
+        asked["rule"], pointers["/rule"] = who["rule"], "/who/rule"
+    else:
+        segment = await resources.get(tx, "segment", who["segment_id"])
+        if segment is None:
+            raise Invalid([FieldProblem("/who/segment_id", "there is no such segment")])
+        asked["rule"], pointers["/rule"] = segment.body["rule"], "/who/segment_id"
+    return Question(asked, await _price(tx, body["what"], settings), pointers)
+
+
+def shown(found: Mapping[str, Any], question: Question) -> dict[str, Any]:
+    """The answer for the caller."""
+    sample = found["sample"]
+    texts = texts_of(found)
+    counts = ("qualified", "reachable", "unreachable", "suppressed", "duplicate_phone")
+    return {
+        **{name: found[name] for name in counts},
+        "by_reason": found["by_reason"],
+        "by_zone": found["by_zone"],
+        "by_country": found["by_country"],
+        "activity": found["activity"],
+        "texts": texts,
+        "sample": None
+        if sample is None
+        else {
+            "size": sample["size"],
+            "rendered": sample["rendered"],
+            "failed_share": round(1 - sample["rendered"] / sample["size"], 4) if sample["size"] else 0.0,
+            "failures": sample["failures"],
+        },
+        "parts": parts_of(sample),
+        "cost": cost_of(sample, texts, question.price),
+    }
+
+
+def _check_text(what: Mapping[str, Any]) -> None:
+    problems = []
+    for name in ("body", "fallback_body"):
+        if what.get(name) is not None:
+            try:
+                compile_body(what[name], kind_is_live=False)
+            except TemplateError as error:
+                message = f"line {error.line}, column {error.column}: {error.message}"
+                problems.append(FieldProblem(f"/what/{name}", message))
+    if problems:
+        raise Invalid(problems)
+
+
+def _text(
+    what: Mapping[str, Any], settings: Mapping[str, Any], *, live: bool, about: Mapping[str, str]
+) -> dict[str, Any]:
+    meant = what_of(what, settings)
+    return {
+        "body": meant.body,
+        "fallback_body": meant.fallback_body,
+        "max_parts": meant.max_parts,
+        "transliterate": meant.transliterate,
+        "live": live,
+        "campaign": about,
+    }
+
+
+async def _price(tx: AsyncConnection, what: Mapping[str, Any], settings: Mapping[str, Any]) -> str | None:
+    """Of the provider that would be tried first, else the account's."""
+    providers = {provider.id: provider for provider in await resources.all_of(tx, "provider")}
+    provider_id = what.get("provider_id")
+    if provider_id is None:
+        groups = await resources.all_of(tx, "provider_group")
+        wanted = what.get("provider_group_id")
+        group = next(
+            (each for each in groups if (each.body["is_default"] if wanted is None else each.id == wanted)), None
+        )
+        members = [] if group is None else group.body["provider_ids"]
+        provider_id = next((id for id in members if id in providers and providers[id].status == "active"), None)
+    provider = providers.get(provider_id) if provider_id else None
+    own: str | None = provider.body.get("price_per_part") if provider else None
+    account: str | None = settings.get("price_per_part")
+    return account if own is None else own

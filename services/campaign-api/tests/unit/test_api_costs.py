@@ -1,0 +1,61 @@
+"""Texts, parts and money of an estimate: exact, in decimals, nothing invented where nothing is known."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from campaign_api.domain.costs import cost_of, parts_of, texts_of
+
+
+def sample(size: int, *parts: int) -> dict[str, Any]:
+    shown = {"min": min(parts), "max": max(parts), "total": sum(parts)} if parts else None
+    return {"size": size, "rendered": len(parts), "failures": [], "parts": shown}
+
+
+@pytest.mark.parametrize(
+    ("reachable", "activity", "texts"),
+    [
+        (10, None, 10),
+        (10, {"events": None, "people": None}, 10),
+        (10, {"events": 0, "people": 0}, 10),
+        (10, {"events": 30, "people": 20}, 15),
+        (1, {"events": 3, "people": 2}, 2),
+        (0, {"events": 3, "people": 2}, 0),
+    ],
+)
+def test_a_live_campaign_texts_as_often_as_people_act(
+    reachable: int, activity: dict[str, int | None] | None, texts: int
+) -> None:
+    assert texts_of({"reachable": reachable, "activity": activity}) == texts
+
+
+def test_a_text_that_fails_costs_nothing() -> None:
+    assert cost_of(sample(4, 1, 2), 1_000, "0.01") == {"price_per_part": "0.01", "total": "7.5000"}
+    assert cost_of(sample(4), 1_000, "0.01") == {"price_per_part": "0.01", "total": "0.0000"}
+
+
+def test_without_a_price_or_a_sample_nothing_is_invented() -> None:
+    assert cost_of(sample(4, 1), 1_000, None) is None
+    assert cost_of(sample(0), 1_000, "1") is None
+    assert cost_of(None, 1_000, "1") is None
+    assert parts_of(None) is None
+    assert parts_of(sample(3)) is None
+    assert parts_of(sample(3, 1, 2, 2)) == {"min": 1, "mean": 1.67, "max": 2}
+
+
+@given(
+    st.integers(0, 10**9),
+    st.lists(st.integers(1, 30), min_size=1, max_size=200),
+    st.decimals("0", "999999999", places=8, allow_nan=False),
+)
+def test_money_is_exact_to_a_hundredth_of_a_cent(texts: int, parts: list[int], price: Decimal) -> None:
+    cost = cost_of(sample(len(parts), *parts), texts, f"{price:f}")
+    assert cost is not None
+    exact = price * texts * sum(parts) / len(parts)
+    assert abs(Decimal(cost["total"]) - exact) <= max(Decimal("0.00005"), exact * Decimal("1e-24"))
+    assert "E" not in cost["total"]

@@ -1,0 +1,173 @@
+"""Table `waits`: what live campaigns keep of people, and when it is due. Batches are locked in the key's order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import Row as Found
+from sqlalchemy import TextClause, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from segment_engine.domain.columns import from_microseconds, microseconds
+from segment_engine.domain.waits import Kept, Row, WaitId
+
+_KEYS = "unnest(CAST(:campaigns AS text[]), CAST(:users AS text[]), CAST(:keys AS text[])) AS v(c, u, k)"
+_COLUMNS = "w.campaign_id, w.user_id, w.key, w.partition, w.made_by, w.due_at, w.keep_until, w.state"
+
+# A sub-select that locks is never flattened: each key is one look into the index, however large the table is.
+_LOCK = text(f"""
+SELECT {_COLUMNS} FROM {_KEYS} CROSS JOIN LATERAL (
+    SELECT * FROM waits WHERE campaign_id = v.c AND user_id = v.u AND key = v.k FOR UPDATE
+) w
+""")
+_LOCK_USERS = text(f"""
+SELECT {_COLUMNS} FROM unnest(CAST(:campaigns AS text[]), CAST(:users AS text[])) AS v(c, u) CROSS JOIN LATERAL (
+    SELECT * FROM waits WHERE campaign_id = v.c AND user_id = v.u ORDER BY key FOR UPDATE
+) w
+""")
+_WRITE = text("""
+INSERT INTO waits (campaign_id, user_id, key, partition, made_by, due_at, keep_until, state)
+SELECT * FROM unnest(CAST(:campaigns AS text[]), CAST(:users AS text[]), CAST(:keys AS text[]),
+    CAST(:partitions AS int[]), CAST(:made_by AS bigint[]), CAST(:dues AS timestamptz[]),
+    CAST(:keeps AS timestamptz[]), CAST(:states AS bytea[]))
+ON CONFLICT (campaign_id, user_id, key) DO UPDATE SET
+    partition = EXCLUDED.partition, made_by = EXCLUDED.made_by, due_at = EXCLUDED.due_at,
+    keep_until = EXCLUDED.keep_until, state = EXCLUDED.state
+""")
+_REMOVE = text(f"""
+DELETE FROM waits WHERE ctid = ANY (ARRAY(
+    SELECT w.ctid FROM {_KEYS} CROSS JOIN LATERAL (
+        SELECT ctid FROM waits WHERE campaign_id = v.c AND user_id = v.u AND key = v.k OFFSET 0
+    ) w
+))
+""")
+
+
+def _due(locking: str) -> TextClause:
+    return text(f"""
+SELECT {_COLUMNS} FROM unnest(CAST(:partitions AS int[])) AS p(n) CROSS JOIN LATERAL (
+    SELECT * FROM waits WHERE partition = p.n AND due_at IS NOT NULL AND due_at <= :now
+    ORDER BY due_at LIMIT :limit {locking}
+) w
+""")
+
+
+_PEEK, _TAKE = _due("OFFSET 0"), _due("FOR UPDATE SKIP LOCKED")
+_LOOK = text("""
+SELECT db_now() AS now, min(w.due_at) AS due FROM unnest(CAST(:partitions AS int[])) AS p(n) CROSS JOIN LATERAL (
+    SELECT due_at FROM waits WHERE partition = p.n AND due_at IS NOT NULL ORDER BY due_at LIMIT 1
+) w
+""")
+_SWEEP = text("""
+DELETE FROM waits WHERE ctid = ANY (ARRAY(
+    SELECT w.ctid FROM unnest(CAST(:partitions AS int[])) AS p(n) CROSS JOIN LATERAL (
+        SELECT ctid FROM waits WHERE partition = p.n AND due_at IS NULL AND keep_until < :before
+        ORDER BY keep_until LIMIT :limit FOR UPDATE SKIP LOCKED
+    ) w
+))
+""")
+_COUNT = text("""
+SELECT campaign_id, count(*) AS armed FROM waits
+WHERE partition = ANY(CAST(:partitions AS int[])) AND due_at IS NOT NULL GROUP BY campaign_id
+""")
+_PAGE = text(f"""
+SELECT {_COLUMNS} FROM waits w WHERE campaign_id = :campaign AND (user_id, key) > (:user, :key)
+ORDER BY user_id, key LIMIT :limit FOR UPDATE
+""")
+
+
+class Look(NamedTuple):
+    """The database's clock, and when the next timer is due; None: nothing is armed."""
+
+    now: datetime
+    due: datetime | None
+
+
+async def lock(tx: AsyncConnection, ids: Sequence[WaitId]) -> dict[WaitId, Row]:
+    """Those of the rows that exist, locked until the transaction ends. `ids` in their own order."""
+    return {row.id: row for row in map(_row, await tx.execute(_LOCK, _keys(ids)))}
+
+
+async def lock_users(tx: AsyncConnection, pairs: Sequence[tuple[str, str]]) -> list[Row]:
+    """All rows of these (campaign, user), locked. `pairs` in their own order."""
+    found = await tx.execute(
+        _LOCK_USERS, {"campaigns": [campaign for campaign, _ in pairs], "users": [user for _, user in pairs]}
+    )
+    return [_row(row) for row in found]
+
+
+async def write(tx: AsyncConnection, rows: Iterable[Row]) -> None:
+    """New and changed rows."""
+    ordered = sorted(rows, key=lambda row: row.id)
+    if ordered:
+        await tx.execute(
+            _WRITE,
+            {
+                **_keys([row.id for row in ordered]),
+                "partitions": [row.partition for row in ordered],
+                "made_by": [row.made_by for row in ordered],
+                "dues": [_moment(row.kept.due) for row in ordered],
+                "keeps": [_moment(row.kept.keep_until) for row in ordered],
+                "states": [row.kept.state for row in ordered],
+            },
+        )
+
+
+async def remove(tx: AsyncConnection, ids: Iterable[WaitId]) -> None:
+    """Rows that this transaction has locked."""
+    ordered = sorted(ids)
+    if ordered:
+        await tx.execute(_REMOVE, _keys(ordered))
+
+
+async def look(tx: AsyncConnection, partitions: Sequence[int]) -> Look:
+    row = (await tx.execute(_LOOK, {"partitions": partitions})).one()
+    return Look(row.now, row.due)
+
+
+async def peek(tx: AsyncConnection, partitions: Sequence[int], now: datetime, limit: int) -> list[Row]:
+    """What is due, up to `limit` of each partition, not locked."""
+    return [_row(r) for r in await tx.execute(_PEEK, {"partitions": partitions, "now": now, "limit": limit})]
+
+
+async def take(tx: AsyncConnection, partitions: Sequence[int], now: datetime, limit: int) -> list[Row]:
+    """The same, locked; what an event is changing at this moment is left out, and comes next time."""
+    return [_row(r) for r in await tx.execute(_TAKE, {"partitions": partitions, "now": now, "limit": limit})]
+
+
+async def sweep(tx: AsyncConnection, partitions: Sequence[int], before: datetime, limit: int) -> int:
+    """Forgets rows that are of no use since `before`; returns how many."""
+    return (await tx.execute(_SWEEP, {"partitions": partitions, "before": before, "limit": limit})).rowcount
+
+
+async def count(tx: AsyncConnection, partitions: Sequence[int]) -> dict[str, int]:
+    """Armed timers by campaign."""
+    return {row.campaign_id: row.armed for row in await tx.execute(_COUNT, {"partitions": partitions})}
+
+
+async def page(tx: AsyncConnection, campaign_id: str, after: tuple[str, str], limit: int) -> list[Row]:
+    """The next rows of a campaign behind (user, key), locked."""
+    values = {"campaign": campaign_id, "user": after[0], "key": after[1], "limit": limit}
+    return [_row(row) for row in await tx.execute(_PAGE, values)]
+
+
+def _keys(ids: Sequence[WaitId]) -> dict[str, list[str]]:
+    return {
+        "campaigns": [campaign for campaign, _, _ in ids],
+        "users": [user for _, user, _ in ids],
+        "keys": [key for _, _, key in ids],
+    }
+
+
+def _row(row: Found[Any]) -> Row:
+    due = None if row.due_at is None else microseconds(row.due_at)
+    keep_until = None if row.keep_until is None else microseconds(row.keep_until)
+    return Row(
+        (row.campaign_id, row.user_id, row.key), row.partition, row.made_by, Kept(due, keep_until, row.state)
+    )  # fmt: skip
+
+
+def _moment(us: int | None) -> datetime | None:
+    return None if us is None else from_microseconds(us)

@@ -1,0 +1,169 @@
+"""Internal route of estimates: a rule, a saved segment or a live trigger in, counts and tried texts out."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field
+
+from postrider.logs import failure, log
+from postrider.rules import Rule, RuleErrors, parse_rule, parse_where
+from postrider.rules.tree import AllOf
+from postrider.sms.message import Message, MessageError, MessageSource, compile_message
+from postrider.sms.render_pool import WorkerBroken
+from segment_engine.api_base import Problem, Services, caught_up, means_nothing
+from segment_engine.event_store.port import Reach
+from segment_engine.loops.estimates import Answer, Question, Sample, Trigger
+from segment_engine.loops.evaluation import SegmentUnknown, context_of, rule_of
+
+Days = Annotated[int, Field(ge=1, le=366)]
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class TextIn(Strict):
+    """The text part of a campaign's `what`, and what `Campaign.*` stands for."""
+
+    body: str
+    fallback_body: str | None = None
+    max_parts: int | None = None
+    transliterate: bool = False
+    live: bool = False
+    campaign: dict[str, Any] = Field(default_factory=dict)
+
+
+class TriggerIn(Strict):
+    """`event` happened in the last `days` (with `date_property`: and has that property), or `date_attribute` exists."""
+
+    event: str | None = None
+    where: list[dict[str, Any]] = Field(default_factory=list)
+    date_property: str | None = None
+    date_attribute: str | None = None
+    days: Days = 30
+
+
+class EstimateIn(Strict):
+    """One of `rule`, `segment_id` and `trigger`; `filter` belongs to `trigger`. `seed`: draws the sample."""
+
+    rule: dict[str, Any] | None = None
+    segment_id: str | None = None
+    trigger: TriggerIn | None = None
+    filter: dict[str, Any] | None = None
+    text: TextIn | None = None
+    seed: str = ""
+
+
+def estimate_routes(services: Services) -> APIRouter:
+    router = APIRouter()
+
+    @router.post("/internal/estimate")
+    async def estimate(body: EstimateIn) -> dict[str, Any]:
+        if sum(given is not None for given in (body.rule, body.segment_id, body.trigger)) != 1:
+            raise means_nothing([("", "needs exactly one of rule, segment_id and trigger")])
+        text = None if body.text is None else _text(body.text)
+        await caught_up(services)
+        question = _question(services, body, text)
+        try:
+            answer = await services.estimator.estimate(question, context_of(services.definitions, services.clock))
+        except RuleErrors as error:
+            raise _refused(error, body) from error
+        except WorkerBroken as error:
+            log.error("estimate_cannot_render", **failure(error))
+            raise Problem(503, "Texts cannot be rendered") from error
+        return _shown(answer, body)
+
+    return router
+
+
+def _text(text: TextIn) -> Message:
+    source = MessageSource(text.body, text.live, text.fallback_body, text.max_parts, text.transliterate)
+    try:
+        return compile_message(source)
+    except MessageError as error:
+        raise means_nothing([(f"/text/{error.field}", str(error.error))]) from error
+
+
+def _question(services: Services, body: EstimateIn, text: Message | None) -> Question:
+    about = body.text.campaign if body.text else None
+    try:
+        if body.trigger is None:
+            rule = rule_of(services.definitions, body.rule, body.segment_id)
+            return Question(rule, seed=body.seed, text=text, about=about)
+        condition = None if body.filter is None else rule_of(services.definitions, body.filter, None)
+        rule, trigger = _acted(body.trigger)
+    except SegmentUnknown as error:
+        raise means_nothing([("/segment_id", "there is no such segment")]) from error
+    except RuleErrors as error:
+        raise _refused(error, body) from error
+    if condition is not None:
+        rule = AllOf((rule, condition))
+    # A live campaign texts each of several profiles with one phone (semantics.md §2).
+    return Question(rule, False, body.seed, text, about, trigger, condition)
+
+
+def _acted(trigger: TriggerIn) -> tuple[Rule, Trigger | None]:
+    if trigger.date_attribute is not None:
+        return parse_rule({"attribute": {"name": trigger.date_attribute, "op": "exists"}}), None
+    where = list(trigger.where)
+    if trigger.date_property is not None:
+        where.append({"property": trigger.date_property, "op": "exists"})
+    did = {"event": trigger.event, "where": where, "window": {"last": f"P{trigger.days}D"}}
+    return parse_rule({"did": did}), Trigger(trigger.event or "", parse_where(where), trigger.days)
+
+
+def _refused(error: RuleErrors, body: EstimateIn) -> Problem:
+    """Pointers into the body: the filter of a live campaign was the second of two."""
+    if body.trigger is None:
+        return means_nothing([(f"/rule{pointer}", message) for pointer, message in error.problems])
+    return means_nothing([(f"/filter{pointer.removeprefix('/all/1')}", message) for pointer, message in error.problems])
+
+
+def _shown(answer: Answer, body: EstimateIn) -> dict[str, Any]:
+    found = answer.reach
+    shown: dict[str, Any] = {
+        "qualified": found.qualified,
+        "reachable": found.reachable,
+        "unreachable": found.unreachable,
+        "suppressed": found.suppressed,
+        "duplicate_phone": found.duplicate_phone,
+        "zones": found.zones,
+        "by_reason": [
+            {"status": status, "reason": reason or None, "n": n}
+            for (status, reason), n in sorted(found.reasons.items(), key=lambda item: (-item[1], item[0]))
+        ],
+        "by_zone": _by("zone", found.by_zone),
+        "by_country": _by("country", found.by_country),
+        "sample": None if answer.sample is None else _sample(answer.sample),
+        "activity": None,
+    }
+    if body.trigger is not None:
+        happened = answer.activity
+        shown["activity"] = {
+            "days": None if happened is None else body.trigger.days,
+            "events": None if happened is None else happened.events,
+            "people": None if happened is None else happened.people,
+            "filter_holds": answer.condition_holds,
+        }
+    return shown
+
+
+def _by(name: str, reach: dict[str, Reach]) -> list[dict[str, Any]]:
+    """Most people first; "" is nothing known."""
+    ordered = sorted(reach.items(), key=lambda item: (-item[1].qualified, item[0]))
+    return [{name: key or None, "qualified": n.qualified, "reachable": n.reachable} for key, n in ordered]
+
+
+def _sample(sample: Sample) -> dict[str, Any]:
+    parts = sample.parts
+    return {
+        "size": sample.size,
+        "rendered": len(parts),
+        "failures": [
+            {"status": status, "reason": reason or None, "n": n}
+            for (status, reason), n in sorted(sample.failures.items(), key=lambda item: (-item[1], item[0]))
+        ],
+        "parts": {"min": min(parts), "max": max(parts), "total": sum(parts)} if parts else None,
+    }

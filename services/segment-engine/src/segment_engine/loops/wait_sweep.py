@@ -1,0 +1,62 @@
+"""Forgets waits of no use any more, and counts those that are armed. Behind a barrier: an event for which a row was
+kept may still be unread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from postrider.postgres.database import Database
+from segment_engine import metrics
+from segment_engine.adapters import wait_table
+from segment_engine.domain.live_campaigns import LIVE_KINDS, LiveCampaigns
+from segment_engine.loops.work import unless, work
+
+EVERY_SECONDS = 60.0
+AT_ONCE = 5_000
+
+
+class Passable(Protocol):
+    async def read(self) -> None: ...
+
+
+class WaitSweep:
+    """A component (`run`)."""
+
+    def __init__(
+        self,
+        database: Database,
+        barrier: Passable,
+        campaigns: Callable[[], LiveCampaigns],
+        partitions: Callable[[], Sequence[int]],
+    ) -> None:
+        self._database = database
+        self._barrier = barrier
+        self._campaigns = campaigns
+        self._partitions = partitions
+
+    async def run(self, stop: asyncio.Event) -> None:
+        await work(stop, asyncio.Event(), "wait_sweep", lambda: self._step(stop), EVERY_SECONDS)
+
+    async def _step(self, stop: asyncio.Event) -> bool:
+        partitions = list(self._partitions())
+        async with self._database.begin() as tx:
+            now = (await wait_table.look(tx, [])).now
+        if not await unless(stop, self._barrier.read()):
+            return False
+        swept = AT_ONCE
+        while swept >= AT_ONCE and not stop.is_set():
+            async with self._database.begin() as tx:
+                swept = await wait_table.sweep(tx, partitions, now, AT_ONCE)
+        async with self._database.begin() as tx:
+            armed = await wait_table.count(tx, partitions)
+        kinds = dict.fromkeys(LIVE_KINDS, 0)
+        for campaign_id, count in armed.items():
+            campaign = self._campaigns().waiting.get(campaign_id)
+            if campaign is not None:
+                kinds[campaign.definition.kind] += count
+        for kind, count in kinds.items():
+            metrics.WAITS.labels(kind).set(count)
+        return False

@@ -1,0 +1,108 @@
+"""Estimates by the event store: reasons, zones, countries, the sample, and what a live campaign's event did."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest_asyncio
+
+from postrider.rules import parse_rule, parse_where
+from segment_engine.domain.columns import (
+    EventRow,
+    ProfileRow,
+    SuppressionRow,
+    microseconds,
+    profile_row,
+    split,
+)
+from segment_engine.event_store.chdb_store import ChdbStore
+from segment_engine.event_store.port import Activity, EvaluationContext, Reach
+
+NOW = datetime(2026, 3, 5, 12, tzinfo=UTC)
+EVERYBODY = parse_rule({"all": []})
+CONTEXT = EvaluationContext(NOW, "Europe/Paris", country_zones={"IN": "Asia/Kolkata"})
+
+
+@pytest_asyncio.fixture
+async def store(tmp_path: Path) -> AsyncIterator[ChdbStore]:
+    store = ChdbStore(tmp_path)
+    await store.open()
+    yield store
+    await store.close()
+
+
+def person(user_id: str, phone: str = "", country: str = "", **known: Any) -> ProfileRow:
+    return profile_row(
+        user_id, 1, {}, phone=phone, phone_hash=f"h{phone}" if phone else "", phone_country=country, **known
+    )
+
+
+def bought(user_id: str, id: str, ago: timedelta, **properties: Any) -> EventRow:
+    return EventRow(user_id, "Bought", microseconds(NOW - ago), microseconds(NOW), id, *split(properties))
+
+
+async def test_who_is_not_reached_and_why_where_and_in_which_country(store: ChdbStore) -> None:
+    await store.upsert_profiles(
+        [
+            person("no-phone"),
+            person("refused", "+911", "IN", consent=False),
+            person("in", "+912", "IN"),
+            person("in-too", "+912", "IN"),
+            person("fr", "+331", "FR", time_zone="Asia/Tokyo"),
+            person("stopped", "+332", "FR"),
+        ]
+    )
+    await store.upsert_suppressions([SuppressionRow("h+332", True, 1)])
+    found = await store.estimate(EVERYBODY, CONTEXT)
+    assert found.reasons == {
+        ("unreachable", "no_valid_phone"): 1,
+        ("unreachable", "no_consent"): 1,
+        ("suppressed", ""): 1,
+        ("duplicate_phone", ""): 1,
+    }
+    assert found.by_zone == {"Asia/Kolkata": Reach(3, 1), "Asia/Tokyo": Reach(1, 1), "Europe/Paris": Reach(2, 0)}
+    assert found.by_country == {"": Reach(1, 0), "IN": Reach(3, 1), "FR": Reach(2, 1)}
+    assert (found.qualified, found.reachable) == (6, 2)
+    each = await store.estimate(EVERYBODY, CONTEXT, once_per_phone=False)
+    assert (each.reachable, each.duplicate_phone) == (3, 0)
+
+
+async def test_one_seed_draws_the_same_reachable_people(store: ChdbStore) -> None:
+    zones = ("Asia/Tokyo", "Asia/Seoul", "")
+    await store.upsert_profiles([person(f"u{n}", f"+{n}" if n % 2 else "", time_zone=zones[n % 3]) for n in range(400)])
+    drawn = [(await store.estimate(EVERYBODY, CONTEXT, sample_size=50, seed=seed)).sample for seed in ("a", "a", "b")]
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert len(set(drawn[0])) == 50
+    assert all(int(user_id[1:]) % 2 for user_id in drawn[0])
+    everybody = await store.estimate(EVERYBODY, CONTEXT, sample_size=1_000, seed="a")
+    assert len(everybody.sample) == 200
+    assert everybody.sample[:50] == drawn[0]
+    assert (await store.estimate(EVERYBODY, CONTEXT)).sample == ()
+
+
+async def test_an_event_is_counted_with_its_filters_and_inside_its_days(store: ChdbStore) -> None:
+    day = timedelta(days=1)
+    await store.insert_events(
+        [
+            bought("a", "1", day, amount=60, what="shoes"),
+            bought("a", "2", day * 2, amount=70, what="socks", tags=["x", 1, True]),
+            bought("a", "3", day / 2, amount=5, what="gum"),
+            bought("b", "4", day * 3, amount=90),
+            bought("c", "5", day * 40, amount=90),
+        ],
+        "t",
+    )
+    where = parse_where([{"property": "amount", "op": "gt", "value": 50}])
+    since = NOW - day * 30
+    assert await store.activity("Bought", where, since, CONTEXT) == Activity(3, 2)
+    assert await store.activity("Bought", (), since, CONTEXT) == Activity(4, 2)
+    assert await store.activity("'; DROP TABLE events", (), since, CONTEXT) == Activity(0, 0)
+    values = await store.latest_values("Bought", where, since, CONTEXT, ["a", "b", "c", "nobody"])
+    assert values == {"a": {"amount": 60.0, "what": "shoes"}, "b": {"amount": 90.0}}
+    tagged = parse_where([{"property": "what", "op": "eq", "value": "socks"}])
+    values = await store.latest_values("Bought", tagged, since, CONTEXT, ["a"])
+    assert values == {"a": {"amount": 70.0, "what": "socks", "tags": ["x", 1.0, True]}}
+    assert await store.latest_values("Bought", where, since, CONTEXT, []) == {}
