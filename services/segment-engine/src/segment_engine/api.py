@@ -17,6 +17,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 
+from postrider import http_manners
 from postrider.clock import Clock
 from postrider.health import Health
 from postrider.health import router as health_router
@@ -75,6 +76,7 @@ class Problem(Exception):
 
 def make_app(services: Services, health: Health) -> FastAPI:
     app = FastAPI(title="Postrider segment-engine (internal)", openapi_url=None)
+    http_manners.install(app)
     app.include_router(health_router(health))
 
     def authenticated(authorization: Annotated[str, Header()] = "") -> None:

@@ -71,6 +71,8 @@ def parse_bytes(data: bytes | None, received_at: datetime) -> UserEvent | Ignore
         raise Unreadable(f"larger than {MAX_RECORD_BYTES} bytes")
     try:
         body = _decoder.decode(data)
+    except msgspec.ValidationError as error:
+        raise Unreadable("a number is out of range") from error
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise Unreadable("not JSON: " + type(error).__name__) from error
     return parse(body, received_at)

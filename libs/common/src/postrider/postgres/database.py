@@ -11,12 +11,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import asyncpg
-from sqlalchemy import make_url
+from sqlalchemy import ExceptionContext, event, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-COMMAND_TIMEOUT_SECONDS = 60.0
+COMMAND_TIMEOUT_SECONDS = 30.0
 CONNECT_TIMEOUT_SECONDS = 5.0
 
 
@@ -60,7 +60,9 @@ def service_url(owner_url: str, service: str) -> str:
     return own.render_as_string(hide_password=False)
 
 
-def open_database(url: str, schema: str, pool_size: int = 10) -> Database:
+def open_database(
+    url: str, schema: str, pool_size: int = 10, command_timeout_seconds: float = COMMAND_TIMEOUT_SECONDS
+) -> Database:
     """Opens no connection yet. `url` in postgresql:// form."""
     engine = create_async_engine(
         make_url(url).set(drivername="postgresql+asyncpg"),
@@ -70,11 +72,22 @@ def open_database(url: str, schema: str, pool_size: int = 10) -> Database:
         hide_parameters=True,
         connect_args={
             "timeout": CONNECT_TIMEOUT_SECONDS,
-            "command_timeout": COMMAND_TIMEOUT_SECONDS,
+            "command_timeout": command_timeout_seconds,
             "server_settings": {"search_path": schema, "jit": "off", "application_name": f"postrider-{schema}"},
         },
     )
+    event.listen(engine.sync_engine, "handle_error", _distrust_silence)
     return Database(engine, schema)
+
+
+def _distrust_silence(context: ExceptionContext) -> None:
+    """A statement without an answer means a dead connection: it is not used again, nor are those that wait in the pool.
+
+    A wire that swallows everything tells nobody that a connection is gone: each of the pool would be found out by a
+    time-out of its own, and its roll-back by another.
+    """
+    if isinstance(context.original_exception, TimeoutError):
+        context.is_disconnect = context.invalidate_pool_on_disconnect = True
 
 
 def is_outage(error: BaseException) -> bool:
