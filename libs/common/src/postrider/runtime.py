@@ -65,9 +65,9 @@ class Service:
     port: int
     components: Sequence[Component]
     drain_seconds: float = 20.0
-    cancel_seconds: float = 5.0
     on_stopped: Sequence[Callable[[], Awaitable[None]]] = field(default_factory=list)
     """Last acts, once every component has drained: what they leave undone, the next start does."""
+    cancel_seconds: float = 5.0
 
 
 Build = Callable[[S], AbstractAsyncContextManager[Service]]
