@@ -19,6 +19,8 @@ SERVICES = ("campaign-api", "segment-engine", "scheduler", "dispatcher")
 PARTS = ("kafka", "postgres")
 STEADY_SECONDS = 8.0
 """Between two outages: time for everybody to be back."""
+LAUNCHER_SECONDS = 15.0
+"""Within which the launcher has started what died again and again, and it answers."""
 CUT_SHARE = 0.02
 ACTS = 7
 """Of one run."""
@@ -118,6 +120,7 @@ class Chaos:
         while time.monotonic() < until:
             self._signal_one(part, signal.SIGKILL)
             await asyncio.sleep(self._chance.uniform(0.5, 3.0))
+        await asyncio.sleep(LAUNCHER_SECONDS)
 
     async def _refuse(self, seconds: float) -> None:
         self._count("refused connections", f"to Postgres for {seconds:.0f} s")

@@ -33,6 +33,7 @@ SERVICES = {"campaign-api", "segment-engine", "scheduler", "dispatcher"}
 NOTICED_SECONDS = 10.0
 """Within which everybody says that a part is away."""
 RECOVERED_SECONDS = 60.0
+_WORD = re.compile(r"[A-Za-z0-9]+")
 _EMAIL = re.compile(r"[\w.+-]+@[\w-]+\.[a-z]{2,}", re.I)
 
 
@@ -164,17 +165,19 @@ def _silent(part: str, during: list[dict[str, Any]], began: float) -> set[str]:
 
 def leaks(logs: list[Path], people: list[dict[str, Any]], secrets: list[str]) -> list[str]:
     """Lines that hold a phone, a name, a text, an address or a secret; and lines of services that are not JSON."""
-    values = {person["phone"].lstrip("+") for person in people if person["phone"]} | set(secrets)
-    values |= {person["code"] for person in people if person["code"]}
-    values |= {part for person in people for part in person["body"].split(", ", 1)[1:]}
-    names = {person["first_name"] for person in people if person["first_name"]}
-    wanted = re.compile("|".join(re.escape(each) for each in sorted(values | names, key=len, reverse=True)))
+    words = {person["phone"].lstrip("+") for person in people if person["phone"]}
+    words |= {person[key] for person in people for key in ("code", "first_name") if person[key]}
+    phrases = {*secrets, *(person["body"].split(", ", 1)[1].rsplit(" ", 1)[0] for person in people)}
     broken: list[str] = []
     for log in logs:
         is_json = log.stem.removeprefix("migrate-") in SERVICES
         with log.open(encoding="utf-8", errors="replace") as file:
             for number, line in enumerate(file, 1):
-                if wanted.search(line) or _EMAIL.search(line):
+                if (
+                    not words.isdisjoint(_WORD.findall(line))
+                    or any(phrase in line for phrase in phrases)
+                    or _EMAIL.search(line)
+                ):
                     broken.append(f"{log.name}:{number}: personal data or a secret: {line[:160]!r}")
                 if is_json and not _is_object(line):
                     broken.append(f"{log.name}:{number}: no JSON object: {line[:160]!r}")

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 
 import asyncpg
 from sqlalchemy import ExceptionContext, event, make_url
+from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -90,6 +91,10 @@ def _distrust_silence(context: ExceptionContext) -> None:
         context.is_disconnect = context.invalidate_pool_on_disconnect = True
 
 
+# asyncpg's word for a statement on a connection that the server is just closing ("cannot switch to state …").
+_CUT_SHORT = (asyncpg.InternalClientError, AsyncAdapt_asyncpg_dbapi.InternalClientError)
+
+
 def is_outage(error: BaseException) -> bool:
     """True when Postgres is away or the connection broke: wait and try again, nothing is wrong with the data.
 
@@ -98,8 +103,12 @@ def is_outage(error: BaseException) -> bool:
     if isinstance(error, InterfaceError | OperationalError | PoolTimeout | OSError | TimeoutError):
         return True
     if isinstance(error, DBAPIError):
-        if error.connection_invalidated:
+        if error.connection_invalidated or isinstance(error.orig, _CUT_SHORT):
             return True
-        state = getattr(error.orig, "sqlstate", None) or ""
-        return str(state)[:2] in ("08", "40", "53", "57", "58") or str(state) == "55P03"
-    return isinstance(error, asyncpg.PostgresConnectionError | asyncpg.InterfaceError)
+        return _passes(error.orig)
+    return isinstance(error, asyncpg.InterfaceError | asyncpg.InternalClientError) or _passes(error)
+
+
+def _passes(error: BaseException | None) -> bool:
+    state = str(getattr(error, "sqlstate", None) or "")
+    return state[:2] in ("08", "40", "53", "57", "58") or state == "55P03"
