@@ -1,5 +1,6 @@
 # Everything a person or CI does with this repository. `make` alone prints the list.
 # Variables: PYTHON=<interpreter for .venv>  PARTS=containers  SEED=<number>  ARGS=<more for pytest>  POSTRIDER_HOME=<data>
+# LANES=<processes of make test>
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
@@ -14,6 +15,7 @@ PACKAGES := libs/common services/campaign-api services/segment-engine services/s
 SOURCES := libs services tests demo $(if $(wildcard benchmarks/*.py),benchmarks)
 TEST_FOLDERS := $(wildcard libs/*/tests services/*/tests tests)
 SEED ?= 1
+LANES ?= 3
 UV ?= uv
 KAFKA_HERE := KAFKA_BOOTSTRAP_SERVERS=$${KAFKA_BOOTSTRAP_SERVERS:-127.0.0.1:$${POSTRIDER_KAFKA_PORT:-9092}}
 PYTEST := $(PY) -m pytest -p tests.support.totals $(ARGS)
@@ -64,9 +66,10 @@ run: setup ## the whole suite in the foreground, until Ctrl-C; data in .local
 demo: setup ## a story on real input: imports, campaigns, failover, funnel; leaves nothing running
 	@exec $(PY) -m demo
 
-test: setup setup-sdks lint types ## everything CI runs; the last line is the totals
-	@echo "test: unit, contract, integration, e2e"
-	@$(PYTEST) -m "not faults and not containers and not sdk_node" $(TEST_FOLDERS)
+test: setup setup-sdks ## everything CI runs, side by side; the last line is the totals
+	@echo "test: lint, types, unit, contract, integration, e2e"
+	@exec $(PY) -m tests.lanes --lanes $(LANES) --check "$(MAKE) lint" --check "$(MAKE) types" $(if $(ARGS),--show) \
+	  -- -m "not faults and not containers and not sdk_node" $(TEST_FOLDERS) $(ARGS)
 
 lint: setup ## ruff, formatting, the layer rule
 	@echo "lint: ruff, import-linter"

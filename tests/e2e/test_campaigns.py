@@ -211,7 +211,6 @@ async def test_a_record_nobody_can_read_does_not_stop_the_next(api: ApiClient, s
     campaign = await scheduled(api, live(group, event, "Hi"))
     assert suite.addresses is not None
     publisher = Publisher(KafkaConfig(suite.addresses.bootstrap_servers))
-    await publisher.start()
     good = [person(user, 4001), did(user, event)]
     poison: list[bytes | None] = [
         b"not json", None, b"\xff\xfe", b'{"type":"track"}', b"[" * 5000,
@@ -219,8 +218,10 @@ async def test_a_record_nobody_can_read_does_not_stop_the_next(api: ApiClient, s
         b'{"type":"track","userId":"u","event":"E","properties":{"a":1e400}}',
     ]  # fmt: skip
     values = [*poison, *(json.dumps(message).encode() for message in good)]
-    await publisher.publish([Outgoing(USER_EVENTS.full_name(), user.encode(), value) for value in values])
-    await publisher.stop()
+    try:
+        await publisher.publish([Outgoing(USER_EVENTS.full_name(), user.encode(), value) for value in values])
+    finally:
+        await publisher.stop()
 
     async def got() -> bool:
         return len(await inbox(api, campaign)) == 1

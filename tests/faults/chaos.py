@@ -1,78 +1,179 @@
-"""Kills and stops the suite's services and parts at random moments, by the pids in the run file, and nothing else."""
+"""Kills and stops the suite's services and parts at random moments, by the pids in the run files, and nothing else; and
+cuts the wire to Postgres.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import random
 import signal
-from collections.abc import Callable
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from pathlib import Path
+from typing import Protocol
 
 SERVICES = ("campaign-api", "segment-engine", "scheduler", "dispatcher")
 PARTS = ("kafka", "postgres")
+STEADY_SECONDS = 8.0
+"""Between two outages: time for everybody to be back."""
+LAUNCHER_SECONDS = 15.0
+"""Within which the launcher has started what died again and again, and it answers."""
+CUT_SHARE = 0.02
+ACTS = 7
+"""Of one run."""
+
+
+class Wire(Protocol):
+    """What lies between the services and Postgres (`tests.standins.postgres_proxy`)."""
+
+    cut_share: float
+
+    def black_hole(self) -> contextlib.AbstractAsyncContextManager[None]: ...
+
+    async def refuse(self) -> None: ...
+
+    async def admit(self) -> None: ...
 
 
 class Chaos:
-    """`run` until cancelled: each few seconds SIGKILL, or SIGSTOP for a while, one service; with `outages` also Kafka,
-    Postgres or both, for up to half a minute. The launcher starts again what died."""
+    """`run` until cancelled: each few seconds SIGKILL, or SIGSTOP for a while, one service. With `outages` the parts
+    and the provider go away first, in every way there is, in an order of the seed. The launchers start again what died.
 
-    def __init__(self, run_file: Path, seed: int, say: Callable[[str], None], *, outages: bool = False) -> None:
-        self._run_file = run_file
+    `ledger` gets a line for each outage that everybody has to notice: what was away, from when to when; and one without
+    parts for the time in which no service is touched.
+    """
+
+    def __init__(
+        self,
+        run_files: Sequence[Path],
+        seed: int,
+        say: Callable[[str], None],
+        ledger: Path,
+        wire: Wire,
+        *,
+        outages: bool = False,
+    ) -> None:
+        self._run_files = run_files
         self._chance = random.Random(seed)
         self._say = say
+        self._ledger = ledger
+        self._wire = wire
         self._outages = outages
-        self.kills: dict[str, int] = dict.fromkeys((*SERVICES, *PARTS), 0)
-        self.stops: dict[str, int] = dict.fromkeys((*SERVICES, *PARTS), 0)
+        self.steady = asyncio.Event()
+        """The outages are over, or there were none."""
+        self.acts: dict[str, int] = {}
 
     async def run(self) -> None:
         if self._outages:
             await self._take_parts_away()
+        self.steady.set()
         while True:
             await asyncio.sleep(self._chance.uniform(0.3, 3.0))
             service = self._chance.choices(SERVICES, weights=(1, 2, 2, 4))[0]
             if self._chance.random() < 0.7:
-                self._kill(service)
+                self._signal_one(service, signal.SIGKILL)
             else:
-                await self._stop_for(self._chance.choice((1.0, 4.0, 12.0)), (service,))
+                await self._stop_for(self._chance.choice((1.0, 4.0, 12.0, 28.0)), (service,))
 
     async def _take_parts_away(self) -> None:
-        """Each part killed once, each stopped once for seconds and once for half a minute, and both at once."""
-        stopped = [(seconds, (part,)) for seconds in (6.0, 30.0) for part in PARTS] + [(20.0, PARTS)]
-        acts: list[tuple[float, tuple[str, ...]]] = [(0.0, (part,)) for part in PARTS] + [(0.0, PARTS), *stopped]
-        self._chance.shuffle(acts)
-        for seconds, parts in acts:
-            await asyncio.sleep(self._chance.uniform(1.0, 6.0))
-            if seconds:
-                await self._stop_for(seconds, parts)
-            else:
-                for part in parts:
-                    self._kill(part)
+        """Restarts, hangs, refusals, a dead wire, cut commits: some of what can happen, in any order."""
+        chance = self._chance
+        acts: list[Coroutine[None, None, None]] = [
+            self._restart("kafka", signal.SIGKILL),
+            self._restart("kafka", signal.SIGTERM),
+            self._restart("postgres", chance.choice((signal.SIGKILL, signal.SIGQUIT))),
+            self._restart("postgres", signal.SIGINT),
+            self._hang(chance.choice((15.0, 30.0, 65.0)), "kafka"),
+            self._hang(chance.choice((15.0, 30.0)), "postgres"),
+            self._hang(chance.uniform(12.0, 25.0), *PARTS),
+            self._kill_again_and_again("kafka", 25.0),
+            self._refuse(20.0),
+            self._black_hole(chance.choice((8.0, 25.0))),
+            self._stop_for(20.0, ("provider",)),
+        ]
+        chance.shuffle(acts)
+        self._wire.cut_share = CUT_SHARE
+        async with self._noted(()):
+            await asyncio.sleep(chance.uniform(0.0, 3.0))
+            for act in acts[:ACTS]:
+                await act
+                await asyncio.sleep(STEADY_SECONDS + chance.uniform(0.0, 4.0))
+        for act in acts[ACTS:]:
+            act.close()
+        self._wire.cut_share = 0.0
 
-    def _kill(self, name: str) -> None:
-        pid = self._pid(name)
-        if pid is not None:
-            self._say(f"chaos: SIGKILL {name}")
-            self._signal([pid], signal.SIGKILL)
-            self.kills[name] += 1
+    # Ways to be away
 
-    async def _stop_for(self, seconds: float, names: tuple[str, ...]) -> None:
+    async def _restart(self, part: str, number: signal.Signals) -> None:
+        self._signal_one(part, number)
+
+    async def _hang(self, seconds: float, *parts: str) -> None:
+        async with self._noted(parts):
+            await self._stop_for(seconds, parts)
+
+    async def _kill_again_and_again(self, part: str, seconds: float) -> None:
+        """Its launcher starts it each time; it seldom lives to answer."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            self._signal_one(part, signal.SIGKILL)
+            await asyncio.sleep(self._chance.uniform(0.5, 3.0))
+        await asyncio.sleep(LAUNCHER_SECONDS)
+
+    async def _refuse(self, seconds: float) -> None:
+        self._count("refused connections", f"to Postgres for {seconds:.0f} s")
+        async with self._noted(("postgres",)):
+            await self._wire.refuse()
+            try:
+                await asyncio.sleep(seconds)
+            finally:
+                await self._wire.admit()
+
+    async def _black_hole(self, seconds: float) -> None:
+        self._count("black hole", f"before Postgres for {seconds:.0f} s")
+        async with self._noted(("postgres",)), self._wire.black_hole():
+            await asyncio.sleep(seconds)
+
+    @contextlib.asynccontextmanager
+    async def _noted(self, parts: Sequence[str]) -> AsyncIterator[None]:
+        began = time.time()
+        try:
+            yield
+        finally:
+            with self._ledger.open("a") as file:
+                file.write(json.dumps({"parts": list(parts), "began": began, "ended": time.time()}) + "\n")
+
+    # Signals
+
+    async def _stop_for(self, seconds: float, names: Sequence[str]) -> None:
         pids = [each for name in names if (pid := self._pid(name)) is not None for each in _tree(pid)]
-        self._say(f"chaos: SIGSTOP {' and '.join(names)} for {seconds:.0f} s")
+        self._count(f"SIGSTOP {' and '.join(names)}", f"for {seconds:.0f} s")
         self._signal(pids, signal.SIGSTOP)
-        for name in names:
-            self.stops[name] += 1
         try:
             await asyncio.sleep(seconds)
         finally:
             self._signal(pids, signal.SIGCONT)
 
-    def _pid(self, name: str) -> int | None:
-        entry = json.loads(self._run_file.read_text()).get(name)
-        return None if entry is None else int(entry["pid"])
+    def _signal_one(self, name: str, number: signal.Signals) -> None:
+        pid = self._pid(name)
+        if pid is not None:
+            self._count(f"{number.name} {name}")
+            self._signal([pid], number)
 
-    def _signal(self, pids: list[int], number: signal.Signals) -> None:
+    def _count(self, act: str, more: str = "") -> None:
+        self._say(f"chaos: {act} {more}".rstrip())
+        self.acts[act] = self.acts.get(act, 0) + 1
+
+    def _pid(self, name: str) -> int | None:
+        for run_file in self._run_files:
+            entry = json.loads(run_file.read_text()).get(name)
+            if entry is not None:
+                return int(entry["pid"])
+        return None
+
+    def _signal(self, pids: Sequence[int], number: signal.Signals) -> None:
         for pid in pids:
             try:
                 os.kill(pid, number)

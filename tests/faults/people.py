@@ -38,6 +38,7 @@ class Person:
     qualifies: bool
     expected: str
     body: str
+    event: str = EVENT
 
     def identify(self) -> dict[str, Any]:
         traits: dict[str, Any] = {"code": self.code, "timezone": self.zone, "sms_consent": self.consent}
@@ -49,12 +50,27 @@ class Person:
 
     def track(self) -> dict[str, Any]:
         return {
-            "type": "track", "userId": self.user_id, "messageId": f"t-{self.user_id}", "event": EVENT,
+            "type": "track", "userId": self.user_id, "messageId": f"t-{self.user_id}", "event": self.event,
             "properties": {"amount": self.amount},
         }  # fmt: skip
 
     def line(self) -> dict[str, Any]:
         return asdict(self)
+
+
+CART = "Cart Filled"
+CART_BODY = "Hi {{ Profile.first_name }}, your cart is worth {{ Event.amount }}."
+
+
+def make_shoppers(count: int) -> list[Person]:
+    """People of the live campaign: each fills a cart once, worth an amount of his own, and must be texted for it."""
+    return [
+        Person(
+            f"s-{number:06}", f"+1201555{number:04}", True, f"Shopper{number}", "", "America/New_York", 1000.5 + number,
+            True, "sent", f"Hi Shopper{number}, your cart is worth {1000.5 + number}.", CART,
+        )
+        for number in range(1, count + 1)
+    ]  # fmt: skip
 
 
 def make_people(count: int, seed: int) -> list[Person]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.faults.checker import NOT_SENT, OPEN, SENT, verdict
-from tests.faults.people import make_people
+from tests.faults.checker import NOT_SENT, OPEN, SENT, leaks, told, verdict
+from tests.faults.people import make_people, make_shoppers
 
 Ledgers = tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, Any], list[dict[str, Any]]]
 
@@ -85,3 +88,75 @@ def test_a_text_to_somebody_who_does_not_qualify_is_seen() -> None:
     outsider = next(person for person in people if not person["qualifies"] and person["phone"])
     accepted.append({"to": outsider["phone"], "body": outsider["body"]})
     assert verdict(people, messages, report, accepted)
+
+
+BEGAN = 1_000_000.0
+OUTAGE = {"parts": ["kafka"], "began": BEGAN, "ended": BEGAN + 30}
+
+
+def look(seconds: float, status: str = "up", **changes: Any) -> dict[str, Any]:
+    """What a scheduler says of Kafka so long after the outage began."""
+    since = datetime.fromtimestamp(BEGAN + 3, UTC).isoformat()
+    up = status == "up"
+    said = {
+        "at": BEGAN + seconds, "service": "scheduler", "live": 200, "ready": 200 if up else 503,
+        "parts": {"kafka": {"status": status, "since": since}}, "part_up": {"kafka": 1.0 if up else 0.0},
+    }  # fmt: skip
+    return said | changes
+
+
+def test_an_outage_that_is_told_passes() -> None:
+    looks = [look(1), look(5, "down"), look(15, "down"), look(29, "down"), look(31, "down"), look(40)]
+    assert told([OUTAGE], looks) == []
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        look(15),
+        look(15, "down", ready=200),
+        look(15, "down", part_up={"kafka": 1.0}),
+        look(15, "down", parts={}),
+        look(15, "down", parts={"kafka": {"status": "down", "since": "1970-01-01T00:00:00+00:00"}}),
+        look(15, ready=None, live=None, parts={}, error="ConnectError"),
+        look(15, "down", live=503),
+    ],
+)
+def test_an_outage_that_is_not_told_is_seen(bad: dict[str, Any]) -> None:
+    assert told([OUTAGE], [look(12, "down"), bad, look(29, "down"), look(40)])
+
+
+def test_a_service_that_does_not_come_back_is_seen() -> None:
+    assert told([OUTAGE], [look(15, "down"), look(50, "down"), look(85, "down")])
+
+
+def test_a_service_that_ends_by_itself_is_seen() -> None:
+    untouched = {"parts": [], "began": BEGAN, "ended": BEGAN + 30}
+    looks = [look(1, started=["5.0"]), look(10, started=["5.0"]), look(20, ready=None, live=None), look(31)]
+    assert told([untouched], looks) == []
+    assert told([untouched], [*looks[:2], look(25, started=["20.0"]), look(31)])
+
+
+def leaked(tmp_path: Path, line: str, name: str = "scheduler.log") -> list[str]:
+    (tmp_path / name).write_text(json.dumps({"event": "fine", "n": 3}) + "\n" + line + "\n")
+    people = [person.line() for person in make_shoppers(20)]
+    return leaks([tmp_path / name], people, ["s3cret-token"])
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["+12015550007", "12015550007", "Shopper7", "s3cret-token", "ada@example.org", "your cart is worth 1007.5."],
+)
+def test_what_must_not_be_logged_is_seen(tmp_path: Path, value: str) -> None:
+    assert len(leaked(tmp_path, json.dumps({"event": "bad", "detail": f"it was {value}!"}))) == 1
+    assert len(leaked(tmp_path, f"DETAIL: {value}", "postgres.log")) == 1
+
+
+@pytest.mark.parametrize("line", ["Traceback (most recent call last):", "[1]", ""])
+def test_a_line_of_a_service_that_is_no_object_is_seen(tmp_path: Path, line: str) -> None:
+    assert len(leaked(tmp_path, line)) == 1
+    assert leaked(tmp_path, line, "kafka.log") == []
+
+
+def test_a_clean_log_passes(tmp_path: Path) -> None:
+    assert leaked(tmp_path, json.dumps({"event": "text_sent", "message_id": "s-000007"})) == []

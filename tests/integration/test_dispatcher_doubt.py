@@ -1,6 +1,8 @@
 """At most once: failover on definite rejections only, doubts that are resolved, crashes, zombies."""
 
 import asyncio
+import os
+import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -97,6 +99,40 @@ async def test_a_text_that_was_lost_gets_a_second_attempt_when_that_is_proven(st
     outcomes = await stage.rows("SELECT DISTINCT attempt, outcome FROM attempts ORDER BY attempt")
     assert [tuple(row) for row in outcomes] == [(1, "not_found"), (2, "accepted")]
     assert await stage.funnel(4) == {"awaiting_receipt": 4}
+
+
+async def test_a_provider_that_hung_is_not_believed_before_it_has_read_what_it_was_sent(
+    stage: Stage, tmp_path: Path
+) -> None:
+    """Stopped for longer than time-out and wait together, it goes on with our texts, unread, in its sockets, and with
+    look-ups behind them, which it answers first: from memory, while it writes the texts to its disk."""
+    async with twilio_process(tmp_path / "a", account_sid=ACCOUNT_SID, auth_token=AUTH_TOKEN) as port:
+        async with httpx.AsyncClient(trust_env=False) as client:
+            pid = (await client.get(f"http://127.0.0.1:{port}/_stats")).json()["pid"]
+        await stage.twilio("prv_a", port, in_doubt_wait_seconds=1, timeout_seconds=1)
+        await stage.group(["prv_a"])
+        jobs = stage.jobs(40)
+        async with dispatching(stage):
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                await stage.order(jobs)
+
+                async def all_in_doubt() -> bool:
+                    rows = await stage.rows("SELECT 1 FROM ledger WHERE state = 'IN_DOUBT' AND not_before < db_now()")
+                    return len(rows) > 10
+
+                await eventually(all_in_doubt, 30)
+                await asyncio.sleep(1.5)  # look-ups that could prove something are under way
+            finally:
+                os.kill(pid, signal.SIGCONT)
+
+            async def all_accepted() -> bool:
+                states = await stage.states()
+                assert set(states) <= {"ACCEPTED", "SENT"}, states
+                return sum(states.values()) == 40
+
+            await eventually(all_accepted, 60)
+    assert accepted(tmp_path / "a") == Counter(job.phone for job in jobs)
 
 
 async def test_what_is_disproved_after_a_stop_is_cancelled(stage: Stage) -> None:

@@ -21,6 +21,7 @@ from postrider.contracts.suppressions import SUPPRESSION_CHANGED, SuppressionCha
 from postrider.contracts.topics import QUALIFIED_USERS, SUPPRESSIONS, USER_EVENTS
 from postrider.contracts.user_events import MAX_RECORD_BYTES
 from postrider.phones import phone_hash
+from postrider.runtime import CannotStart
 from segment_engine.event_store.chdb_store import ChdbStore
 from tests.support.eventually import eventually
 from tests.support.segment_engine import Engine, engine, identify, live_campaign, track
@@ -204,13 +205,15 @@ async def test_what_cannot_be_read_is_put_aside_and_the_rest_goes_on(made: Engin
 
 async def test_a_log_that_ends_in_the_marker_of_a_foreign_transaction_holds_nobody_up(made: Engine) -> None:
     producer = AIOKafkaProducer(bootstrap_servers=made.config.bootstrap_servers, transactional_id="foreign")
-    await producer.start()
     topic = USER_EVENTS.full_name(made.config.topic_prefix)
     async with made.running() as http:
-        async with producer.transaction():
-            value = msgspec.json.encode(track("u-1", "m-1", "Bought"))
-            await producer.send(topic, value, b"u-1", made.partition_of("u-1"))
-        await producer.stop()
+        try:
+            await producer.start()
+            async with producer.transaction():
+                value = msgspec.json.encode(track("u-1", "m-1", "Bought"))
+                await producer.send(topic, value, b"u-1", made.partition_of("u-1"))
+        finally:
+            await producer.stop()
         assert (await estimate(http, did("Bought", 1)))["qualified"] == 1
 
 
@@ -247,7 +250,7 @@ class Killed(Exception):
 
 async def test_a_second_owner_of_the_store_is_refused_with_a_message(made: Engine) -> None:
     async with made.running():
-        with pytest.raises(SystemExit, match="one owner"):
+        with pytest.raises(CannotStart, match="one owner"):
             async with made.running():
                 raise AssertionError("started")
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -20,7 +21,7 @@ from postrider.contracts.codec import Unreadable
 from postrider.contracts.definitions import CAMPAIGN_TYPE, CampaignDefinition, What, When, Who
 from postrider.contracts.envelope import Outgoing, headers_of
 from postrider.contracts.topics import CAMPAIGN_DEFINITIONS, QUALIFIED_USERS, SEND_JOBS, Topic
-from postrider.kafka.clients import KafkaConfig, make_consumer
+from postrider.kafka.clients import KafkaConfig, make_consumer, make_producer, start_client, stop_quietly
 from postrider.kafka.definitions import DefinitionsReader
 from postrider.kafka.loop import Batch, ConsumerLoop
 from postrider.kafka.publisher import Publisher
@@ -29,6 +30,7 @@ from postrider.postgres.database import Database, open_database
 from postrider.postgres.migrate import kernel_tables_sql
 from postrider.postgres.outbox import Outbox
 from tests.support.eventually import eventually
+from tests.support.topic_log import TopicLog
 
 pytestmark = pytest.mark.integration
 
@@ -79,22 +81,11 @@ class Bench:
             return sorted((await tx.execute(text("SELECT value FROM seen"))).scalars())
 
     async def on_topic(self, name: str) -> list[ConsumerRecord]:
-        consumer = make_consumer(self.config, None)
-        await consumer.start()
+        log = TopicLog(self.config)
         try:
-            await consumer._client.force_metadata_update()
-            partitions = [TopicPartition(name, number) for number in consumer.partitions_for_topic(name) or ()]
-            consumer.assign(partitions)
-            ends = await consumer.end_offsets(partitions)
-            found: list[ConsumerRecord] = []
-            for partition, offset in (await consumer.beginning_offsets(partitions)).items():
-                consumer.seek(partition, offset)
-            while len(found) < sum(ends.values()):
-                for records in (await consumer.getmany(timeout_ms=500)).values():
-                    found += records
-            return found
+            return await log.read(name)
         finally:
-            await consumer.stop()
+            await log.close()
 
 
 @pytest.fixture
@@ -164,8 +155,8 @@ class NotUtf8(str):
 async def test_a_header_name_that_is_no_utf8_stops_nobody(bench: Bench) -> None:
     topic = SOURCE.full_name(bench.config.topic_prefix)
     producer = AIOKafkaProducer(bootstrap_servers=bench.config.bootstrap_servers)
-    await producer.start()
     try:
+        await producer.start()
         batch = producer.create_batch()
         batch._builder = _DefaultRecordBatchBuilderPy(2, 0, 0, -1, -1, 0, 100_000)  # the fast one takes text alone
         for value in ("v0", "v1", "bad", "v2"):
@@ -190,6 +181,27 @@ async def test_a_record_that_fails_its_handler_is_isolated(bench: Bench) -> None
     assert await bench.seen() == sorted(f"v{number}" for number in range(12) if number != 7)
     (dead,) = await bench.on_topic(SOURCE.dead_letter_name("scheduler", bench.config.topic_prefix))
     assert dead.value == b"v7"
+
+
+@pytest.mark.parametrize("error", [KafkaError("lost"), asyncio.CancelledError()])
+async def test_a_client_whose_stop_fails_leaves_no_connection_open(bench: Bench, error: BaseException) -> None:
+    async def fail() -> None:
+        raise error
+
+    consumer, producer = make_consumer(bench.config, None), make_producer(bench.config)
+    try:
+        await start_client(consumer.start(), 30)
+        await start_client(producer.start(), 30)
+        topic = SOURCE.full_name(bench.config.topic_prefix)
+        await producer.send_and_wait(topic, b"v")
+        await consumer.end_offsets([TopicPartition(topic, 0)])
+        connections = [*consumer._client._conns.values(), *producer.client._conns.values()]
+        assert sum(connection.connected() for connection in connections) >= 2
+        consumer._coordinator.close = producer._sender.close = fail
+    finally:
+        await stop_quietly(consumer.stop(), "consumer")
+        await stop_quietly(producer.stop(), "producer")
+    assert not [connection for connection in connections if connection.connected()]
 
 
 async def test_two_members_share_the_partitions_and_nothing_is_handled_twice(bench: Bench) -> None:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Any
 
 import msgspec
 import pytest
@@ -26,6 +27,7 @@ from postrider.contracts.audience import (
     ZoneRequested,
 )
 from postrider.contracts.definitions import CampaignDefinition, References, What, When, Who
+from postrider.contracts.delivery_events import RUN_CHANGED, RunChanged
 from postrider.contracts.envelope import Outgoing, envelope_of
 from postrider.contracts.send_jobs import SEND_JOB
 from postrider.contracts.topics import QUALIFIED_USERS_BULK, SEND_JOBS_BULK
@@ -275,3 +277,31 @@ class Unreadable(msgspec.Struct):
 
     run_id: str
     text: str
+
+
+async def test_a_definition_that_nobody_can_plan_holds_up_nobody(stage: Stage) -> None:
+    """Else every start of the process would find it again, and end."""
+    good = campaign()
+    poison: list[dict[str, Any]] = [
+        {"version": 2**40},
+        {"version": 2**70},
+        {"whats": {}},
+        {"when": When(at="whenever")},
+        {"when": When(at="9999-12-31T23:59:59", time_zone="user")},
+        {"when": When(at="2030-01-01T00:00:00", time_zone="Mars/Phobos")},
+        {"when": When(send_by_seconds=10**18, catch_up_seconds=10**18)},
+        {"scheduled_at": datetime(1, 1, 1, tzinfo=UTC)},
+        {"scheduled_at": datetime(2026, 1, 1)},  # noqa: DTZ001
+        {"name": "a\x00b"},
+    ]
+    for number, changes in enumerate(poison):
+        await stage.define(msgspec.structs.replace(good, campaign_id=f"cmp_{number}", **changes))
+    async with stage.scheduler():
+        await stage.define(good)
+        await eventually(lambda: is_requested(stage), 30)
+
+
+async def is_requested(stage: Stage) -> bool:
+    return "requested" in [
+        run.state for run in await stage.told(RUN_CHANGED, RunChanged) if run.campaign_id == CAMPAIGN
+    ]

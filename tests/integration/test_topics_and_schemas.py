@@ -10,7 +10,8 @@ import pytest
 from aiokafka.admin import NewTopic
 
 from postrider.contracts.topics import SEND_JOBS, TOPICS
-from postrider.kafka.clients import KafkaConfig, make_admin
+from postrider.kafka.clients import KafkaConfig, is_kafka_outage, make_admin
+from postrider.kafka.log_ends import LogEnds
 from postrider.kafka.topics import create_topics, differences
 from postrider.postgres.migrate import migrate
 
@@ -25,8 +26,8 @@ async def test_what_differs_from_the_registry_is_reported_and_not_changed(kafka:
     config = KafkaConfig(kafka, topic_prefix + ".")
     name = SEND_JOBS.full_name(config.topic_prefix)
     admin = make_admin(config)
-    await admin.start()
     try:
+        await admin.start()
         await admin.create_topics(
             [NewTopic(name, 2, 1, topic_configs={"retention.ms": "1000", "max.message.bytes": "1048576"})]
         )
@@ -53,3 +54,12 @@ async def test_replicas_that_start_at_once_migrate_once(fresh_database: Callable
             assert await connection.fetchval("SELECT to_regclass($1)", f"{package}.consumer_progress") is not None
     finally:
         await connection.close()
+
+
+async def test_a_topic_that_the_broker_does_not_know_is_waited_for(kafka: str, topic_prefix: str) -> None:
+    """A broker on its way up may say so of any: it must end nobody."""
+    ends = LogEnds(KafkaConfig(kafka, topic_prefix), [SEND_JOBS])
+    with pytest.raises(Exception) as caught:
+        await ends.fetch()
+    await ends.close()
+    assert is_kafka_outage(caught.value)

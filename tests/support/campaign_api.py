@@ -12,7 +12,6 @@ from typing import Any
 import httpx
 import msgspec
 import nacl.public
-from aiokafka import AIOKafkaConsumer, TopicPartition
 from fastapi import FastAPI, Request, Response
 
 from campaign_api.api.services import Services
@@ -24,6 +23,7 @@ from postrider.kafka.topics import create_topics
 from postrider.postgres.migrate import migrate
 from postrider.runtime import Service
 from tests.support.eventually import eventually
+from tests.support.topic_log import TopicLog
 
 KEY = "integration-admin-key"
 TOKEN = "integration-service-token"
@@ -106,6 +106,7 @@ class Running:
     elsewhere: Elsewhere
     kafka: str
     prefix: str
+    log: TopicLog
 
     @property
     def services(self) -> Services:
@@ -114,21 +115,7 @@ class Running:
 
     async def read_topic(self, topic: Topic) -> list[Any]:
         """Every record of a topic now, in the order of each partition."""
-        name = topic.full_name(self.prefix)
-        consumer = AIOKafkaConsumer(bootstrap_servers=self.kafka, auto_offset_reset="earliest")
-        await consumer.start()
-        try:
-            partitions = [TopicPartition(name, number) for number in range(topic.partitions)]
-            consumer.assign(partitions)
-            ends = await consumer.end_offsets(partitions)
-            await consumer.seek_to_beginning(*partitions)
-            found: list[Any] = []
-            while any([await consumer.position(partition) < ends[partition] for partition in partitions]):
-                for records in (await consumer.getmany(timeout_ms=500)).values():
-                    found += records
-            return found
-        finally:
-            await consumer.stop()
+        return await self.log.read(topic.full_name(self.prefix))
 
 
 def settings_of(kafka: str, database_url: str, prefix: str, **more: Any) -> CampaignApiSettings:
@@ -162,10 +149,12 @@ async def running(kafka: str, database_url: str, prefix: str, **more: Any) -> As
             headers={"Authorization": f"Bearer {KEY}"},
             timeout=30,
         )
+        log = TopicLog(KafkaConfig(kafka, f"{prefix}."))
         try:
             await eventually(lambda: service.health.ready, 30)
-            yield Running(client, service, elsewhere, kafka, f"{prefix}.")
+            yield Running(client, service, elsewhere, kafka, f"{prefix}.", log)
         finally:
+            await log.close()
             stop.set()
             await asyncio.gather(*tasks)
             await client.aclose()

@@ -8,7 +8,6 @@ import asyncio
 import base64
 import os
 import secrets
-import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -18,7 +17,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from aiokafka import TopicPartition
 from nacl.public import PrivateKey, SealedBox
 from sqlalchemy import text
 
@@ -59,24 +57,19 @@ from postrider.contracts.topics import (
     SEND_JOBS_BULK,
     Topic,
 )
-from postrider.kafka.clients import KafkaConfig, make_consumer
+from postrider.kafka.clients import KafkaConfig
 from postrider.kafka.publisher import Publisher
 from postrider.kafka.topics import create_topics
+from postrider.local.ports import free_port
 from postrider.postgres.database import Database, open_database, service_url
 from postrider.postgres.migrate import migrate
 from postrider.runtime import Service, serve
+from tests.support.topic_log import TopicLog
 
 TOKEN = "a-service-token-for-tests"
 ACCOUNT_SID = "AC00000000000000000000000000000001"
 AUTH_TOKEN = "an-auth-token"
 HASH_KEY = "00" * 32
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @dataclass
@@ -89,6 +82,7 @@ class Stage:
     database: Database
     publisher: Publisher
     private_key: bytes
+    log: TopicLog
     port: int = field(default_factory=free_port)
     people: int = 0
     versions: Counter[str] = field(default_factory=Counter)
@@ -247,21 +241,7 @@ class Stage:
 
     async def read(self, topic: Topic) -> list[Any]:
         """The whole topic as it is now."""
-        consumer = make_consumer(KafkaConfig(self.kafka, self.prefix), None)
-        await consumer.start()
-        try:
-            name = topic.full_name(self.prefix)
-            partitions = [TopicPartition(name, number) for number in range(topic.partitions)]
-            consumer.assign(partitions)
-            ends = await consumer.end_offsets(partitions)
-            await consumer.seek_to_beginning(*partitions)
-            records: list[Any] = []
-            while any([await consumer.position(partition) < ends[partition] for partition in partitions]):
-                for polled in (await consumer.getmany(timeout_ms=100)).values():
-                    records += polled
-            return records
-        finally:
-            await consumer.stop()
+        return await self.log.read(topic.full_name(self.prefix))
 
 
 @asynccontextmanager
@@ -271,11 +251,12 @@ async def stage(kafka: str, database_url: str, prefix: str) -> AsyncIterator[Sta
     await migrate(database_url, "dispatcher", "dispatcher")
     await create_topics(KafkaConfig(kafka, prefix))
     database = open_database(service_url(database_url, "dispatcher"), "dispatcher", 4)
-    publisher = Publisher(KafkaConfig(kafka, prefix))
-    await publisher.start()
+    publisher, log = Publisher(KafkaConfig(kafka, prefix)), TopicLog(KafkaConfig(kafka, prefix))
     try:
-        yield Stage(kafka, database_url, prefix, database, publisher, os.urandom(32))
+        await publisher.start()
+        yield Stage(kafka, database_url, prefix, database, publisher, os.urandom(32), log)
     finally:
+        await log.close()
         await publisher.stop()
         await database.close()
 

@@ -63,7 +63,7 @@ async def remove_abandoned(home: Home) -> None:
                 await end_orphan(pid_file, signal.SIGTERM, 2)
     except HomeInUse:
         return
-    shutil.rmtree(home.path)
+    shutil.rmtree(home.path, ignore_errors=True)  # two sessions may find the same one
 
 
 def topic_prefix() -> str:

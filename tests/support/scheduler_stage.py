@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 import httpx
-from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka import ConsumerRecord
 from msgspec import Struct
 from sqlalchemy import text
 
@@ -49,13 +49,14 @@ from postrider.contracts.topics import (
     QUALIFIED_USERS_BULK,
     Topic,
 )
-from postrider.kafka.clients import KafkaConfig, make_consumer
+from postrider.kafka.clients import KafkaConfig
 from postrider.kafka.publisher import Publisher
 from postrider.kafka.topics import create_topics
 from postrider.postgres.database import Database, open_database
 from postrider.postgres.migrate import migrate
 from scheduler.app import build
 from scheduler.settings import Settings
+from tests.support.topic_log import TopicLog
 
 S = TypeVar("S", bound=Struct)
 TOKEN = "a-token-for-tests-only"
@@ -118,8 +119,9 @@ class Engine:
 class Stage:
     """One test's topics and database."""
 
-    def __init__(self, config: KafkaConfig, url: str, database: Database, publisher: Publisher) -> None:
+    def __init__(self, config: KafkaConfig, url: str, database: Database, publisher: Publisher, log: TopicLog) -> None:
         self.config = config
+        self.log = log
         self.url = url
         self.database = database
         self.publisher = publisher
@@ -197,16 +199,18 @@ class Stage:
             await task
 
     async def _play(self, engine: Engine, stop: asyncio.Event) -> None:
-        async with self._reader(AUDIENCE_REQUESTS.full_name(self.config.topic_prefix)) as (consumer, _):
-            answered: set[str] = set()
-            while not stop.is_set():
-                for records in (await consumer.getmany(timeout_ms=50)).values():
-                    for record in records:
-                        envelope = envelope_of(record.headers)
-                        if envelope.id in answered:
-                            continue
-                        answered.add(envelope.id)
-                        await self._answer(engine, envelope.type, record.value)
+        answered: set[str] = set()
+        read = 0
+        while not stop.is_set():
+            records = (await self.records(AUDIENCE_REQUESTS))[read:]
+            for record in records:
+                envelope = envelope_of(record.headers)
+                if envelope.id not in answered:
+                    answered.add(envelope.id)
+                    await self._answer(engine, envelope.type, record.value)
+            read += len(records)
+            if not records:
+                await asyncio.sleep(0.05)
 
     async def _answer(self, engine: Engine, type: str, value: bytes) -> None:
         if type == SNAPSHOT_REQUESTED:
@@ -222,27 +226,7 @@ class Stage:
     async def records(self, topic: Topic | str) -> list[ConsumerRecord]:
         """Everything on a topic now."""
         name = topic if isinstance(topic, str) else topic.full_name(self.config.topic_prefix)
-        async with self._reader(name) as (consumer, partitions):
-            ends = await consumer.end_offsets(partitions)
-            found: list[ConsumerRecord] = []
-            while len(found) < sum(ends.values()):
-                for records in (await consumer.getmany(timeout_ms=200)).values():
-                    found += records
-            return found
-
-    @asynccontextmanager
-    async def _reader(self, name: str) -> AsyncIterator[tuple[Any, list[TopicPartition]]]:
-        consumer = make_consumer(self.config, None)
-        await consumer.start()
-        try:
-            await consumer._client.force_metadata_update()
-            partitions = [TopicPartition(name, number) for number in consumer.partitions_for_topic(name) or ()]
-            consumer.assign(partitions)
-            for partition, offset in (await consumer.beginning_offsets(partitions)).items():
-                consumer.seek(partition, offset)
-            yield consumer, partitions
-        finally:
-            await consumer.stop()
+        return await self.log.read(name)
 
     async def jobs(self, topic: Topic) -> dict[str, list[SendJob]]:
         """By message id; more than one only when a crash made the outbox publish again."""
@@ -299,11 +283,12 @@ async def make_stage(
     url = await fresh_database()
     await migrate(url, "scheduler", "scheduler")
     database = open_database(url, "scheduler")
-    publisher = Publisher(config)
-    await publisher.start()
+    publisher, log = Publisher(config), TopicLog(config)
     try:
-        yield Stage(config, url, database, publisher)
+        await publisher.start()
+        yield Stage(config, url, database, publisher, log)
     finally:
+        await log.close()
         await publisher.stop()
         await database.close()
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import httpx
 import msgspec
-from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka import ConsumerRecord
 
 from postrider.clock import SystemClock
 from postrider.contracts import codec
@@ -29,7 +29,7 @@ from postrider.contracts.definitions import (
 )
 from postrider.contracts.envelope import Outgoing, envelope_of, headers_of
 from postrider.contracts.topics import ACCOUNT_SETTINGS, CAMPAIGN_DEFINITIONS, USER_EVENTS, Topic
-from postrider.kafka.clients import KafkaConfig, make_consumer, partition_for
+from postrider.kafka.clients import KafkaConfig, partition_for
 from postrider.kafka.publisher import Publisher
 from postrider.kafka.topics import create_topics
 from postrider.postgres.database import Database, open_database, service_url
@@ -38,6 +38,7 @@ from segment_engine.app import MakeStore, build
 from segment_engine.event_store.chdb_store import ChdbStore
 from segment_engine.settings import Settings
 from tests.support.eventually import eventually
+from tests.support.topic_log import TopicLog
 
 T = TypeVar("T")
 TOKEN = "t" * 32
@@ -52,6 +53,7 @@ class Engine:
     config: KafkaConfig
     publisher: Publisher
     database: Database
+    log: TopicLog
     _sent: int = field(default=0)
 
     @asynccontextmanager
@@ -114,27 +116,7 @@ class Engine:
 
     async def records(self, topic: Topic) -> list[ConsumerRecord]:
         """Everything on a topic now."""
-        name = topic.full_name(self.config.topic_prefix)
-        consumer = make_consumer(self.config, None)
-        await consumer.start()
-        try:
-            numbers = consumer.partitions_for_topic(name)
-            if not numbers:
-                await consumer._client.force_metadata_update()
-                numbers = consumer.partitions_for_topic(name)
-            partitions = [TopicPartition(name, number) for number in numbers]
-            consumer.assign(partitions)
-            starts = await consumer.beginning_offsets(partitions)
-            ends = await consumer.end_offsets(partitions)
-            for partition, offset in starts.items():
-                consumer.seek(partition, offset)
-            found: list[ConsumerRecord] = []
-            while len(found) < sum(ends.values()) - sum(starts.values()):
-                for records in (await consumer.getmany(timeout_ms=500)).values():
-                    found += records
-            return found
-        finally:
-            await consumer.stop()
+        return await self.log.read(topic.full_name(self.config.topic_prefix))
 
     async def published(self, topic: Topic, type: str, kind: type[T]) -> list[T]:
         """The data of all records of one type."""
@@ -172,11 +154,12 @@ async def engine(bootstrap_servers: str, database_url: str, topic_prefix: str, f
         }
     )
     database = open_database(service_url(database_url, "segment-engine"), "segment_engine")
-    publisher = Publisher(config)
-    await publisher.start()
+    publisher, log = Publisher(config), TopicLog(config)
     try:
-        yield Engine(settings, config, publisher, database)
+        await publisher.start()
+        yield Engine(settings, config, publisher, database, log)
     finally:
+        await log.close()
         await publisher.stop()
         await database.close()
 

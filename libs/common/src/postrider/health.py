@@ -19,27 +19,36 @@ PART_UP = Gauge("postrider_part_up", "1 when a part this service needs answers, 
 
 @dataclass
 class Check:
-    """One part: "starting" until its first word."""
+    """One part: "starting" until its first word, then up unless somebody says that it is down.
+
+    Several may speak of one part, each with a voice of its own: whoever finds it well does not overrule another who
+    finds it down.
+    """
 
     name: str
     clock: Clock
     status: str = "starting"
     reason: str = "not started"
     since: datetime = field(init=False)
+    _down: dict[str, str] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.since = self.clock.now()
         PART_UP.labels(self.name).set(0)
 
-    def up(self) -> None:
-        if self.status != "up":
+    def up(self, voice: str = "") -> None:
+        self._down.pop(voice, None)
+        if self._down:
+            self.reason = next(iter(self._down.values()))
+        elif self.status != "up":
             self.status, self.reason, self.since = "up", "", self.clock.now()
             PART_UP.labels(self.name).set(1)
 
-    def down(self, reason: str) -> None:
+    def down(self, reason: str, voice: str = "") -> None:
+        self._down[voice] = reason
         if self.status != "down":
-            self.since = self.clock.now()
-        self.status, self.reason = "down", reason
+            self.status, self.since = "down", self.clock.now()
+        self.reason = reason
         PART_UP.labels(self.name).set(0)
 
 

@@ -18,6 +18,9 @@ CONSUMER_STOPPED = Gauge(
 RECORDS_PUBLISHED = Counter("postrider_records_published_total", "Records acknowledged by the broker.", ["topic"])
 PUBLISH_FAILURES = Counter("postrider_publish_failures_total", "Publish calls that failed and were repeated.")
 OUTBOX_RELAYED = Counter("postrider_outbox_relayed_total", "Outbox rows that a crash left behind, published later.")
+UNREADABLE = Counter(
+    "postrider_unreadable_total", "Records of compacted topics that could not be read and were passed over.", ["topic"]
+)
 DEFINITIONS_CONFIRMED = Gauge(
     "postrider_definitions_confirmed_seconds", "Monotonic second at which definitions were last read to the end."
 )

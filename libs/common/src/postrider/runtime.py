@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, TypeVar
 
 import uvicorn
@@ -23,16 +25,26 @@ from pydantic import ValidationError
 
 from postrider import logs
 from postrider.health import Health
+from postrider.http_server import BoundedProtocol
 from postrider.logs import failure, log
+from postrider.postgres.database import service_url
 from postrider.postgres.migrate import migrate
-from postrider.preflight import problems_of
-from postrider.settings import ServiceSettings, explain
+from postrider.preflight import owner_problem, problems_of
+from postrider.probe import run_probe
+from postrider.settings import ServiceSettings, explain, problems_with
 
 S = TypeVar("S", bound=ServiceSettings)
 
 COLLECT_AFTER = (100_000, 50, 100)
 """Batches of thousands of small objects live for a moment: with Python's own thresholds, counting them all the time
 cost a third of the segment-engine's event loop."""
+
+STUCK = 70
+"""Exit code (EX_SOFTWARE) of a process with a component that not even a cancellation ends."""
+
+
+class CannotStart(Exception):
+    """What a composition root raises when a setting is wrong; the text names it and tells no secret."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +67,7 @@ class Service:
     drain_seconds: float = 20.0
     on_stopped: Sequence[Callable[[], Awaitable[None]]] = field(default_factory=list)
     """Last acts, once every component has drained: what they leave undone, the next start does."""
+    cancel_seconds: float = 5.0
 
 
 Build = Callable[[S], AbstractAsyncContextManager[Service]]
@@ -65,40 +78,64 @@ def main(service: str, package: str, settings_type: type[S], build: Build[S]) ->
     try:
         settings = settings_type()  # type: ignore[call-arg]  # the environment supplies them
     except ValidationError as error:
+        logs.configure(service)
+        log.critical("cannot_start", problems=problems_with(error))
         sys.exit(f"{service} {explain(error)}")
     logs.configure(service, settings.log_level)
     if sys.argv[1:] == ["migrate"]:
-        asyncio.run(migrate(settings.database_url, service, package))
-        return
+        sys.exit(asyncio.run(_migrate(service, package, settings)))
     if sys.argv[1:]:
         sys.exit(f"usage: python -m {package} [migrate]")
     gc.set_threshold(*COLLECT_AFTER)
     sys.exit(uvloop.run(_run(service, package, settings, build)))
 
 
+async def _migrate(name: str, package: str, settings: ServiceSettings) -> int:
+    problem = await owner_problem(settings)
+    if problem is not None:
+        return _refuse(name, [problem])
+    await migrate(settings.database_url, name, package)
+    return 0
+
+
 async def _run(name: str, package: str, settings: S, build: Build[S]) -> int:
     problems = await problems_of(settings, name, package)
     if problems:
-        log.critical("cannot_start", problems=problems)
-        sys.stderr.write("\n  ".join([f"{name} cannot start:", *problems]) + "\n")
-        return 1
+        return _refuse(name, problems)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    url = settings.service_database_url or service_url(settings.database_url, name)
     try:
         async with build(settings) as service:
-            return await serve(name, service, stop)
+            config = settings.kafka_config(f"{name}-probe")
+            probe = Component("probe", partial(run_probe, config, url, service.health))
+            code = await serve(name, replace(service, components=[*service.components, probe]), stop)
+            if code == STUCK:
+                os._exit(STUCK)  # like a crash, which every part survives: the loop would wait for its tasks for ever
+            return code
+    except CannotStart as error:
+        return _refuse(name, [str(error)])
     except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # the process ends with it, and says why
         log.critical("service_failed", **failure(error), exc_info=error)
         return 1
 
 
+def _refuse(name: str, problems: Sequence[str]) -> int:
+    """A line of the log, and words for whoever sits before a terminal: what collects logs gets nothing but JSON."""
+    log.critical("cannot_start", problems=list(problems))
+    if sys.stderr.isatty():
+        sys.stderr.write("\n  ".join([f"{name} cannot start:", *problems]) + "\n")
+    return 1
+
+
 async def serve(name: str, service: Service, stop: asyncio.Event) -> int:
-    """Runs until `stop` is set or a component fails; returns the exit code."""
+    """Runs until `stop` is set or a component fails; returns the exit code. `STUCK`: something goes on although it was
+    cancelled, and only the end of the process ends it."""
     failed = False
     server = _Server(uvicorn.Config(service.app, service.host, service.port, log_config=None, access_log=False,
-                                    loop="none", timeout_graceful_shutdown=5))  # fmt: skip
+                                    loop="none", http=BoundedProtocol, timeout_graceful_shutdown=5))  # fmt: skip
     serving = asyncio.create_task(server.serve())
     tasks = {asyncio.create_task(_named(component.run(stop)), name=component.name) for component in service.components}
     stopping = asyncio.create_task(stop.wait())
@@ -117,13 +154,15 @@ async def serve(name: str, service: Service, stop: asyncio.Event) -> int:
                 stop.set()
     service.health.stopping = True
     log.info("service_stopping")
+    stuck: set[asyncio.Task[Any]] = set()
     running = {task for task in tasks if not task.done()}
     if running:
         done, late = await asyncio.wait(running, timeout=service.drain_seconds)
         for task in late:
             log.warning("component_abandoned", component=task.get_name())
             task.cancel()
-        await asyncio.gather(*late, return_exceptions=True)
+        if late:
+            _, stuck = await asyncio.wait(late, timeout=service.cancel_seconds)
         for task in done:
             error = _error_of(task)
             if error is not None:
@@ -131,6 +170,9 @@ async def serve(name: str, service: Service, stop: asyncio.Event) -> int:
     server.should_exit = True
     await asyncio.gather(serving, return_exceptions=True)
     stopping.cancel()
+    if stuck:
+        log.critical("components_stuck", components=sorted(task.get_name() for task in stuck))
+        return STUCK
     for close in service.on_stopped:
         try:
             await asyncio.wait_for(close(), 5)

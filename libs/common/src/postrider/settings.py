@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import socket
-from typing import Annotated, Any, Literal
+import ssl
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
 from postrider.kafka.clients import KafkaConfig
 
@@ -29,6 +33,33 @@ class KafkaSettings(BaseSettings):
     kafka_ca_file: str | None = Field(None, alias="KAFKA_CA_FILE")
     """PEM file of the authorities that sign the brokers' certificates. Default: the system's."""
     topic_prefix: str = Field("postrider.", alias="POSTRIDER_TOPIC_PREFIX")
+
+    @field_validator("kafka_bootstrap_servers")
+    @classmethod
+    def _are_addresses(cls, value: str) -> str:
+        for server in value.split(","):
+            host, _, port = server.strip().rpartition(":")
+            if not (host and port.isdigit() and 0 < int(port) < 65_536):
+                raise ValueError("must be host:port, comma separated")
+        return value
+
+    @model_validator(mode="after")
+    def _sasl_is_whole(self) -> Self:
+        if self.kafka_security_protocol.startswith("SASL"):
+            for name in ("kafka_sasl_mechanism", "kafka_sasl_username", "kafka_sasl_password"):
+                if not getattr(self, name):
+                    raise ValueError(f"{name.upper()} is needed when KAFKA_SECURITY_PROTOCOL is SASL_…")
+        return self
+
+    @field_validator("kafka_ca_file")
+    @classmethod
+    def _is_a_certificate(cls, value: str | None) -> str | None:
+        if value:
+            try:
+                ssl.create_default_context(cafile=value)
+            except (OSError, ssl.SSLError) as error:
+                raise ValueError(f"no certificates can be read from it ({type(error).__name__})") from error
+        return value
 
     def kafka_config(self, client_id: str, **more: Any) -> KafkaConfig:
         """`more`: fields of KafkaConfig that no setting decides."""
@@ -80,13 +111,42 @@ class ServiceSettings(KafkaSettings):
         instance = self.instance_id or (f"{socket.gethostname()}-{port}" if port else None)
         return self.kafka_config(service, instance_id=instance, dead_letters_per_minute=self.dead_letters_per_minute)
 
+    @field_validator("database_url", "service_database_url")
+    @classmethod
+    def _is_database(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                make_url(value)
+            except (ArgumentError, ValueError):
+                raise ValueError("must be postgresql://user:password@host:port/database") from None
+        return value
+
+    @field_validator("campaign_api_url", "dispatcher_url", "segment_engine_url", "public_url")
+    @classmethod
+    def _is_http(cls, value: str) -> str:
+        try:
+            address = urlsplit(value)
+            is_one = address.scheme in ("http", "https") and bool(address.hostname) and address.port != 0
+        except ValueError:
+            is_one = False
+        if not is_one:
+            raise ValueError("must be http://host:port or https://host:port")
+        return value
+
     @field_validator("allowed_private_hosts", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
+def problems_with(error: ValidationError) -> list[str]:
+    """One line for each setting that is missing or wrong: its variable and the reason, never the value."""
+    return [
+        ": ".join([*(str(part) for part in issue["loc"]), issue["msg"].removeprefix("Value error, ")])
+        for issue in error.errors()
+    ]
+
+
 def explain(error: ValidationError) -> str:
-    """A start-up message that names the variable and the reason, and never the value."""
-    lines = [f"  {'.'.join(str(part) for part in issue['loc'])}: {issue['msg']}" for issue in error.errors()]
-    return "cannot start, settings are wrong:\n" + "\n".join(lines)
+    """The same as a start-up message."""
+    return "cannot start, settings are wrong:\n" + "\n".join(f"  {problem}" for problem in problems_with(error))

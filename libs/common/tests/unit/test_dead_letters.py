@@ -74,8 +74,32 @@ def test_what_was_cut_is_not_replayed() -> None:
     letter = dead_letter(Record(b"x" * (VALUE_BYTES + 1)), "too large", "t.dlq")
     assert letter.value is not None
     assert len(letter.value) == VALUE_BYTES
-    with pytest.raises(ValueError, match=f"cut from {VALUE_BYTES + 1} bytes"):
+    with pytest.raises(ValueError, match=f"cut from {len(b'u-1') + VALUE_BYTES + 1} bytes"):
         original(Record(letter.value, headers=letter.headers))
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        Record(b"{}", key=b"k" * 30_000_000),
+        Record(None, key=b"k" * 3_000_000),
+        Record(b"{}", headers=(("h", b"x" * 30_000_000), ("ce_id", b"1"))),
+        Record(b"x" * 30_000_000, key=b"k" * 30_000_000, headers=tuple((f"h{n}", b"v") for n in range(30_000))),
+    ],
+)
+def test_whatever_a_compressed_batch_held_its_letter_fits_and_is_not_taken_for_whole(record: Record) -> None:
+    letter = dead_letter(record, "larger than anything", "t.dlq")
+    headers = sum(len(name) + len(value) for name, value in letter.headers)
+    assert len(letter.key or b"") + len(letter.value or b"") + headers < 1_200_000
+    letter.check_size()
+    with pytest.raises(ValueError, match="cut from"):
+        original(Record(letter.value, letter.key, headers=letter.headers))
+
+
+def test_a_letter_that_somebody_else_wrote_is_told_and_not_stumbled_over() -> None:
+    headers = cast("tuple[tuple[str, bytes], ...]", (("topic", None), ("cut_from_bytes", None), ("reason", None)))
+    with pytest.raises(ValueError, match="which topic"):
+        original(Record(b"{}", headers=headers))
 
 
 def test_a_record_of_another_tool_is_not_replayed() -> None:

@@ -19,8 +19,16 @@ from campaign_api.sealing import Sealer
 from campaign_api.settings import CampaignApiSettings
 from campaign_api.upstream import Part
 from postrider.clock import Clock, SystemClock
-from postrider.contracts.topics import DELIVERY_EVENTS, USER_EVENTS
+from postrider.contracts.topics import (
+    ACCOUNT_SETTINGS,
+    CAMPAIGN_DEFINITIONS,
+    DELIVERY_EVENTS,
+    PROVIDER_DEFINITIONS,
+    SEGMENT_DEFINITIONS,
+    USER_EVENTS,
+)
 from postrider.health import Check, Health
+from postrider.kafka.definitions import DefinitionsReader
 from postrider.kafka.loop import ConsumerLoop
 from postrider.kafka.publisher import Publisher
 from postrider.logs import failure, log
@@ -30,6 +38,7 @@ from postrider.runtime import Component, Service
 
 SERVICE = "campaign-api"
 SCHEMA = "campaign_api"
+WATCH_SECONDS = 30.0
 
 
 @asynccontextmanager
@@ -48,6 +57,14 @@ async def build(
     outbox = Outbox(database, publisher, SERVICE, settings.topic_prefix, clock)
     definitions = DefinitionPublisher(
         database, publisher, outbox, health.check("postgres"), settings.definitions_wait_seconds
+    )
+    published = DefinitionsReader(
+        kafka,
+        [CAMPAIGN_DEFINITIONS, SEGMENT_DEFINITIONS, PROVIDER_DEFINITIONS, ACCOUNT_SETTINGS],
+        definitions.seen,
+        clock=clock,
+        confirm_seconds=WATCH_SECONDS,
+        on_unreadable=definitions.overwritten,
     )
     token = settings.service_token.get_secret_value()
     segment_engine = Part("segment-engine", settings.segment_engine_url, token, internal_transport)
@@ -85,6 +102,7 @@ async def build(
             port=settings.port,
             components=[
                 Component("definitions", prepare_and_publish),
+                Component("published-definitions", published.run),
                 Component("delivery-events", loop.run),
                 Component("outbox-relay", outbox.run_relay),
                 Component("housekeeping", Housekeeping(database, segment_engine).run),

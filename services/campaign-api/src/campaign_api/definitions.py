@@ -13,10 +13,11 @@ from collections.abc import Sequence
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from campaign_api import metrics
-from campaign_api.domain.resource import Resource
+from campaign_api.domain.resource import SETTINGS_ID, Resource
 from campaign_api.domain.snapshots import snapshot_of
 from campaign_api.store import definition_outbox as waiting_rows
 from campaign_api.store import resources
+from postrider.contracts.definitions import SETTINGS_KEY, AccountSettings, Definition, name_of
 from postrider.contracts.envelope import Outgoing
 from postrider.health import Check
 from postrider.logs import failure, log
@@ -25,6 +26,10 @@ from postrider.postgres.outbox import Outbox, PublishFailed, RecordPublisher
 
 BATCH = 200
 SWEEP_SECONDS = 1.0
+LONGEST_ID = 64
+MOST_OVERWRITTEN = 10_000
+HIGHEST_VERSION = 2**31 - 1
+"""A version that nobody could ever follow is left alone."""
 COMPARE_SECONDS = 15.0
 DOUBT_SECONDS = 60.0
 """Longer than any produce request can be under way: after that an old snapshot cannot turn up any more."""
@@ -56,6 +61,21 @@ class DefinitionPublisher:
         self._wake = asyncio.Event()
         self._waiters: list[asyncio.Future[None]] = []
         self._compare_at = 0.0
+        self._overwritten: set[str] = set()
+        self._seen: dict[str, int] = {}
+
+    def overwritten(self, key: str) -> None:
+        """Somebody else's record, which nobody can read, is now the last of this key: compaction would leave nothing
+        of the definition. It is published again."""
+        if len(key) <= LONGEST_ID and "\x00" not in key and len(self._overwritten) < MOST_OVERWRITTEN:
+            self._overwritten.add(SETTINGS_ID if key == SETTINGS_KEY else key)
+
+    def seen(self, definition: Definition) -> None:
+        """It is in the log. Only this service writes there, and only what is committed: a version above ours is a
+        stranger's, or from before a restore of Postgres. Readers would ignore every change until ours is higher."""
+        name = SETTINGS_ID if isinstance(definition, AccountSettings) else name_of(definition)
+        if definition.version < HIGHEST_VERSION:
+            self._seen[name] = max(definition.version, self._seen.get(name, 0))
 
     def wake(self) -> None:
         """Something was saved: publish it soon."""
@@ -138,13 +158,22 @@ class DefinitionPublisher:
     async def _ask_for_differing(self) -> None:
         """The sweep: what is published must be what is saved, whatever happened in between."""
         now = asyncio.get_running_loop().time()
+        overwritten, seen = sorted(self._overwritten), dict(self._seen)
         async with self._database.begin() as tx:
+            if overwritten and (count := await waiting_rows.request_known(tx, overwritten)):
+                log.error("definitions_overwritten", count=count)
+            if seen and (count := await waiting_rows.outrun(tx, seen)):
+                log.error("definitions_outrun", count=count)
             if now >= self._compare_at:
                 found = await waiting_rows.request_differing(tx)
                 self._compare_at = now + COMPARE_SECONDS
                 if found:
                     log.warning("definitions_differed", count=found)
             metrics.DEFINITIONS_WAITING.set(await waiting_rows.waiting(tx))
+        self._overwritten.difference_update(overwritten)
+        for name, version in seen.items():
+            if self._seen.get(name) == version:
+                del self._seen[name]
 
     async def _sleep(self, stop: asyncio.Event) -> None:
         wake = asyncio.create_task(self._wake.wait())

@@ -17,11 +17,20 @@ from campaign_api.domain.campaign_states import Status, follow_run
 from campaign_api.domain.funnel import deltas
 from campaign_api.store import funnel, resources
 from postrider.contracts import codec
-from postrider.contracts.delivery_events import FUNNEL_MOVED, MESSAGE_CHANGED, RUN_CHANGED, FunnelMoved, RunChanged
+from postrider.contracts.delivery_events import (
+    FUNNEL_MOVED,
+    MESSAGE_CHANGED,
+    RUN_CHANGED,
+    STATUSES,
+    FunnelMoved,
+    RunChanged,
+)
 from postrider.contracts.envelope import Outgoing, envelope_of
 from postrider.kafka.loop import Batch, ConsumerRecord
 
 GROUP = "campaign-api"
+MAX_KEY_BYTES = 2_000
+"""Of the names in one row's key, together; an index entry of Postgres has 2,700."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +48,24 @@ def decode(record: ConsumerRecord) -> Delivered | None:
         return None
     if not envelope.id:
         raise codec.Unreadable("no ce_id header: the event cannot be told from a repeat")
+    _require_key(envelope.id)
     if envelope.type == FUNNEL_MOVED:
         move = codec.decode(record.value, FunnelMoved)
-        if move.n < 0 or move.n > 2**53:
-            raise codec.Unreadable("n: out of range")
+        if move.to_status not in STATUSES or move.from_status not in ("", *STATUSES):
+            raise codec.Unreadable("a status that no report has")
+        _require_key(move.campaign_id, move.run_id, move.variant, move.from_provider_id, move.provider_id, move.reason)
         return Delivered(envelope.id, move)
     if envelope.type == RUN_CHANGED:
-        return Delivered(envelope.id, codec.decode(record.value, RunChanged))
-    return None
+        change = codec.decode(record.value, RunChanged)
+        _require_key(change.run_id)
+        return Delivered(envelope.id, change)
+    raise codec.Unreadable("unknown type")
+
+
+def _require_key(*names: str) -> None:
+    """Raises `Unreadable` for what an index cannot hold."""
+    if sum(len(name.encode()) for name in names) > MAX_KEY_BYTES or any("\x00" in name for name in names):
+        raise codec.Unreadable("names too long for a key, or with U+0000")
 
 
 class DeliveryEvents:

@@ -246,8 +246,24 @@ async def test_a_client_that_goes_away_in_mid_body_is_no_defect_of_ours(app: Fas
 
 
 @pytest.mark.parametrize(("path", "status"), [("/v1/batch", 400), ("/v1/segments", 413)])
-async def test_a_body_that_says_it_is_too_large_is_not_read(app: FastAPI, path: str, status: int) -> None:
-    sent = await call(app, path, {"content-length": "9" * 30, "content-type": "application/json"})
+async def test_a_body_that_says_it_is_too_large_is_not_asked_for(app: FastAPI, path: str, status: int) -> None:
+    headers = {"content-length": "9" * 30, "content-type": "application/json", "expect": "100-continue"}
+    sent = await call(app, path, headers)
+    assert sent[0]["status"] == status
+
+
+@pytest.mark.parametrize(("path", "status"), [("/v1/batch", 400), ("/v1/segments", 413)])
+@pytest.mark.parametrize("announced", ["", "99999999"])
+async def test_what_is_under_way_of_a_body_that_is_too_large_is_read_up_to_a_limit(
+    app: FastAPI, path: str, status: int, announced: str
+) -> None:
+    """A connection that is closed on unread bytes is reset, and the client never sees the answer."""
+    headers = {"content-type": "application/json"} | ({"content-length": announced} if announced else {})
+    piece = {"type": "http.request", "body": b" " * 1024 * 1024, "more_body": True}
+    last = {"type": "http.request", "body": b"", "more_body": False}
+    sent = await call(app, path, headers, *[piece] * 9, last)
+    assert sent[0]["status"] == status
+    sent = await call(app, path, headers, *[piece] * 23)
     assert sent[0]["status"] == status
 
 

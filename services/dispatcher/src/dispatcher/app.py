@@ -33,6 +33,7 @@ from dispatcher.store.sandbox import PostgresInbox
 from dispatcher.sweeper import Sweeper
 from dispatcher.web import callbacks, internal
 from postrider import health as probes
+from postrider import http_manners
 from postrider.clock import Clock, SystemClock
 from postrider.contracts.topics import (
     ACCOUNT_SETTINGS,
@@ -168,6 +169,7 @@ class Dispatcher:
 
     def app(self) -> FastAPI:
         app = FastAPI(title="Postrider dispatcher", docs_url=None, redoc_url=None)
+        http_manners.install(app)
         app.include_router(probes.router(self.health))
         app.include_router(
             callbacks.router(

@@ -123,6 +123,10 @@ class Fleet:
                         task.result()  # a pipeline that fails takes the process down: somebody restarts it
                 await self._wake.wait()
                 self._wake.clear()
+        except asyncio.CancelledError:
+            for task in self._running.values():
+                task.cancel()  # nobody will set `stop` for them any more
+            raise
         finally:
             stopping.cancel()
             if self._running:

@@ -29,10 +29,10 @@ _MOST_INTERVALS = 1_000
 _HIGHEST_VERSION = 2**31 - 1
 
 
-def decode(record: ConsumerRecord) -> SendJob | None:
-    """Raises Unreadable for what could never be sent. Other types on the topic are for other readers."""
+def decode(record: ConsumerRecord) -> SendJob:
+    """Raises Unreadable for what could never be sent."""
     if envelope_of(record.headers).type != SEND_JOB:
-        return None
+        raise Unreadable(f"the type is not {SEND_JOB}")
     job = codec.decode(record.value, SendJob)
     if not _MESSAGE_ID.fullmatch(job.message_id):
         raise Unreadable("message_id is not 32 hex digits")

@@ -21,7 +21,7 @@ from dispatcher.announcer import Announcer, change_of
 from dispatcher.database_clock import DatabaseClock
 from dispatcher.domain import doubt
 from dispatcher.domain.admission import campaign_says
-from dispatcher.domain.doubt import Doubt, decide
+from dispatcher.domain.doubt import Doubt, Hearing, decide
 from dispatcher.domain.fence import CONFIRMED_WITHIN_SECONDS
 from dispatcher.domain.ledger import Event, State
 from dispatcher.domain.message import Message, reference
@@ -78,6 +78,7 @@ class Resolver:
         self._look_ups = look_ups
         self._looking: set[asyncio.Task[None]] = set()
         self._by_provider: Counter[str] = Counter()
+        self._hearing = Hearing()
         self._wake = asyncio.Event()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -160,10 +161,13 @@ class Resolver:
         metrics.LOOK_UPS.labels(message.provider_id, word).inc()
         campaign = self._definitions.campaigns.get(message.campaign_id)
         what = None if campaign is None else campaign.whats.get(str(message.what_version))
+        now = self._database_clock.now()
+        wait_seconds = self._fleet.waits().get(message.provider_id, DEFAULT_WAIT_SECONDS)
         decision = decide(
             Doubt(
-                now=self._database_clock.now(),
+                now=now,
                 not_before=message.not_before or asked_at,
+                heard_since=self._hearing.since(message.provider_id, wait_seconds, now) if word == "negative" else now,
                 send_by=message.send_by,
                 answer=word,
                 asked_at=asked_at,
@@ -229,7 +233,11 @@ class Resolver:
             answer = await adapter.look_up(query)
         except Exception as error:  # noqa: BLE001  # an adapter's bug says nothing of the message, and must not keep it
             log.error("look_up_failed", provider=message.provider_id, **failure(error))
-            return Unavailable("failed")
+            answer = Unavailable("failed")
+        if isinstance(answer, Unavailable):
+            self._hearing.missed(message.provider_id)
+        else:
+            self._hearing.answered(message.provider_id, self._database_clock.now())
         if isinstance(answer, NotFound) and message.origin and message.origin.split(".")[0] != adapter.origin.account:
             return Unavailable("another account")
         return answer

@@ -17,6 +17,7 @@ from dispatcher.domain.doubt import (
     Doubt,
     Expire,
     GiveUp,
+    Hearing,
     Requeue,
     Resubmit,
     Share,
@@ -31,7 +32,7 @@ SEND_BY = START + timedelta(hours=1)
 
 
 def doubt(now: datetime, answer: Answer = "not_asked", asked_at: datetime | None = None) -> Doubt:
-    return Doubt(now, NOT_BEFORE, SEND_BY, answer, asked_at or now, 1, True, False, False, False)
+    return Doubt(now, NOT_BEFORE, START, SEND_BY, answer, asked_at or now, 1, True, False, False, False)
 
 
 def test_what_is_found_is_believed_at_any_time() -> None:
@@ -43,6 +44,27 @@ def test_a_negative_look_up_proves_nothing_before_not_before() -> None:
     assert isinstance(decide(doubt(EARLY, "negative")), AskAgain)
     # What counts is when it was asked, not when the answer came.
     assert isinstance(decide(doubt(LATE, "negative", asked_at=NOT_BEFORE - timedelta(seconds=1))), AskAgain)
+
+
+def test_a_negative_look_up_proves_nothing_just_after_the_provider_hung() -> None:
+    awake = replace(doubt(LATE, "negative"), heard_since=LATE + timedelta(seconds=5))
+    assert decide(replace(awake, tries=9)) == AskAgain(LATE + timedelta(seconds=5))
+    assert decide(replace(awake, now=LATE + timedelta(seconds=6), asked_at=LATE + timedelta(seconds=5))) == Requeue(
+        True
+    )
+
+
+def test_a_provider_is_heard_from_its_first_answer_after_a_silence() -> None:
+    hearing, seconds = Hearing(), timedelta(seconds=1)
+    assert hearing.since("prv_a", 8, START) == START + 8 * seconds, "nobody has heard it yet"
+    for at in (START, START + 60 * seconds):
+        hearing.answered("prv_a", at)
+    assert hearing.since("prv_a", 8, LATE) == START + 8 * seconds
+    hearing.missed("prv_a")
+    hearing.answered("prv_a", LATE)
+    hearing.answered("prv_b", START)
+    assert hearing.since("prv_a", 8, LATE) == LATE + 8 * seconds
+    assert hearing.since("prv_b", 8, LATE) == START + 8 * seconds
 
 
 def test_a_negative_look_up_in_time_gives_the_text_another_chance() -> None:
@@ -105,22 +127,23 @@ def test_an_idempotent_provider_gets_the_same_again_unless_it_must_not() -> None
     now=st.timedeltas(timedelta(), timedelta(days=2)),
     answer=st.sampled_from(["negative", "ambiguous", "unavailable", "not_asked"]),
     asked=st.timedeltas(timedelta(), timedelta(days=2)),
+    heard=st.timedeltas(timedelta(), timedelta(days=2)),
     flags=st.tuples(*[st.booleans()] * 4),
     tries=st.integers(0, 100),
 )
 def test_never_double_is_never_doubled(
-    now: timedelta, answer: Answer, asked: timedelta, flags: tuple[bool, ...], tries: int
+    now: timedelta, answer: Answer, asked: timedelta, heard: timedelta, flags: tuple[bool, ...], tries: int
 ) -> None:
     """Without proof the text goes out again only where the policy says so, before its deadline, not stopped."""
     can_look_up, is_idempotent, may_double, is_stopped = flags
     moment = START + now
     case = Doubt(
-        moment, NOT_BEFORE, SEND_BY, answer, min(START + asked, moment), tries, can_look_up, is_idempotent, may_double,
-        is_stopped,
+        moment, NOT_BEFORE, START + heard, SEND_BY, answer, min(START + asked, moment), tries, can_look_up,
+        is_idempotent, may_double, is_stopped,
     )  # fmt: skip
     decision = decide(case)
     if isinstance(decision, Requeue):
-        proven = answer == "negative" and case.asked_at >= NOT_BEFORE
+        proven = answer == "negative" and case.asked_at >= max(NOT_BEFORE, case.heard_since)
         assert decision.proven == proven
         assert (proven or may_double) and moment < SEND_BY and not is_stopped
     if isinstance(decision, AskAgain):

@@ -33,8 +33,10 @@ def test_a_job_is_read() -> None:
     assert decode(record(JOB)) == JOB
 
 
-def test_other_types_are_skipped() -> None:
-    assert decode(record(JOB, "something.else")) is None
+@pytest.mark.parametrize("type", ["something.else", ""])
+def test_another_type_is_no_job_and_is_not_lost_in_silence(type: str) -> None:
+    with pytest.raises(Unreadable, match="the type is not"):
+        decode(record(JOB, type))
 
 
 @pytest.mark.parametrize(
@@ -51,6 +53,10 @@ def test_other_types_are_skipped() -> None:
         {"allowed": [Interval(NOW, NOW)] * 1_001},
         {"what_version": -1},
         {"what_version": 2**31},
+        {"send_by": datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)},
+        {"due_at": datetime(1, 1, 1, tzinfo=UTC)},
+        {"profile": {"nul": ["a\x00b"]}},
+        {"event": {"a\x00b": 1}},
         *({name: "x\x00"} for name in NAMES),
         *({name: "x" * 1_025} for name in NAMES),
     ],
@@ -63,10 +69,10 @@ def test_what_could_never_be_sent_is_unreadable(change: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"send_by": datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)},
-        {"send_by": datetime(1, 1, 1, tzinfo=UTC)},
+        {"send_by": datetime(2999, 12, 31, 23, 59, 59, tzinfo=UTC)},
+        {"send_by": datetime(1900, 1, 1, tzinfo=UTC)},
         {"allowed": [Interval(NOW, NOW - timedelta(days=1))]},
-        {"profile": {"nul": "a\x00b", "number": 10**30}},
+        {"profile": {"number": 10**30, "deep": {"a": [[{}]]}}},
     ],
 )
 def test_what_is_odd_and_can_be_kept_is_read(change: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from functools import partial
 
 from fastapi import FastAPI
 
+from postrider import http_manners
 from postrider.contracts.topics import (
     ACCOUNT_SETTINGS,
     CAMPAIGN_DEFINITIONS,
@@ -99,6 +100,7 @@ async def build(settings: Settings) -> AsyncIterator[Service]:
             await run(stop)
 
         app = FastAPI(title="Postrider scheduler", docs_url=None, redoc_url=None, openapi_url=None)
+        http_manners.install(app)
         app.include_router(health_router(health))
         app.include_router(runs_api.router(database, settings.service_token.get_secret_value()))
         yield Service(

@@ -273,7 +273,7 @@ def _run(row: Row[Any]) -> Run:
         name=RunName(row.run_id, row.campaign_id, row.occurrence),
         state=RunState(row.state),
         seed=row.seed,
-        definition=codec.decode(row.definition, CampaignDefinition),
+        definition=codec.decode(row.definition.encode(), CampaignDefinition),
         account_zone=row.account_zone,
         scheduled_at=row.scheduled_at,
         request_at=row.request_at,

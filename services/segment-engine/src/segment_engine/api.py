@@ -13,6 +13,7 @@ from fastapi import Depends, FastAPI, Header, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
+from postrider import http_manners
 from postrider.health import Health
 from postrider.health import router as health_router
 from postrider.logs import failure, log
@@ -30,6 +31,7 @@ MAX_PAGE = 5_000
 
 def make_app(services: Services, health: Health) -> FastAPI:
     app = FastAPI(title="Postrider segment-engine (internal)", openapi_url=None)
+    http_manners.install(app)
     app.include_router(health_router(health))
 
     def authenticated(authorization: Annotated[str, Header()] = "") -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -27,7 +26,7 @@ from postrider.kafka.loop import ConsumerLoop
 from postrider.kafka.publisher import Publisher
 from postrider.postgres.database import open_database, service_url
 from postrider.postgres.outbox import Outbox
-from postrider.runtime import Component, Service
+from postrider.runtime import CannotStart, Component, Service
 from postrider.sms.render_pool import RenderPool
 from segment_engine.adapters.dedup_table import DedupTable
 from segment_engine.api import Services, make_app
@@ -98,11 +97,15 @@ async def build(settings: Settings, make_store: MakeStore = ChdbStore) -> AsyncI
         try:
             await store.open()
         except StoreInUse as error:
-            sys.exit(f"{SERVICE} cannot start: {error}.")
+            raise CannotStart(f"POSTRIDER_EVENT_STORE_PATH: {error}") from error
         except StoreFailed as error:
             if settings.clickhouse_url is None:
                 raise
-            sys.exit(f"{SERVICE} cannot start: POSTRIDER_CLICKHOUSE_URL: {settings.clickhouse_url}: {error}")
+            raise CannotStart(f"POSTRIDER_CLICKHOUSE_URL: {settings.clickhouse_url}: {error}") from error
+        except OSError as error:
+            raise CannotStart(
+                f"POSTRIDER_EVENT_STORE_PATH: {settings.event_store_path} cannot be used ({error.strerror})"
+            ) from error
         store_check.up()
         closing.push_async_callback(store.close)
         url = settings.service_database_url or service_url(settings.database_url, SERVICE)

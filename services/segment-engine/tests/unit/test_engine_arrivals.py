@@ -66,6 +66,13 @@ def test_a_mark_that_is_not_ours_is_none(mark: bytes | None) -> None:
     assert read_mark([("other", b"t-1-2@1"), (FORWARDED, mark)]) is None
 
 
+@pytest.mark.parametrize("milliseconds", [0, 1, MS - 31 * 86_400_000, MS + 2 * 3_600_000, 99_999_999_999_999])
+def test_a_mark_from_an_impossible_moment_is_nobodys(milliseconds: int) -> None:
+    arrival = read(UNNAMED, [(FORWARDED, f"events-4-9@{milliseconds}".encode())])
+    assert (arrival.forwarded, arrival.origin) == (False, "events-1-7")
+    assert arrival.event.received_at == read(UNNAMED).event.received_at
+
+
 def test_misplaced_is_what_the_default_partitioner_puts_elsewhere_unless_it_was_forwarded() -> None:
     placement = Placement(6)
     arrival = read(UNNAMED)

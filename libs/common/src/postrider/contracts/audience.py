@@ -7,10 +7,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
-from msgspec import Struct
+from msgspec import Meta, Struct
+
+from postrider.contracts.fields import Count, Id, Moment, Name, SmallCount
+
+PageSize = Annotated[int, Meta(ge=1, le=10_000)]
 
 SNAPSHOT_REQUESTED = "audience.snapshot_requested"
 ZONE_REQUESTED = "audience.zone_requested"
@@ -26,25 +29,25 @@ class SnapshotRequested(Struct, frozen=True):
     `rule` is given whole when the campaign has its own; `segment_id` is resolved by the engine at evaluation.
     """
 
-    run_id: str
-    campaign_id: str
-    occurrence: str
-    seed: int
-    requested_at: datetime
+    run_id: Id
+    campaign_id: Id
+    occurrence: Name
+    seed: Count
+    requested_at: Moment
     rule: dict[str, Any] | None = None
-    segment_id: str | None = None
+    segment_id: Id | None = None
 
 
 class ZoneRequested(Struct, frozen=True):
     """Stream the pages of one zone. `references` say which values each person's record must carry."""
 
-    run_id: str
-    campaign_id: str
-    occurrence: str
-    zone: str
-    what_version: int
-    profile_references: list[str]
-    page_size: int
+    run_id: Id
+    campaign_id: Id
+    occurrence: Name
+    zone: Id
+    what_version: SmallCount
+    profile_references: list[Name]
+    page_size: PageSize
 
 
 class UnexpandedSettled(Struct, frozen=True):
@@ -53,53 +56,53 @@ class UnexpandedSettled(Struct, frozen=True):
     `zones` maps a zone to the number of its people (by rank) that were expanded already.
     """
 
-    run_id: str
-    campaign_id: str
-    occurrence: str
-    zones: dict[str, int]
-    status: str
-    reason: str
-    at: datetime
+    run_id: Id
+    campaign_id: Id
+    occurrence: Name
+    zones: dict[Id, SmallCount]
+    status: Id
+    reason: Name
+    at: Moment
 
 
 class AudienceSnapshotted(Struct, frozen=True):
-    run_id: str
-    campaign_id: str
-    occurrence: str
-    total: int
-    reachable: int
-    zones: dict[str, int]
+    run_id: Id
+    campaign_id: Id
+    occurrence: Name
+    total: Count
+    reachable: Count
+    zones: dict[Id, SmallCount]
 
 
 class AudienceRefused(Struct, frozen=True):
     """The audience cannot be evaluated (its segment is gone, say). The run ends with `reason`."""
 
-    run_id: str
-    campaign_id: str
-    occurrence: str
-    reason: str
+    run_id: Id
+    campaign_id: Id
+    occurrence: Name
+    reason: Name
 
 
 class PageUser(Struct, frozen=True, omit_defaults=True):
     """`verdict`: "" = may be texted, otherwise unreachable | suppressed | duplicate_phone | cancelled (erased)."""
 
-    user_id: str
-    rank: int
-    verdict: str = ""
-    reason: str = ""
-    phone: str = ""
-    country: str | None = None
+    user_id: Name
+    rank: Count
+    verdict: Id = ""
+    reason: Name = ""
+    phone: Id = ""
+    country: Id | None = None
     profile: dict[str, Any] = {}
 
 
 class AudiencePage(Struct, frozen=True):
     """Page `page` (from 0) of a zone; `last` closes the zone. An empty zone has one empty last page."""
 
-    run_id: str
-    campaign_id: str
-    occurrence: str
-    zone: str
-    page: int
+    run_id: Id
+    campaign_id: Id
+    occurrence: Name
+    zone: Id
+    page: SmallCount
     last: bool
-    what_version: int
+    what_version: SmallCount
     users: list[PageUser]

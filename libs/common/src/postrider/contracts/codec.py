@@ -6,11 +6,17 @@ it names the field and never repeats the value.
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 import msgspec
 
+from postrider.contracts.envelope import MAX_RECORD_BYTES
+from postrider.contracts.fields import FIRST_YEAR, LAST_YEAR, Moment
+
 T = TypeVar("T")
+
+_NUL = b"\\u0000"
+"""The only spelling of U+0000 that JSON has."""
 
 _encoder = msgspec.json.Encoder()
 
@@ -24,11 +30,14 @@ class Unreadable(Exception):
 
 
 _decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
+_moments: dict[Any, tuple[str, ...]] = {}
 
 
 def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
     if kind not in _decoders:
         _decoders[kind] = msgspec.json.Decoder(kind)
+        hints = get_type_hints(kind, include_extras=True) if isinstance(kind, type) else {}
+        _moments[kind] = tuple(name for name, hint in hints.items() if hint in (Moment, Moment | None))
     return _decoders[kind]
 
 
@@ -38,16 +47,33 @@ def encode(value: object) -> bytes:
 
 
 def decode(data: bytes | None, kind: type[T]) -> T:
-    """JSON bytes → `kind`. Raises `Unreadable`."""
+    """JSON bytes → `kind`. Raises `Unreadable`, also for what no table keeps: U+0000 in any text, moments at the ends
+    of the calendar, a value over the limit of every topic (a batch that travels compressed may hold one)."""
     if data is None:
         raise Unreadable("value is null")
+    if len(data) > MAX_RECORD_BYTES:
+        raise Unreadable(f"larger than {MAX_RECORD_BYTES} bytes")
     try:
         decoded: T = _decoder(kind).decode(data)
     except msgspec.ValidationError as error:
         raise Unreadable(f"wrong shape: {_without_value(str(error))}") from error
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise Unreadable("not JSON: " + type(error).__name__) from error
+    for name in _moments[kind]:
+        moment = getattr(decoded, name)
+        if moment is not None and not FIRST_YEAR <= moment.year <= LAST_YEAR:
+            raise Unreadable(f"{name}: must be between the years {FIRST_YEAR} and {LAST_YEAR}")
+    if _NUL in data and _has_nul(msgspec.json.decode(data)):
+        raise Unreadable("a text contains U+0000")
     return decoded
+
+
+def _has_nul(value: Any) -> bool:
+    if isinstance(value, str):
+        return "\x00" in value
+    if isinstance(value, dict):
+        return any("\x00" in name or _has_nul(item) for name, item in value.items())
+    return isinstance(value, list) and any(map(_has_nul, value))
 
 
 def _without_value(text: str) -> str:

@@ -6,10 +6,13 @@ it was made for), so that a text can be rendered however late its job is read.
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 from msgspec import Struct, field
+
+from postrider.contracts.codec import Unreadable
+from postrider.contracts.fields import Id, Moment, Seconds, SmallCount
+from postrider.zones import is_zone
 
 CAMPAIGN_TYPE = "campaign.defined"
 SEGMENT_TYPE = "segment.defined"
@@ -32,10 +35,10 @@ class What(Struct, frozen=True):
     body: str
     references: References = References()
     fallback_body: str | None = None
-    provider_id: str | None = None
-    provider_group_id: str | None = None
-    on_doubt: str = "never_double"
-    max_parts: int | None = None
+    provider_id: Id | None = None
+    provider_group_id: Id | None = None
+    on_doubt: Id = "never_double"
+    max_parts: SmallCount | None = None
     transliterate: bool = False
 
 
@@ -45,13 +48,13 @@ class When(Struct, frozen=True):
     `time_zone`: "account", "user" or a zone name. `start`, `end` (UTC) bound a live campaign.
     """
 
-    at: str | None = None
-    time_zone: str = "account"
-    passed_zone: str = "drop"
-    send_by_seconds: int = 4 * 3600
-    catch_up_seconds: int = 3600
-    start: datetime | None = None
-    end: datetime | None = None
+    at: Id | None = None
+    time_zone: Id = "account"
+    passed_zone: Id = "drop"
+    send_by_seconds: Seconds = 4 * 3600
+    catch_up_seconds: Seconds = 3600
+    start: Moment | None = None
+    end: Moment | None = None
 
 
 class Unless(Struct, frozen=True):
@@ -86,7 +89,7 @@ class Who(Struct, frozen=True):
     """One of `rule`, `segment_id` (past behaviour) or `trigger` (live), to which `filter`, a rule, may belong."""
 
     rule: dict[str, Any] | None = None
-    segment_id: str | None = None
+    segment_id: Id | None = None
     trigger: Trigger | None = None
     filter: dict[str, Any] | None = None
 
@@ -94,17 +97,17 @@ class Who(Struct, frozen=True):
 class CampaignDefinition(Struct, frozen=True):
     """`version` is the campaign's; `what_version` names the entry of `whats` that new jobs are made for."""
 
-    campaign_id: str
-    version: int
-    status: str
-    kind: str
+    campaign_id: Id
+    version: SmallCount
+    status: Id
+    kind: Id
     name: str
-    message_class: str
+    message_class: Id
     when: When
     who: Who
-    what_version: int
+    what_version: SmallCount
     whats: dict[str, What]
-    scheduled_at: datetime | None = None
+    scheduled_at: Moment | None = None
     deleted: bool = False
 
     @property
@@ -113,8 +116,8 @@ class CampaignDefinition(Struct, frozen=True):
 
 
 class SegmentDefinition(Struct, frozen=True):
-    segment_id: str
-    version: int
+    segment_id: Id
+    version: SmallCount
     name: str
     rule: dict[str, Any]
     deleted: bool = False
@@ -126,28 +129,28 @@ class ProviderDefinition(Struct, frozen=True):
     `token` is the secret part of the callback URLs. `status`: active or archived.
     """
 
-    provider_id: str
-    version: int
+    provider_id: Id
+    version: SmallCount
     name: str
-    kind: str
+    kind: Id
     settings: dict[str, Any]
     sealed_credentials: str
     token: str
     parts_per_second: float | None = None
-    status: str = "active"
+    status: Id = "active"
     deleted: bool = False
 
 
 class Route(Struct, frozen=True):
-    country: str
-    provider_ids: list[str]
+    country: Id
+    provider_ids: list[Id]
 
 
 class ProviderGroupDefinition(Struct, frozen=True):
-    group_id: str
-    version: int
+    group_id: Id
+    version: SmallCount
     name: str
-    provider_ids: list[str]
+    provider_ids: list[Id]
     is_default: bool = False
     routes: list[Route] = []
     deleted: bool = False
@@ -156,12 +159,39 @@ class ProviderGroupDefinition(Struct, frozen=True):
 class AccountSettings(Struct, frozen=True):
     """What every service needs of /v1/settings. The defaults hold until the first definition is read."""
 
-    version: int = 0
-    account_time_zone: str = "UTC"
-    default_country: str | None = None
+    version: SmallCount = 0
+    account_time_zone: Id = "UTC"
+    default_country: Id | None = None
     require_consent: bool = False
-    max_parts: int | None = None
+    max_parts: SmallCount | None = None
     transliterate: bool = False
-    send_by_scheduled_seconds: int = 4 * 3600
-    send_by_live_seconds: int = 15 * 60
+    send_by_scheduled_seconds: Seconds = 4 * 3600
+    send_by_live_seconds: Seconds = 15 * 60
     extra: dict[str, Any] = field(default_factory=dict)
+
+
+Definition = CampaignDefinition | SegmentDefinition | ProviderDefinition | ProviderGroupDefinition | AccountSettings
+
+
+def name_of(definition: Definition) -> str:
+    """The id it is known by, which is its record's key."""
+    match definition:
+        case CampaignDefinition():
+            return definition.campaign_id
+        case SegmentDefinition():
+            return definition.segment_id
+        case ProviderDefinition():
+            return definition.provider_id
+        case ProviderGroupDefinition():
+            return definition.group_id
+        case AccountSettings():
+            return SETTINGS_KEY
+
+
+def require_whole(definition: Definition) -> None:
+    """Raises `Unreadable` for what has the right shape and would still fail whoever works with it."""
+    if isinstance(definition, CampaignDefinition):
+        if str(definition.what_version) not in definition.whats:
+            raise Unreadable("what_version: names none of whats")
+    elif isinstance(definition, AccountSettings) and not is_zone(definition.account_time_zone):
+        raise Unreadable("account_time_zone: no such zone")

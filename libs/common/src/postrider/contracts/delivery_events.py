@@ -6,9 +6,14 @@ user_id. Funnel moves are not idempotent by content: readers deduplicate them by
 
 from __future__ import annotations
 
-from datetime import datetime
+from typing import Annotated
 
-from msgspec import Struct, field
+from msgspec import Meta, Struct, field
+
+from postrider.contracts.fields import Count, Id, Moment, Name
+
+Moved = Annotated[int, Meta(ge=0, le=2**53)]
+Parts = Annotated[int, Meta(ge=0, le=65_535)]
 
 FUNNEL_MOVED = "funnel.moved"
 MESSAGE_CHANGED = "message.changed"
@@ -30,57 +35,57 @@ class FunnelMoved(Struct, frozen=True, omit_defaults=True):
     The provider belongs to a status: "" while pending, the attempt's provider from in_doubt on.
     """
 
-    campaign_id: str
-    to_status: str = field(name="to")
-    n: int
-    run_id: str = ""
-    variant: str = ""
-    from_status: str = field(name="from", default="")
-    from_provider_id: str = ""
-    provider_id: str = ""
-    reason: str = ""
+    campaign_id: Id
+    to_status: Id = field(name="to")
+    n: Moved
+    run_id: Id = ""
+    variant: Id = ""
+    from_status: Id = field(name="from", default="")
+    from_provider_id: Id = ""
+    provider_id: Id = ""
+    reason: Name = ""
 
 
 class AttemptSummary(Struct, frozen=True, omit_defaults=True):
     """One provider call. `outcome`: the outcome table of providers.md, or "submitting"."""
 
-    attempt: int
-    provider_id: str
-    outcome: str
-    at: datetime
+    attempt: Count
+    provider_id: Id
+    outcome: Id
+    at: Moment
     code: str = ""
 
 
 class MessageChanged(Struct, frozen=True, omit_defaults=True):
     """The whole of a message after a change. `seq` grows with each change of one message: the larger wins."""
 
-    message_id: str
-    campaign_id: str
-    run_id: str
-    occurrence: str
-    user_id: str
-    status: str
-    seq: int
-    at: datetime
-    due_at: datetime
-    phone: str = ""
-    reason: str = ""
-    variant: str = ""
-    provider_id: str = ""
+    message_id: Id
+    campaign_id: Id
+    run_id: Id
+    occurrence: Name
+    user_id: Name
+    status: Id
+    seq: Count
+    at: Moment
+    due_at: Moment
+    phone: Id = ""
+    reason: Name = ""
+    variant: Id = ""
+    provider_id: Id = ""
     provider_message_id: str = ""
     body: str = ""
-    parts: int = 0
+    parts: Parts = 0
     attempts: list[AttemptSummary] = []
 
 
 class RunChanged(Struct, frozen=True, omit_defaults=True):
     """`state`: requested, running (audience fixed), expanded (every job emitted), stopped, expired, failed."""
 
-    campaign_id: str
-    run_id: str
-    occurrence: str
-    state: str
-    at: datetime
-    total: int = 0
-    reachable: int = 0
-    reason: str = ""
+    campaign_id: Id
+    run_id: Id
+    occurrence: Name
+    state: Id
+    at: Moment
+    total: Count = 0
+    reachable: Count = 0
+    reason: Name = ""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 from msgspec import Struct
+
+from postrider.contracts.fields import Count, Id, Moment, Name, SmallCount
 
 QUALIFIED = "user.qualified"
 
@@ -16,17 +17,17 @@ class QualifiedUser(Struct, frozen=True, omit_defaults=True):
     `verdict`: "" = may be texted, otherwise unreachable | suppressed, with a `reason`.
     """
 
-    campaign_id: str
-    campaign_version: int
-    what_version: int
-    occurrence: str
-    user_id: str
-    due_at: datetime
-    received_at: datetime
-    zone: str
-    verdict: str = ""
-    reason: str = ""
-    phone: str = ""
-    country: str | None = None
+    campaign_id: Id
+    campaign_version: Count
+    what_version: SmallCount
+    occurrence: Name
+    user_id: Name
+    due_at: Moment
+    received_at: Moment
+    zone: Id
+    verdict: Id = ""
+    reason: Name = ""
+    phone: Id = ""
+    country: Id | None = None
     profile: dict[str, Any] = {}
     event: dict[str, Any] = {}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 from msgspec import Struct
+
+from postrider.contracts.fields import Id, Moment, Name, SmallCount
 
 SEND_JOB = "send.requested"
 
@@ -13,8 +14,8 @@ SEND_JOB = "send.requested"
 class Interval(Struct, frozen=True):
     """A half-open stretch of time [from, to) in UTC in which the text may leave."""
 
-    start: datetime
-    end: datetime
+    start: Moment
+    end: Moment
 
 
 class SendJob(Struct, frozen=True, omit_defaults=True):
@@ -23,20 +24,20 @@ class SendJob(Struct, frozen=True, omit_defaults=True):
     `message_id` is ids.message_id(campaign_id, occurrence, user_id). `run_id` is "" for live campaigns.
     """
 
-    message_id: str
-    campaign_id: str
-    run_id: str
-    occurrence: str
-    user_id: str
-    what_version: int
-    phone: str
-    zone: str
-    due_at: datetime
-    send_by: datetime
-    message_class: str
-    country: str | None = None
+    message_id: Id
+    campaign_id: Id
+    run_id: Id
+    occurrence: Name
+    user_id: Name
+    what_version: SmallCount
+    phone: Id
+    zone: Id
+    due_at: Moment
+    send_by: Moment
+    message_class: Id
+    country: Id | None = None
     allowed: list[Interval] = []
-    on_hit: str = "discard"
-    variant: str = ""
+    on_hit: Id = "discard"
+    variant: Id = ""
     profile: dict[str, Any] = {}
     event: dict[str, Any] = {}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from msgspec import Struct
+
+from postrider.contracts.fields import Count, Id, Moment, Name
 
 SUPPRESSION_CHANGED = "suppression.changed"
 
@@ -12,9 +12,9 @@ SUPPRESSION_CHANGED = "suppression.changed"
 class SuppressionChanged(Struct, frozen=True):
     """`suppressed` False: the person opted in again. `version` grows with each change of one phone."""
 
-    phone_hash: str
+    phone_hash: Id
     suppressed: bool
-    version: int
-    reason: str
-    source: str
-    at: datetime
+    version: Count
+    reason: Name
+    source: Name
+    at: Moment

@@ -107,6 +107,8 @@ def parse_bytes(data: bytes | None, received_at: datetime) -> UserEvent | Ignore
             )  # fmt: skip
     try:
         body = _decoder.decode(data)
+    except msgspec.ValidationError as error:
+        raise Unreadable("a number is out of range") from error
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise Unreadable("not JSON: " + type(error).__name__) from error
     return parse(body, received_at)

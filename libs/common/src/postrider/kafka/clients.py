@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,11 +12,13 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from aiokafka.partitioner import murmur2
+from aiokafka.protocol.admin import ApiVersionRequest
 
 from postrider.kafka import tolerant_records
 from postrider.logs import failure, log
 
 STOP_SECONDS = 5.0
+CLOSE_SECONDS = 1.0
 MAX_REQUEST_BYTES = 4 * 1024 * 1024
 
 
@@ -57,13 +59,43 @@ class KafkaConfig:
         return common
 
 
+class _Consumer(AIOKafkaConsumer):  # type: ignore[misc]
+    """aiokafka closes connections last in a stop: one that fails or is cut short would leave them open, and tasks that
+    use them, for as long as the process lives."""
+
+    async def stop(self) -> None:
+        try:
+            await super().stop()
+        finally:
+            tasks = ("_coordination_task", "_heartbeat_task", "_commit_refresh_task", "_reset_committed_task")
+            for owner, name in [*((self._coordinator, task) for task in tasks), (self._fetcher, "_fetch_task")]:
+                _cancel(getattr(owner, name, None))
+            await self._client.close()
+
+
+class _Producer(AIOKafkaProducer):  # type: ignore[misc]
+    """Likewise."""
+
+    async def stop(self) -> None:
+        try:
+            await super().stop()
+        finally:
+            _cancel(self._sender.sender_task)
+            await self.client.close()
+
+
+def _cancel(task: asyncio.Task[None] | None) -> None:
+    if task is not None:
+        task.cancel()
+
+
 def make_consumer(config: KafkaConfig, group: str | None, max_poll_records: int = 500) -> AIOKafkaConsumer:
     """Offsets are ours: no auto commit, no automatic reset. `group` None: for `assign`.
 
     Kafka knows a group by prefix and name: installations that share a cluster do not share groups.
     """
     tolerant_records.install()
-    return AIOKafkaConsumer(
+    return _Consumer(
         **config._common(),
         group_id=None if group is None else config.topic_prefix + group,
         group_instance_id=None if group is None else config.instance_id,
@@ -81,7 +113,7 @@ def make_consumer(config: KafkaConfig, group: str | None, max_poll_records: int 
 
 
 def make_producer(config: KafkaConfig) -> AIOKafkaProducer:
-    return AIOKafkaProducer(
+    return _Producer(
         **config._common(),
         acks="all",
         enable_idempotence=True,
@@ -97,14 +129,46 @@ def make_admin(config: KafkaConfig) -> AIOKafkaAdminClient:
 
 async def no_answer(config: KafkaConfig, patience_seconds: float) -> str | None:
     """Why no broker answers; None when one does."""
-    admin = make_admin(config)
+    ping = BrokerPing(config, patience_seconds)
     try:
-        await start_client(admin.start(), patience_seconds)
-    except (KafkaError, OSError, TimeoutError, ValueError) as error:
-        return type(error).__name__
+        return await ping.ask()
     finally:
-        await admin.close()
-    return None
+        await ping.close()
+
+
+class BrokerPing:
+    """Asks a broker for nothing but an answer, on a connection of its own."""
+
+    def __init__(self, config: KafkaConfig, patience_seconds: float) -> None:
+        self._config = config
+        self._patience = patience_seconds
+        self._admin: AIOKafkaAdminClient | None = None
+
+    async def ask(self) -> str | None:
+        """Why no broker answers; None when one does."""
+        try:
+            if self._admin is None:
+                self._admin = make_admin(self._config)
+                await start_client(self._admin.start(), self._patience)
+            async with asyncio.timeout(self._patience):
+                await self._admin._send_request(ApiVersionRequest())
+        except (KafkaError, OSError, TimeoutError, ValueError) as error:
+            # A new one asks the bootstrap servers again, on a new connection: the old one may be cut and not know it.
+            await self.close()
+            return type(error).__name__
+        return None
+
+    async def missing_topics(self, names: Sequence[str]) -> list[str]:
+        """Those of the names that are no topics. Ask first."""
+        assert self._admin is not None
+        async with asyncio.timeout(self._patience):
+            there = set(await self._admin.list_topics())
+        return [name for name in names if name not in there]
+
+    async def close(self) -> None:
+        admin, self._admin = self._admin, None
+        if admin is not None:
+            await stop_quietly(admin.close(), "admin")
 
 
 def partition_for(key: bytes, partitions: int) -> int:
@@ -145,7 +209,8 @@ async def stop_quietly(stopping: Awaitable[None], what: str) -> None:
     finally:
         late = not task.done()
         task.cancel()
-    if late or task.cancelled():
+        await asyncio.wait({task}, timeout=CLOSE_SECONDS)  # it closes its connections
+    if late or not task.done() or task.cancelled():
         log.warning("kafka_stop_failed", client=what, error="late" if late else "cancelled")
         return
     error = task.exception()

@@ -14,6 +14,8 @@ from aiokafka import ConsumerRecord
 from postrider.contracts.envelope import Outgoing
 
 VALUE_BYTES = 900_000
+KEY_BYTES = 64_000
+"""A batch that travels compressed may hold keys, values and headers of any size."""
 HEADER_BYTES = 64_000
 WINDOW_SECONDS = 60.0
 ORIGINAL = "original-"
@@ -61,32 +63,31 @@ class DeadLetterLimit:
 
 
 def dead_letter(record: ConsumerRecord, reason: str, dead_letter_topic: str) -> Outgoing:
-    """The record with `reason` and where it came from; its value is cut when it would not fit."""
+    """The record with `reason` and where it came from; what of it would not fit is cut off."""
     headers = [
         ("reason", reason.encode("utf-8", "replace")),
         ("topic", record.topic.encode()),
         ("partition", str(record.partition).encode()),
         ("offset", str(record.offset).encode()),
     ]
-    value = record.value
-    if value is not None and len(value) > VALUE_BYTES:
-        headers.append(("cut_from_bytes", str(len(value)).encode()))
-        value = value[:VALUE_BYTES]
-    room = HEADER_BYTES
+    key, value = record.key and record.key[:KEY_BYTES], record.value and record.value[:VALUE_BYTES]
+    room, whole = HEADER_BYTES, len(record.key or b"") + len(record.value or b"")
     for name, content in record.headers:
-        room -= len(name) + len(content or b"")
-        if room < 0:
-            break
-        headers.append((ORIGINAL + name, content or b""))  # a header may be null, an outbox row's may not
-    return Outgoing(dead_letter_topic, record.key, value, tuple(headers))
+        size = len(name) + len(content or b"")
+        room, whole = room - size, whole + size
+        if room >= 0:
+            headers.append((ORIGINAL + name, content or b""))  # a header may be null, an outbox row's may not
+    if key != record.key or value != record.value or room < 0:
+        headers.append(("cut_from_bytes", str(whole).encode()))
+    return Outgoing(dead_letter_topic, key, value, tuple(headers))
 
 
 def original(letter: ConsumerRecord) -> Outgoing:
     """The record as it was, for the topic it came from. Raises `ValueError` when it is not whole."""
-    headers = dict(letter.headers)
-    if "topic" not in headers:
+    headers = {name: value or b"" for name, value in letter.headers}
+    if not headers.get("topic"):
         raise ValueError("no header says which topic it came from")
     if "cut_from_bytes" in headers:
-        raise ValueError(f"its value was cut from {headers['cut_from_bytes'].decode()} bytes")
-    kept = tuple((name[len(ORIGINAL) :], value) for name, value in letter.headers if name.startswith(ORIGINAL))
+        raise ValueError(f"it was cut from {headers['cut_from_bytes'].decode()} bytes")
+    kept = tuple((name[len(ORIGINAL) :], value or b"") for name, value in letter.headers if name.startswith(ORIGINAL))
     return Outgoing(headers["topic"].decode(), letter.key, letter.value, kept)

@@ -18,7 +18,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 from pydantic import ValidationError
 
-from postrider.kafka.clients import KafkaConfig, make_consumer
+from postrider.kafka.clients import KafkaConfig, make_consumer, start_client, stop_quietly
 from postrider.kafka.dead_letters import original
 from postrider.kafka.publisher import Publisher
 from postrider.postgres.outbox import PublishFailed
@@ -27,6 +27,7 @@ from postrider.settings import KafkaSettings, explain
 SUFFIX = ".dlq"
 REPLAY_GROUP = "dead-letters-replayed"
 BATCH = 500
+START_SECONDS = 30.0
 
 
 class NoSuchTopic(Exception):
@@ -40,11 +41,11 @@ def say(line: str) -> None:
 @asynccontextmanager
 async def _letters(config: KafkaConfig) -> AsyncIterator[AIOKafkaConsumer]:
     consumer = make_consumer(config, REPLAY_GROUP)
-    await consumer.start()
     try:
+        await start_client(consumer.start(), START_SECONDS)
         yield consumer
     finally:
-        await consumer.stop()
+        await stop_quietly(consumer.stop(), "dead letters")
 
 
 async def _topics(consumer: AIOKafkaConsumer, prefix: str) -> list[str]:
@@ -135,8 +136,8 @@ async def replay(config: KafkaConfig, topic: str, everything: bool) -> None:
 
 
 def _header(record: ConsumerRecord, name: str) -> str:
-    found: bytes = dict(record.headers).get(name, b"?")
-    return found.decode("utf-8", "replace")
+    found: bytes | None = dict(record.headers).get(name)
+    return (found or b"?").decode("utf-8", "replace")
 
 
 def main() -> None:

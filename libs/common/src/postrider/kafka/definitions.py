@@ -1,6 +1,7 @@
 """Definitions in memory: compacted topics read without a group, to the end before anybody serves.
 
-Older versions are ignored. `confirmed_within` says whether the view was compared with the log's end a moment ago:
+Older versions are ignored, and so is what cannot be read, a tombstone among it: we never publish one, a definition that
+is over says `deleted`. `confirmed_within` says whether the view was compared with the log's end a moment ago:
 the dispatcher claims nothing when it was not (delivery.md, rule 1).
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
@@ -25,26 +26,46 @@ from postrider.contracts.definitions import (
     SETTINGS_TYPE,
     AccountSettings,
     CampaignDefinition,
+    Definition,
     ProviderDefinition,
     ProviderGroupDefinition,
     SegmentDefinition,
+    name_of,
+    require_whole,
 )
 from postrider.contracts.envelope import envelope_of
-from postrider.contracts.topics import Topic
+from postrider.contracts.topics import (
+    ACCOUNT_SETTINGS,
+    CAMPAIGN_DEFINITIONS,
+    PROVIDER_DEFINITIONS,
+    SEGMENT_DEFINITIONS,
+    Topic,
+)
 from postrider.health import Check
 from postrider.kafka.clients import KafkaConfig, is_kafka_outage, make_consumer, start_client, stop_quietly
 from postrider.kafka.log_ends import LogEnds
 from postrider.logs import failure, log
 
-Definition = CampaignDefinition | SegmentDefinition | ProviderDefinition | ProviderGroupDefinition | AccountSettings
+__all__ = ["DEFINITION_TYPES", "Definition", "DefinitionsReader"]
+
 D = TypeVar("D", CampaignDefinition, SegmentDefinition, ProviderDefinition, ProviderGroupDefinition)
 POLL_SECONDS = 0.1
 CONFIRM_SECONDS = 1.0
+
+_KINDS: dict[str, tuple[str, type[Definition]]] = {
+    CAMPAIGN_TYPE: (CAMPAIGN_DEFINITIONS.name, CampaignDefinition),
+    SEGMENT_TYPE: (SEGMENT_DEFINITIONS.name, SegmentDefinition),
+    PROVIDER_TYPE: (PROVIDER_DEFINITIONS.name, ProviderDefinition),
+    GROUP_TYPE: (PROVIDER_DEFINITIONS.name, ProviderGroupDefinition),
+    SETTINGS_TYPE: (ACCOUNT_SETTINGS.name, AccountSettings),
+}
+"""Type of a record → the topic it belongs on, and its shape."""
 
 
 class DefinitionsReader:
     """A component (`run`). `on_change` is called in the event loop after the view has changed; it must not block.
 
+    `on_unreadable` is told the key of a record that cannot be read: compaction will leave nothing else of that key.
     `confirm_seconds`: how often the view is compared with the logs' ends when nobody waits for it.
     """
 
@@ -56,10 +77,13 @@ class DefinitionsReader:
         check: Check | None = None,
         clock: Clock | None = None,
         confirm_seconds: float = CONFIRM_SECONDS,
+        on_unreadable: Callable[[str], None] | None = None,
     ) -> None:
         self._config = config
+        self._on_unreadable = on_unreadable
         self._confirm_seconds = confirm_seconds
-        self._names = [topic.full_name(config.topic_prefix) for topic in topics]
+        self._topics = {topic.full_name(config.topic_prefix): topic.name for topic in topics}
+        self._names = list(self._topics)
         # On a connection of its own: the reader's is busy with a fetch that waits for news.
         self._ends = LogEnds(config, topics)
         self._on_change = on_change
@@ -69,7 +93,7 @@ class DefinitionsReader:
         self._confirmed_at = float("-inf")
         self._confirmation = asyncio.Condition()
         self._wanted = asyncio.Event()
-        self._versions: dict[str, int] = {}
+        self._versions: dict[tuple[type[Definition], str], int] = {}
         self.campaigns: dict[str, CampaignDefinition] = {}
         self.segments: dict[str, SegmentDefinition] = {}
         self.providers: dict[str, ProviderDefinition] = {}
@@ -179,6 +203,7 @@ class DefinitionsReader:
         try:
             self._apply_value(record)
         except Unreadable as error:
+            metrics.UNREADABLE.labels(record.topic).inc()
             log.error(
                 "definition_unreadable",
                 topic=record.topic,
@@ -186,41 +211,44 @@ class DefinitionsReader:
                 offset=record.offset,
                 reason=error.reason,
             )
+            if self._on_unreadable is not None and record.key is not None:
+                self._on_unreadable(record.key.decode("utf-8", "replace"))
 
     def _apply_value(self, record: ConsumerRecord) -> None:
-        id = (record.key or b"").decode("utf-8", "replace")
         if record.value is None:
-            views: list[dict[str, Any]] = [self.campaigns, self.segments, self.providers, self.groups]
-            for view in views:
-                view.pop(id, None)
-            return
-        match envelope_of(record.headers).type:
-            case "campaign.defined":
-                campaign = codec.decode(record.value, CampaignDefinition)
-                self._set(self.campaigns, campaign.campaign_id, campaign, campaign.version, campaign.deleted)
-            case "segment.defined":
-                segment = codec.decode(record.value, SegmentDefinition)
-                self._set(self.segments, segment.segment_id, segment, segment.version, segment.deleted)
-            case "provider.defined":
-                provider = codec.decode(record.value, ProviderDefinition)
-                self._set(self.providers, provider.provider_id, provider, provider.version, provider.deleted)
-            case "provider_group.defined":
-                group = codec.decode(record.value, ProviderGroupDefinition)
-                self._set(self.groups, group.group_id, group, group.version, group.deleted)
-            case "account_settings.defined":
-                settings = codec.decode(record.value, AccountSettings)
-                if settings.version >= self.settings.version:
-                    self.settings = settings
-                    self._changed(settings)
-            case other:
-                raise Unreadable(f"unknown type {other!r}")
+            raise Unreadable("value is null")
+        type = envelope_of(record.headers).type
+        if type not in _KINDS:
+            raise Unreadable("unknown type")
+        topic, kind = _KINDS[type]
+        if topic != self._topics[record.topic]:
+            raise Unreadable(f"{type} does not belong on this topic")
+        definition = codec.decode(record.value, kind)
+        require_whole(definition)
+        if name_of(definition).encode() != record.key:
+            raise Unreadable("the key is not the id")
+        match definition:
+            case CampaignDefinition():
+                self._set(self.campaigns, definition.campaign_id, definition)
+            case SegmentDefinition():
+                self._set(self.segments, definition.segment_id, definition)
+            case ProviderDefinition():
+                self._set(self.providers, definition.provider_id, definition)
+            case ProviderGroupDefinition():
+                self._set(self.groups, definition.group_id, definition)
+            case AccountSettings():
+                if definition.version >= self.settings.version:
+                    self.settings = definition
+                    self._changed(definition)
 
-    def _set(self, view: dict[str, D], id: str, definition: D, version: int, deleted: bool) -> None:
-        if version < self._versions.get(id, 0):
+    def _set(self, view: dict[str, D], id: str, definition: D) -> None:
+        version = definition.version
+        name = type(definition), id
+        if version < self._versions.get(name, 0):
             return
-        repeated = version == self._versions.get(id)
-        self._versions[id] = version
-        if deleted:
+        repeated = version == self._versions.get(name)
+        self._versions[name] = version
+        if definition.deleted:
             view.pop(id, None)
         else:
             view[id] = definition

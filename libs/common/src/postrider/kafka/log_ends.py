@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Sequence
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import UnknownTopicOrPartitionError
 
 from postrider.contracts.topics import Topic
 from postrider.kafka.clients import KafkaConfig, is_kafka_outage, make_consumer, start_client, stop_quietly
@@ -57,7 +58,7 @@ class LogEnds:
             await stop_quietly(consumer.stop(), "probe")
 
     async def partitions_of(self, topic: Topic) -> int:
-        """How many partitions the topic has. Raises `LookupError` when it does not exist."""
+        """How many partitions the topic has. Raises what Kafka raises, also when it does not exist."""
         async with self._asking:
             consumer = await self._connected()
             numbers = await self._numbers(consumer, topic.full_name(self._config.topic_prefix))
@@ -83,7 +84,8 @@ class LogEnds:
             await consumer._client.force_metadata_update()
             found = consumer.partitions_for_topic(name)
         if not found:
-            raise LookupError(f"topic {name} does not exist")
+            # A start makes sure that every topic exists: the broker is on its way up, or does not answer.
+            raise UnknownTopicOrPartitionError(name)
         return found
 
     async def _disconnect(self) -> None:

@@ -16,11 +16,13 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 from pydantic import Field, ValidationError
 
 from postrider.contracts.topics import TOPICS, Topic
-from postrider.kafka.clients import KafkaConfig, make_admin
+from postrider.kafka.clients import KafkaConfig, make_admin, start_client
 from postrider.settings import KafkaSettings, explain
 
 GROUPS: dict[str, tuple[str, ...]] = {topic.name: topic.consumers for topic in TOPICS}
 DEAD_LETTER_RETENTION_SECONDS = 14 * 86_400
+START_SECONDS = 30.0
+KNOWN_SECONDS = 30.0
 
 
 def new_topics(prefix: str, replication: int) -> list[NewTopic]:
@@ -50,18 +52,31 @@ def _settings(topic: Topic) -> dict[str, str]:
 
 
 async def create_topics(config: KafkaConfig, replication: int = 1) -> list[str]:
-    """Creates what is missing; returns the names created."""
+    """Creates what is missing; returns the names created, once the broker tells of them."""
     async with _admin(config) as admin:
         existing = set(await admin.list_topics())
         wanted = [topic for topic in new_topics(config.topic_prefix, replication) if topic.name not in existing]
         if not wanted:
             return []
         response = await admin.create_topics(wanted)
+        created = []
         for name, code, *_ in response.topic_errors:
             error = for_code(code)
-            if code and error is not TopicAlreadyExistsError:
+            if not code:
+                created.append(name)
+            elif error is not TopicAlreadyExistsError:
                 raise KafkaError(f"{name}: {error.__name__}")
-        return [topic.name for topic in wanted]
+        await _until_known(admin, {topic.name for topic in wanted})
+        return created
+
+
+async def _until_known(admin: AIOKafkaAdminClient, names: set[str]) -> None:
+    """The controller has made them; a busy broker hears of it seconds later, and until then they do not exist."""
+    async with asyncio.timeout(KNOWN_SECONDS):
+        known = set(await admin.list_topics())
+        while not names <= known:
+            await asyncio.sleep(0.05)
+            known = set(await admin.list_topics())
 
 
 async def differences(config: KafkaConfig, replication: int = 1) -> list[str]:
@@ -93,7 +108,7 @@ async def differences(config: KafkaConfig, replication: int = 1) -> list[str]:
 async def _admin(config: KafkaConfig) -> AsyncIterator[AIOKafkaAdminClient]:
     admin = make_admin(config)
     try:
-        await admin.start()
+        await start_client(admin.start(), START_SECONDS)
         yield admin
     finally:
         await admin.close()

@@ -76,7 +76,7 @@ class Watchdog:
                 try:
                     await self._look()
                 except Exception as error:
-                    if not (is_kafka_outage(error) or isinstance(error, LookupError)):
+                    if not is_kafka_outage(error):
                         raise
                     self.excused()
                     log.info("watchdog_sees_nothing", group=self._group, **failure(error))

@@ -11,12 +11,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import asyncpg
-from sqlalchemy import make_url
+from sqlalchemy import ExceptionContext, event, make_url
+from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-COMMAND_TIMEOUT_SECONDS = 60.0
+COMMAND_TIMEOUT_SECONDS = 30.0
 CONNECT_TIMEOUT_SECONDS = 5.0
 
 
@@ -60,7 +61,9 @@ def service_url(owner_url: str, service: str) -> str:
     return own.render_as_string(hide_password=False)
 
 
-def open_database(url: str, schema: str, pool_size: int = 10) -> Database:
+def open_database(
+    url: str, schema: str, pool_size: int = 10, command_timeout_seconds: float = COMMAND_TIMEOUT_SECONDS
+) -> Database:
     """Opens no connection yet. `url` in postgresql:// form."""
     engine = create_async_engine(
         make_url(url).set(drivername="postgresql+asyncpg"),
@@ -70,11 +73,26 @@ def open_database(url: str, schema: str, pool_size: int = 10) -> Database:
         hide_parameters=True,
         connect_args={
             "timeout": CONNECT_TIMEOUT_SECONDS,
-            "command_timeout": COMMAND_TIMEOUT_SECONDS,
+            "command_timeout": command_timeout_seconds,
             "server_settings": {"search_path": schema, "jit": "off", "application_name": f"postrider-{schema}"},
         },
     )
+    event.listen(engine.sync_engine, "handle_error", _distrust_silence)
     return Database(engine, schema)
+
+
+def _distrust_silence(context: ExceptionContext) -> None:
+    """A statement without an answer means a dead connection: it is not used again, nor are those that wait in the pool.
+
+    A wire that swallows everything tells nobody that a connection is gone: each of the pool would be found out by a
+    time-out of its own, and its roll-back by another.
+    """
+    if isinstance(context.original_exception, TimeoutError):
+        context.is_disconnect = context.invalidate_pool_on_disconnect = True
+
+
+# asyncpg's word for a statement on a connection that the server is just closing ("cannot switch to state …").
+_CUT_SHORT = (asyncpg.InternalClientError, AsyncAdapt_asyncpg_dbapi.InternalClientError)
 
 
 def is_outage(error: BaseException) -> bool:
@@ -85,8 +103,12 @@ def is_outage(error: BaseException) -> bool:
     if isinstance(error, InterfaceError | OperationalError | PoolTimeout | OSError | TimeoutError):
         return True
     if isinstance(error, DBAPIError):
-        if error.connection_invalidated:
+        if error.connection_invalidated or isinstance(error.orig, _CUT_SHORT):
             return True
-        state = getattr(error.orig, "sqlstate", None) or ""
-        return str(state)[:2] in ("08", "40", "53", "57", "58") or str(state) == "55P03"
-    return isinstance(error, asyncpg.PostgresConnectionError | asyncpg.InterfaceError)
+        return _passes(error.orig)
+    return isinstance(error, asyncpg.InterfaceError | asyncpg.InternalClientError) or _passes(error)
+
+
+def _passes(error: BaseException | None) -> bool:
+    state = str(getattr(error, "sqlstate", None) or "")
+    return state[:2] in ("08", "40", "53", "57", "58") or state == "55P03"

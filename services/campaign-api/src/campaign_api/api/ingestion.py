@@ -97,7 +97,7 @@ _RESULT = {
             }
         },
     },
-    **documented(400),
+    **documented(400, 408),
 }
 
 

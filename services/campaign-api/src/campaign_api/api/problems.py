@@ -42,6 +42,7 @@ TITLES: Mapping[int, str] = {
     403: "Not allowed",
     404: "Not found",
     405: "Method not allowed",
+    408: "Too slow",
     409: "Conflict",
     412: "Changed meanwhile",
     413: "Too large",
@@ -93,6 +94,7 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
         401: "No API key, or one that is unknown or expired.",
         403: "The key lacks the scope that the problem names.",
         404: "There is no such thing.",
+        408: "The body did not come within a minute.",
         409: "Illegal in the present state, still in use, or the Idempotency-Key was used for something else.",
         412: "If-Match names an old version.",
         413: "The body is larger than 256 KiB.",
@@ -108,7 +110,7 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-BODY_ERRORS = (400, 413, 415, 422)
+BODY_ERRORS = (400, 408, 413, 415, 422)
 
 
 def respond(

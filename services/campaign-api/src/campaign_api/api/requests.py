@@ -6,6 +6,8 @@ holds, nesting without end. Postgres and Kafka never see them. Ingestion has a d
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine
 from email.message import Message
 from typing import Any
@@ -19,6 +21,9 @@ from campaign_api.api.problems import Problem
 from campaign_api.domain.errors import FieldProblem
 
 MAX_BODY_BYTES = 256 * 1024
+BODY_SECONDS = 60.0
+"""A body that trickles in holds a connection no longer than that."""
+DRAIN_SECONDS, DRAIN_BYTES = 2.0, 16 * 1024 * 1024
 MAX_DEPTH = 128
 MAX_INTEGER = 2**63 - 1
 
@@ -53,17 +58,37 @@ class StrictRoute(APIRoute):
 
 
 async def read_bounded(request: Request, limit: int, status: int) -> bytes:
-    """The whole body. Raises `Problem` as soon as it is larger than `limit`, or says that it will be."""
+    """The whole body. Raises `Problem` when it is too slow, and as soon as it is larger than `limit` or says that it
+    will be."""
     announced = request.headers.get("content-length", "")
     if announced.isascii() and announced.isdigit() and int(announced[:19]) > limit:
+        await _drain(request)
         raise Problem(status, f"the body is larger than {limit} bytes")
     chunks, size = [], 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > limit:
-            raise Problem(status, f"the body is larger than {limit} bytes")
-        chunks.append(chunk)
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > limit:
+                    await _drain(request)
+                    raise Problem(status, f"the body is larger than {limit} bytes")
+                chunks.append(chunk)
+    except TimeoutError as error:
+        raise Problem(408, f"the body did not come within {BODY_SECONDS:g} s") from error
     return b"".join(chunks)
+
+
+async def _drain(request: Request) -> None:
+    """Some of what is still coming: a connection that is closed on unread bytes is reset, and the answer is lost."""
+    if "expect" in request.headers:
+        return  # it waits for our word before it sends
+    size = 0
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(DRAIN_SECONDS):
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > DRAIN_BYTES:
+                    return
 
 
 def read_json(data: bytes) -> Any:

@@ -6,7 +6,7 @@ current snapshot is published once more when no request of that time can be unde
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -54,6 +54,21 @@ WHERE published_version IS DISTINCT FROM version AND kind <> 'user_list'
 ON CONFLICT (resource_id) DO NOTHING RETURNING resource_id
 """)
 
+_OUTRUN = text("""
+WITH moved AS (
+    UPDATE resources r SET version = v.version + 1, updated_at = db_now()
+    FROM unnest(CAST(:ids AS text[]), CAST(:versions AS bigint[])) AS v(id, version)
+    WHERE r.id = v.id AND r.version < v.version RETURNING r.id
+)
+INSERT INTO definition_outbox (resource_id) SELECT id FROM moved
+ON CONFLICT (resource_id) DO UPDATE SET settled = false RETURNING resource_id
+""")
+_REQUEST_KNOWN = text("""
+INSERT INTO definition_outbox (resource_id)
+SELECT id FROM resources WHERE id = ANY(CAST(:ids AS text[])) AND published_version IS NOT NULL
+ON CONFLICT (resource_id) DO UPDATE SET settled = false RETURNING resource_id
+""")
+
 
 async def request(tx: AsyncConnection, ids: Sequence[str]) -> None:
     """In the transaction of the change."""
@@ -63,6 +78,17 @@ async def request(tx: AsyncConnection, ids: Sequence[str]) -> None:
 async def request_differing(tx: AsyncConnection) -> int:
     """Asks for everything whose published version is not its version; returns how many were new."""
     return len((await tx.execute(_REQUEST_DIFFERING)).all())
+
+
+async def request_known(tx: AsyncConnection, ids: Sequence[str]) -> int:
+    """Asks for those that were published before; names that are nobody's change nothing. Returns how many."""
+    return len((await tx.execute(_REQUEST_KNOWN, {"ids": list(ids)})).all())
+
+
+async def outrun(tx: AsyncConnection, versions: Mapping[str, int]) -> int:
+    """Raises those that are below the version named above it, and asks for them. Returns how many."""
+    values = {"ids": list(versions), "versions": list(versions.values())}
+    return len((await tx.execute(_OUTRUN, values)).all())
 
 
 async def doubt(tx: AsyncConnection, ids: Sequence[str], seconds: float) -> None:

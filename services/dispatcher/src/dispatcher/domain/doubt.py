@@ -24,10 +24,12 @@ OUTAGE_LASTS = timedelta(hours=6)
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """`answer` with `asked_at`: the look-up began at this moment. `tries`: look-ups so far."""
+    """`answer` with `asked_at`: the look-up began at this moment. `tries`: look-ups so far. `heard_since`: the provider
+    has answered every look-up since, with the wait that a doubt needs added (see `Hearing`)."""
 
     now: datetime
     not_before: datetime
+    heard_since: datetime
     send_by: datetime
     answer: Answer
     asked_at: datetime
@@ -81,7 +83,7 @@ Decision = Believe | Requeue | Cancel | Expire | Resubmit | GiveUp | AskAgain
 def decide(doubt: Doubt) -> Decision:
     if doubt.answer == "found":
         return Believe()
-    if doubt.answer == "negative" and doubt.asked_at >= doubt.not_before:
+    if doubt.answer == "negative" and doubt.asked_at >= _proves_from(doubt):
         if doubt.is_stopped:
             return Cancel()
         return Requeue(proven=True) if doubt.now < doubt.send_by else Expire()
@@ -123,6 +125,8 @@ def later_than(moment: datetime, seconds: float) -> datetime:
 def _may_still_learn(doubt: Doubt) -> bool:
     if not doubt.can_look_up:
         return False
+    if doubt.answer == "negative":
+        return True  # it answers: the next time it may prove something
     lasts = AMBIGUITY_LASTS if doubt.answer == "ambiguous" else OUTAGE_LASTS
     return doubt.now < doubt.not_before + lasts
 
@@ -131,4 +135,32 @@ def _next_look(doubt: Doubt) -> datetime:
     """Growing pauses, but the first look that can prove something happens as soon as it can."""
     pause = min(FIRST_LOOK_UP_SECONDS * 2.0 ** min(doubt.tries, 10), LONGEST_PAUSE_SECONDS)
     at = doubt.now + timedelta(seconds=pause)
-    return doubt.not_before if doubt.now < doubt.not_before < at or not doubt.can_look_up else at
+    proves_from = _proves_from(doubt)
+    return proves_from if doubt.now < proves_from < at or not doubt.can_look_up else at
+
+
+def _proves_from(doubt: Doubt) -> datetime:
+    return max(doubt.not_before, doubt.heard_since)
+
+
+class Hearing:
+    """Since when each provider answers what it is asked. In memory: a new process has heard nobody yet.
+
+    A provider that hangs has our text in its queue perhaps, unread, for as long as it hangs; when it goes on, it may
+    answer a look-up before it reads that text. So a negative answer proves nothing until it has been awake for the
+    wait that a doubt needs anyway.
+    """
+
+    def __init__(self) -> None:
+        self._since: dict[str, datetime] = {}
+
+    def missed(self, provider_id: str) -> None:
+        """It did not answer."""
+        self._since.pop(provider_id, None)
+
+    def answered(self, provider_id: str, now: datetime) -> None:
+        self._since.setdefault(provider_id, now)
+
+    def since(self, provider_id: str, wait_seconds: float, now: datetime) -> datetime:
+        """From when on a negative answer proves something, as far as hanging goes."""
+        return later_than(self._since.get(provider_id, now), wait_seconds)

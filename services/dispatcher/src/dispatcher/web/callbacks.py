@@ -19,6 +19,7 @@ from dispatcher.fleet import Fleet
 from dispatcher.opt_out import OptOut
 from dispatcher.providers.base import BadSignature, BadWebhook, ProviderAdapter, WebhookRequest
 from dispatcher.receipts import Receipts
+from postrider.http_manners import problem
 from postrider.logs import failure, log
 from postrider.postgres.database import is_outage
 
@@ -86,12 +87,12 @@ async def _answer(keep: Callable[[], Awaitable[None]]) -> Response:
         return Response(status_code=400)  # nobody reads it
     except Refused as error:
         metrics.CALLBACKS_REFUSED.labels(error.why).inc()
-        return Response(status_code=error.status)
+        return problem(error.status)
     except Exception as error:
         if not is_outage(error):
             raise
         log.warning("callback_not_kept", **failure(error))
-        return Response(status_code=503, headers={"Retry-After": "5"})
+        return problem(503, headers={"Retry-After": "5"})
     return Response(status_code=204)
 
 

@@ -19,7 +19,8 @@ def router(database: Database, service_token: str) -> APIRouter:
 
     @routes.get("/runs")
     async def runs(
-        campaign_id: Annotated[str, Query(max_length=100)], authorization: Annotated[str, Header()] = ""
+        campaign_id: Annotated[str, Query(max_length=100, pattern=r"^[^\x00]*$")],
+        authorization: Annotated[str, Header()] = "",
     ) -> dict[str, Any]:
         if not hmac.compare_digest(authorization.encode(), f"Bearer {service_token}".encode()):
             raise HTTPException(401, "the service token is missing or wrong")

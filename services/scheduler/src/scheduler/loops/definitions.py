@@ -79,10 +79,13 @@ class DefinitionsFollower:
         return active | {id for id, campaign in reader.campaigns.items() if campaign.status not in ENDED_STATUSES}
 
     async def _align(self, campaign_id: str, reader: DefinitionsReader) -> None:
-        """A campaign that cannot be planned (a time or zone that means nothing here) holds up no other."""
+        """A campaign that cannot be planned (a time or zone that means nothing here) holds up no other, nor the
+        process, which would find it again at every start."""
         try:
             await self._align_one(campaign_id, reader)
-        except ValueError as error:
+        except Exception as error:
+            if is_outage(error):
+                raise
             metrics.CAMPAIGNS_UNUSABLE.inc()
             log.error("campaign_unusable", campaign_id=campaign_id, **failure(error))
 

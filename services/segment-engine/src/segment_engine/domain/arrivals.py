@@ -17,6 +17,9 @@ from postrider.contracts.user_events import Ignored, UserEvent
 FORWARDED = "postrider-forwarded"
 """Header of a re-published record: `<origin>@<milliseconds of its first arrival>`, origin = topic-partition-offset."""
 MAX_FOREIGN_HEADER_BYTES = 16_384
+SKEW_MS = 3_600_000
+OLDEST_MARK_MS = 30 * 86_400_000
+"""Longer than the topic keeps a record that waits to be forwarded."""
 _MARK = re.compile(r"([A-Za-z0-9._-]{1,249}-[0-9]{1,10}-[0-9]{1,19})@([0-9]{1,14})")
 
 Headers = Sequence[tuple[str, bytes | None]]
@@ -50,6 +53,8 @@ def read_mark(headers: Headers) -> Origin | None:
 def read_arrival(value: bytes | None, timestamp_ms: int, name: str, headers: Headers) -> Arrival | Ignored:
     """Raises `Unreadable`. `name`: topic-partition-offset, the messageId of an event that has none."""
     mark = read_mark(headers) if headers else None
+    if mark is not None and not timestamp_ms - OLDEST_MARK_MS <= mark.received_ms <= timestamp_ms + SKEW_MS:
+        mark = None  # nobody's clock is that wrong: not ours, and its day would have a partition of its own
     received_ms = timestamp_ms if mark is None else mark.received_ms
     event = user_events.parse_bytes(value, datetime.fromtimestamp(received_ms / 1000, UTC))
     if isinstance(event, Ignored):

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from postrider import metrics as kernel_metrics
 from postrider.contracts import codec
 from postrider.contracts.codec import Unreadable
 from postrider.contracts.envelope import Outgoing
@@ -35,6 +36,7 @@ class Suppressions:
             require_text(phone_hash=change.phone_hash, reason=change.reason)
             return change
         except Unreadable as error:
+            kernel_metrics.UNREADABLE.labels(record.topic).inc()
             log.error("suppression_unreadable", partition=record.partition, offset=record.offset, reason=error.reason)
             return None
 
