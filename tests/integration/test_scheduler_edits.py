@@ -211,8 +211,7 @@ async def test_pages_that_have_waited_are_taken_a_few_at_a_time(stage: Stage) ->
 
 
 async def handled(stage: Stage, audiences: Audiences, answers: Sequence[Answer]) -> list[str]:
-    now = datetime.now(UTC)
-    batch = Batch([Received(answer, "t", 0, offset, now, None, ()) for offset, answer in enumerate(answers)], [])
+    batch = Batch([Received(answer, "t", 0, offset, None, ()) for offset, answer in enumerate(answers)], [])
     async with stage.database.begin() as tx:
         return jobs_in(await audiences.handle(tx, batch))
 

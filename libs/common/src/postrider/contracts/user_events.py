@@ -100,7 +100,9 @@ def parse_bytes(data: bytes | None, received_at: datetime) -> UserEvent | Ignore
             client_at = _instant("timestamp", track.timestamp)
             if client_at is None:
                 client_at = _instant("originalTimestamp", track.originalTimestamp)
-            at = received_at if client_at is None else min(client_at, received_at + FUTURE_LIMIT)
+            at = received_at if client_at is None else client_at
+            if at > received_at:
+                at = min(at, received_at + FUTURE_LIMIT)
             return UserEvent(
                 "track", track.userId, track.messageId, track.event, at, received_at, track.properties, track.historic,
                 client_at,

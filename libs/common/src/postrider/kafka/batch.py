@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Generic, NamedTuple, TypeVar
 
 from aiokafka import ConsumerRecord
@@ -16,13 +15,12 @@ T = TypeVar("T")
 
 
 class Received(NamedTuple, Generic[T]):
-    """A decoded record. `timestamp` is the broker's append time."""
+    """A decoded record."""
 
     value: T
     topic: str
     partition: int
     offset: int
-    timestamp: datetime
     key: bytes | None
     headers: Sequence[tuple[str, bytes]]
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
@@ -384,9 +383,8 @@ class ConsumerLoop(Generic[T]):
                     dead.append(self._dead_letter(record, error.reason))
                     continue
                 if value is not None:
-                    at = datetime.fromtimestamp(record.timestamp / 1000, UTC)
                     received.append(
-                        Received(value, record.topic, record.partition, record.offset, at, record.key, record.headers)
+                        Received(value, record.topic, record.partition, record.offset, record.key, record.headers)
                     )
         return received, dead
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import NamedTuple
 
 from postrider.contracts import user_events
@@ -56,10 +57,16 @@ def read_arrival(value: bytes | None, timestamp_ms: int, name: str, headers: Hea
     if mark is not None and not timestamp_ms - OLDEST_MARK_MS <= mark.received_ms <= timestamp_ms + SKEW_MS:
         mark = None  # nobody's clock is that wrong: not ours, and its day would have a partition of its own
     received_ms = timestamp_ms if mark is None else mark.received_ms
-    event = user_events.parse_bytes(value, datetime.fromtimestamp(received_ms / 1000, UTC))
+    event = user_events.parse_bytes(value, _moment(received_ms))
     if isinstance(event, Ignored):
         return event
     return Arrival(event, name if mark is None else mark.name, mark is not None)
+
+
+@lru_cache(maxsize=1024)
+def _moment(milliseconds: int) -> datetime:
+    """Records of one batch share their times."""
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
 def message_id_of(arrival: Arrival) -> str:

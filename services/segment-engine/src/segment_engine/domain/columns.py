@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -20,6 +20,10 @@ from postrider.rules.dates import read_date
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+
+_NO_VALUES: Final[dict[str, Any]] = {}
+_NO_ITEMS: Final[list[Any]] = []
+"""Never changed: many rows share them."""
 
 StoredDate = tuple[int, int]
 """(kind, microseconds): `postrider.rules.dates.DateKind` and the reading on the clock it belongs to."""
@@ -121,50 +125,54 @@ def from_microseconds(at: int) -> datetime:
 
 
 def split(values: Mapping[str, Any]) -> Columns:
-    """JSON values by type; a null is as if missing (T3)."""
+    """JSON values by type; a null is as if missing (T3). Most rows have few types: what is empty is shared."""
     strs: dict[str, str] = {}
     nums: dict[str, float] = {}
-    bools: dict[str, bool] = {}
-    dates: dict[str, StoredDate] = {}
-    lists: dict[str, StoredList] = {}
-    others: list[str] = []
+    bools: dict[str, bool] | None = None
+    dates: dict[str, StoredDate] | None = None
+    lists: dict[str, StoredList] | None = None
+    others: list[str] | None = None
     for name, value in values.items():
         kind = type(value)
         if kind is str:
             strs[name] = value
             if (date := _date(value)) is not None:
+                dates = {} if dates is None else dates
                 dates[name] = date
-        elif kind is int or kind is float:
-            if (number := _double(value)) is not None:
-                nums[name] = number
-            else:
-                others.append(name)
+        elif (kind is int or kind is float) and (number := _double(value)) is not None:
+            nums[name] = number
         elif kind is bool:
+            bools = {} if bools is None else bools
             bools[name] = value
         elif kind is list:
+            lists = {} if lists is None else lists
             lists[name] = _split_list(value)
         elif value is not None:
+            others = [] if others is None else others
             others.append(name)
-    return Columns(strs, nums, bools, dates, lists, others)
+    return Columns(strs, nums, bools or _NO_VALUES, dates or _NO_VALUES, lists or _NO_VALUES, others or _NO_ITEMS)
 
 
 def _split_list(items: list[Any]) -> StoredList:
     strs: list[str] = []
-    nums: list[float] = []
-    bools: list[bool] = []
-    dates: list[StoredDate] = []
+    nums: list[float] | None = None
+    bools: list[bool] | None = None
+    dates: list[StoredDate] | None = None
     for item in items:
         kind = type(item)
         if kind is str:
             strs.append(item)
             if (date := _date(item)) is not None:
+                dates = [] if dates is None else dates
                 dates.append(date)
         elif kind is int or kind is float:
             if (number := _double(item)) is not None:
+                nums = [] if nums is None else nums
                 nums.append(number)
         elif kind is bool:
+            bools = [] if bools is None else bools
             bools.append(item)
-    return strs, nums, bools, dates
+    return strs, nums or _NO_ITEMS, bools or _NO_ITEMS, dates or _NO_ITEMS
 
 
 def _date(text: str) -> StoredDate | None:

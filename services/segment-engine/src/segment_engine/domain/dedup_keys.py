@@ -36,6 +36,8 @@ def dedup_day(client_at: datetime | None, received_at: datetime, horizon_days: i
     if client_at is None:
         return today, True
     day = client_at.date()
+    if day == today:
+        return day, False
     age = (today - day).days
     if age > horizon_days + GRACE_DAYS or age < -GRACE_DAYS:
         return OLDER, False
