@@ -112,7 +112,7 @@ containers: setup images ## all tests that need a container engine, compose-smok
 faults: setup ## kills and stops services at random moments during a campaign; SEED=<number>
 	@exec $(PY) -m tests.faults --seed $(SEED)
 
-outages: setup ## the same, and Kafka and Postgres are killed and stopped too, for up to half a minute; SEED=<number>
+outages: setup ## the same, and Kafka, Postgres and the provider go away too, commits are cut; up to nine minutes; SEED=<number>
 	@exec $(PY) -m tests.faults --seed $(SEED) --outages
 
 bench: setup ## throughput and latency, beside a naive sender

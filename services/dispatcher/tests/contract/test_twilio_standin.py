@@ -57,6 +57,13 @@ def lines(log: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in log.read_text().splitlines()]
 
 
+async def found_id(adapter: TwilioAdapter, sent: OutgoingText) -> str:
+    """Of the text as the provider knows it; how far it has come by now is the provider's business."""
+    found = await adapter.look_up(look_up(sent))
+    assert isinstance(found, Found), found
+    return found.provider_message_id
+
+
 async def test_a_text_is_on_disk_before_its_reply_and_found_again(tmp_path: Path) -> None:
     log = tmp_path / "texts"
     async with provider(log) as (adapter, _):
@@ -66,7 +73,7 @@ async def test_a_text_is_on_disk_before_its_reply_and_found_again(tmp_path: Path
         assert line["sid"] == result.provider_message_id
         assert (line["to"], line["from"], line["body"], line["validity"]) == (TO, FROM, "Hi 1", "3600")
         assert line["reference"] == "m1-1"
-        assert await adapter.look_up(look_up(sent)) == Found(line["sid"], "accepted")
+        assert await found_id(adapter, sent) == line["sid"]
         assert await adapter.look_up(look_up(text(2))) == NotFound()
         assert (await adapter.verify()).ok
 
@@ -78,7 +85,7 @@ async def test_texts_survive_a_restart_and_a_torn_line(tmp_path: Path) -> None:
     with log.open("a") as file:
         file.write('{"sid": "SM')
     async with provider(log) as (adapter, _):
-        assert await adapter.look_up(look_up(text(1))) == Found(first.provider_message_id, "accepted")
+        assert await found_id(adapter, text(1)) == first.provider_message_id
         assert (await adapter.submit(text(2))).is_accepted
     assert [line["body"] for line in lines(log)] == ["Hi 1", "Hi 2"]
 
