@@ -165,7 +165,7 @@ async def build(settings: Settings, make_store: MakeStore = ChdbStore) -> AsyncI
         history_loop = loop(
             history.GROUP, [USER_EVENTS], history_group,
             max_records=history.MAX_RECORDS, max_bytes=history.MAX_BYTES, linger_seconds=history.LINGER_SECONDS,
-            planned=True,
+            planned=True, lanes=history.LANES,
         )  # fmt: skip
         intake_loop = loop(audience_intake.GROUP, [AUDIENCE_REQUESTS], intake, after_commit=intake.committed)
         messages_loop = loop(

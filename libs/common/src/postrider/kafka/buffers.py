@@ -6,7 +6,7 @@ Pure: offsets, counts and bytes; no Kafka, no await.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Generic, Protocol, TypeVar
@@ -133,6 +133,17 @@ class Buffers(Generic[P, R]):
                 records -= share
                 bytes = max(0, bytes - sum(islice(buffer.sizes, share)))
         return batch | self.heads(counts)
+
+
+def parts_of(batch: Mapping[P, list[R]], count: int) -> list[dict[P, list[R]]]:
+    """A batch as at most `count` batches of about the same size, no partition in two of them."""
+    parts: list[dict[P, list[R]]] = [{} for _ in range(min(count, len(batch)))]
+    sizes = [0] * len(parts)
+    for partition, records in sorted(batch.items(), key=lambda each: -len(each[1])):
+        smallest = sizes.index(min(sizes))
+        parts[smallest][partition] = records
+        sizes[smallest] += len(records)
+    return parts
 
 
 def _size(record: Record) -> int:

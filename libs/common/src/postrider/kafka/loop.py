@@ -25,7 +25,7 @@ from postrider.contracts.envelope import Outgoing
 from postrider.contracts.topics import Topic
 from postrider.health import Check
 from postrider.kafka.batch import Batch, Decode, Handler, Range, Received
-from postrider.kafka.buffers import Buffer, Buffers
+from postrider.kafka.buffers import Buffer, Buffers, parts_of
 from postrider.kafka.clients import KafkaConfig, is_kafka_outage, make_consumer, start_client, stop_quietly
 from postrider.kafka.dead_letters import DeadLetterLimit, TooManyDeadLetters, dead_letter
 from postrider.kafka.suspects import Suspects
@@ -75,7 +75,8 @@ class ConsumerLoop(Generic[T]):
     two batches; a record that comes after a pause waits for nothing. `hurry` cuts both short.
 
     `planned`: commit each range before it is worked on and replay exactly that range after a takeover; a handler that
-    fails on such a batch stops the process, since the range cannot be split.
+    fails on such a batch stops the process, since the range cannot be split. `lanes`, of a planned group: a batch is so
+    many transactions side by side, each of partitions of its own; what one waits for, another works.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class ConsumerLoop(Generic[T]):
         linger_seconds: float = 0.0,
         pace_seconds: float = 0.0,
         planned: bool = False,
+        lanes: int = 1,
         after_commit: Callable[[], Awaitable[None]] | None = None,
         check: Check | None = None,
         clock: Clock | None = None,
@@ -111,7 +113,9 @@ class ConsumerLoop(Generic[T]):
         self._linger = linger_seconds
         self._pace = pace_seconds
         self._begun_at = float("-inf")
+        assert lanes == 1 or planned  # what fails is looked for in one transaction
         self._planned = planned
+        self._lanes = lanes
         self._after_commit = after_commit
         self._check = check
         self._clock = clock or SystemClock()
@@ -306,7 +310,7 @@ class ConsumerLoop(Generic[T]):
             await self._poll(self._consumer, POLL_SECONDS)
             return
         try:
-            pending = await self._transact(cut)
+            pending = await self._transact_by_lane(cut)
         except progress.Fenced as error:
             metrics.BATCH_FAILURES.labels(self._group, "fenced").inc()
             log.warning("batch_fenced", group=self._group, **failure(error))
@@ -326,10 +330,24 @@ class ConsumerLoop(Generic[T]):
             return
         metrics.BATCH_SECONDS.labels(self._group).observe(self._clock.monotonic() - started)
         await self._await_publishing()
-        if pending is not None:
-            self._publishing = asyncio.create_task(self._outbox.publish(pending))
+        if pending:
+            self._publishing = asyncio.create_task(self._publish(pending))
         if self._after_commit is not None:
             await self._after_commit()
+
+    async def _transact_by_lane(self, cut: dict[TopicPartition, list[ConsumerRecord]]) -> list[Pending]:
+        """Raises what one of them raised, once all are over."""
+        outcomes = await asyncio.gather(
+            *(self._transact(part) for part in parts_of(cut, self._lanes)), return_exceptions=True
+        )
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+        return [outcome for outcome in outcomes if isinstance(outcome, Pending)]
+
+    async def _publish(self, pending: Sequence[Pending]) -> None:
+        for each in pending:
+            await self._outbox.publish(each)
 
     async def _transact(self, cut: dict[TopicPartition, list[ConsumerRecord]]) -> Pending | None:
         advances, ranges = [], []

@@ -27,12 +27,14 @@ SELECT {_COLUMNS} FROM unnest(CAST(:campaigns AS text[]), CAST(:users AS text[])
     SELECT * FROM waits WHERE campaign_id = v.c AND user_id = v.u ORDER BY key FOR UPDATE
 ) w
 """)
-_WRITE = text("""
+_INSERT = """
 INSERT INTO waits (campaign_id, user_id, key, partition, made_by, due_at, keep_until, state)
 SELECT * FROM unnest(CAST(:campaigns AS text[]), CAST(:users AS text[]), CAST(:keys AS text[]),
     CAST(:partitions AS int[]), CAST(:made_by AS bigint[]), CAST(:dues AS timestamptz[]),
     CAST(:keeps AS timestamptz[]), CAST(:states AS bytea[]))
-ON CONFLICT (campaign_id, user_id, key) DO UPDATE SET
+ON CONFLICT """
+_ADD = text(_INSERT + "DO NOTHING")
+_WRITE = text(f"""{_INSERT} (campaign_id, user_id, key) DO UPDATE SET
     partition = EXCLUDED.partition, made_by = EXCLUDED.made_by, due_at = EXCLUDED.due_at,
     keep_until = EXCLUDED.keep_until, state = EXCLUDED.state
 """)
@@ -98,21 +100,17 @@ async def lock_users(tx: AsyncConnection, pairs: Sequence[tuple[str, str]]) -> l
     return [_row(row) for row in found]
 
 
+async def add(tx: AsyncConnection, rows: Iterable[Row]) -> int:
+    """Those of the rows that do not exist; returns how many that were. The others stay as they are, not locked."""
+    values = _values(rows)
+    return (await tx.execute(_ADD, values)).rowcount if values["states"] else 0
+
+
 async def write(tx: AsyncConnection, rows: Iterable[Row]) -> None:
     """New and changed rows."""
-    ordered = sorted(rows, key=lambda row: row.id)
-    if ordered:
-        await tx.execute(
-            _WRITE,
-            {
-                **_keys([row.id for row in ordered]),
-                "partitions": [row.partition for row in ordered],
-                "made_by": [row.made_by for row in ordered],
-                "dues": [_moment(row.kept.due) for row in ordered],
-                "keeps": [_moment(row.kept.keep_until) for row in ordered],
-                "states": [row.kept.state for row in ordered],
-            },
-        )
+    values = _values(rows)
+    if values["states"]:
+        await tx.execute(_WRITE, values)
 
 
 async def remove(tx: AsyncConnection, ids: Iterable[WaitId]) -> None:
@@ -158,6 +156,18 @@ def _keys(ids: Sequence[WaitId]) -> dict[str, list[str]]:
         "campaigns": [campaign for campaign, _, _ in ids],
         "users": [user for _, user, _ in ids],
         "keys": [key for _, _, key in ids],
+    }
+
+
+def _values(rows: Iterable[Row]) -> dict[str, list[Any]]:
+    ordered = sorted(rows, key=lambda row: row.id)
+    return {
+        **_keys([row.id for row in ordered]),
+        "partitions": [row.partition for row in ordered],
+        "made_by": [row.made_by for row in ordered],
+        "dues": [_moment(row.kept.due) for row in ordered],
+        "keeps": [_moment(row.kept.keep_until) for row in ordered],
+        "states": [row.kept.state for row in ordered],
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from postrider.contracts.definitions import CampaignDefinition, Trigger
@@ -17,6 +17,7 @@ from segment_engine.domain.trigger_index import TriggerIndex
 from segment_engine.domain.verdicts import Verdict
 from segment_engine.domain.waits import timing_hash, trigger_hash
 
+_ALWAYS = datetime.min.replace(tzinfo=UTC)
 LIVE_KINDS = frozenset({"live_action", "live_inaction", "live_date"})
 LIVE_STATUSES = frozenset({"scheduled", "running", "paused"})
 """What triggers while a campaign is paused is held by the scheduler; its deadline runs on."""
@@ -30,6 +31,8 @@ class LiveCampaign:
     definition: CampaignDefinition
     made_by: int
     plan: int
+    send_by: timedelta
+    opens_at: datetime
 
     @property
     def id(self) -> str:
@@ -83,7 +86,13 @@ class LiveCampaigns:
         unless: Sequence[Filter] | None,
         account_zone: str,
     ) -> None:
-        campaign = LiveCampaign(definition, trigger_hash(definition), timing_hash(definition, account_zone))
+        campaign = LiveCampaign(
+            definition,
+            trigger_hash(definition),
+            timing_hash(definition, account_zone),
+            timedelta(seconds=definition.when.send_by_seconds),
+            _opens_at(definition),
+        )
         self.waiting[campaign.id] = campaign
         if definition.kind == "live_action" and definition.who.filter is None:
             self._triggers.add(trigger.event, where, definition)
@@ -106,7 +115,13 @@ class LiveCampaigns:
         """Those that keep something of this event. It arms nothing when it is historic or older than its deadline;
         what it keeps from being sent, it keeps from being sent whatever its age."""
         arms = [] if event.historic else self._arms.find(event.event, event.values)
-        armed = [campaign for campaign in arms if is_open(campaign.definition, event)]
+        armed = [
+            campaign
+            for campaign in arms
+            if event.received_at >= campaign.opens_at
+            and event.received_at - event.at <= campaign.send_by
+            and (campaign.definition.when.end is None or event.received_at < campaign.definition.when.end)
+        ]
         acted = self._acts.find(event.event, event.values)
         if not acted:
             return [Concern(campaign, True, False) for campaign in armed]
@@ -125,15 +140,16 @@ def is_open(campaign: CampaignDefinition, event: UserEvent) -> bool:
 
 
 def is_open_at(campaign: CampaignDefinition, received: datetime) -> bool:
-    when = campaign.when
-    if campaign.scheduled_at is not None:
-        # The broker's time has milliseconds: the same one counts as after.
-        scheduled = campaign.scheduled_at
-        if received < scheduled.replace(microsecond=scheduled.microsecond // 1000 * 1000):
-            return False
-    if when.start is not None and received < when.start:
-        return False
-    return when.end is None or received < when.end
+    return received >= _opens_at(campaign) and (campaign.when.end is None or received < campaign.when.end)
+
+
+def _opens_at(campaign: CampaignDefinition) -> datetime:
+    """When it was scheduled or begins, whichever is later."""
+    opens = campaign.scheduled_at or _ALWAYS
+    # The broker's time has milliseconds: the same one counts as after.
+    opens = opens.replace(microsecond=opens.microsecond // 1000 * 1000)
+    start = campaign.when.start
+    return opens if start is None else max(opens, start)
 
 
 def pick(names: Sequence[str], values: Mapping[str, Any]) -> dict[str, Any]:

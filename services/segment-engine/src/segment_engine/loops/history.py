@@ -8,14 +8,14 @@ drops them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Awaitable, Sequence
+from typing import Any, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postrider.contracts.envelope import Outgoing
 from postrider.contracts.user_events import Ignored
-from postrider.kafka.loop import Batch
+from postrider.kafka.loop import Batch, Received
 from segment_engine import metrics
 from segment_engine.adapters.dedup_table import DedupTable
 from segment_engine.domain.arrivals import Arrival, message_id_of
@@ -25,10 +25,15 @@ from segment_engine.event_store.port import EventStore
 from segment_engine.loops.event_reader import EventReader
 from segment_engine.loops.placement import Placement
 
+S = TypeVar("S")
+T = TypeVar("T")
+
 GROUP = "segment-engine-history"
 MAX_RECORDS = 16_000
 """An insert costs the store some 10 ms whatever is in it, and there is one for each partition of a batch."""
 MAX_BYTES = 8 * 1024 * 1024
+LANES = 2
+"""While one half waits for Postgres or the store, the other is decoded and made rows."""
 MADE_AT_ONCE = 2_000
 """Rows after which others get their turn: the loop must not stand still for long."""
 LINGER_SECONDS = 1.0
@@ -80,13 +85,11 @@ class History:
                     self._horizon_days,
                 )
             )
-        fresh = await self._dedup.first_seen(tx, keys)
+        # Rows of repeats are made for nothing, but made while Postgres is busy.
+        fresh, made = await _both(self._dedup.first_seen(tx, keys), _make_rows(batch.records))
         rows: dict[tuple[str, int], list[EventRow]] = {}
-        for number, (received, is_fresh) in enumerate(zip(batch.records, fresh, strict=True), 1):
-            if number % MADE_AT_ONCE == 0:
-                await asyncio.sleep(0)
+        for received, row, is_fresh in zip(batch.records, made, fresh, strict=True):
             if is_fresh:
-                row = event_row(received.value.event, message_id_of(received.value))
                 rows.setdefault((received.topic, received.partition), []).append(row)
         inserts = [
             self._store.insert_events(found, f"{of.topic}-{of.partition}-{of.from_offset}-{of.to_offset}")
@@ -101,3 +104,21 @@ class History:
         metrics.EVENTS_STORED.inc(stored)
         metrics.EVENTS_DUPLICATE.labels("track").inc(len(keys) - stored)
         return ()
+
+
+async def _make_rows(records: Sequence[Received[Arrival]]) -> list[EventRow]:
+    rows = []
+    for number, received in enumerate(records, 1):
+        if number % MADE_AT_ONCE == 0:
+            await asyncio.sleep(0)
+        rows.append(event_row(received.value.event, message_id_of(received.value)))
+    return rows
+
+
+async def _both(first: Awaitable[S], second: Awaitable[T]) -> tuple[S, T]:
+    """Both results; when one fails, its error, once the other is over too."""
+    one, other = await asyncio.gather(first, second, return_exceptions=True)
+    for outcome in (one, other):
+        if isinstance(outcome, BaseException):
+            raise outcome
+    return one, other  # type: ignore[return-value]  # neither is an exception

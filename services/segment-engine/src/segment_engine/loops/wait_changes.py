@@ -48,6 +48,8 @@ class Identified:
 class WaitChanges:
     def __init__(self, placement: Placement) -> None:
         self._placement = placement
+        self._all_new = False
+        """Whether the last batch met no row: then the next one tries without looking."""
 
     async def apply(
         self,
@@ -59,19 +61,43 @@ class WaitChanges:
     ) -> datetime | None:
         """Returns when the earliest timer of those it wrote is due."""
         changes: dict[WaitId, Change] = {}
+        due: datetime | None = None
         for arrival in tracks:
             for concern in campaigns.waiting_for(arrival.event):
                 noted = wait_kinds.add_event(changes, concern, arrival.event, message_id_of(arrival))
                 if not noted and concern.arms:
                     metrics.WAITS_NOT_ARMED.labels("no_same_property").inc()
+        if self._all_new and changes and not identified:
+            due, is_all = await self._add(tx, changes, await _zones(tx, changes, account_zone), account_zone)
+            if is_all:
+                return due
         for user_id, person in identified.items():
             _add_traits(changes, campaigns, user_id, person)
+        # A row just added has the state that these events make, and the same events change nothing in it.
         rows = await wait_table.lock(tx, sorted(changes)) if changes else {}
+        self._all_new = not rows
         rows.update(await self._of_those_who_moved(tx, changes, campaigns, identified))
         if not changes:
             return None
         zones = await _zones(tx, changes, account_zone)
-        return await self.write(tx, changes, rows, zones, account_zone)
+        earliest = await self.write(tx, changes, rows, zones, account_zone)
+        # Those that were added are not among those written.
+        return earliest if due is None else due if earliest is None else min(due, earliest)
+
+    async def _add(
+        self, tx: AsyncConnection, changes: Mapping[WaitId, Change], zones: Mapping[str, str], account_zone: str
+    ) -> tuple[datetime | None, bool]:
+        """The rows as if none existed; False: some did."""
+        added = []
+        for id, change in changes.items():
+            kept = wait_kinds.apply(None, change, zones.get(id[1], account_zone), account_zone)
+            if kept is not None:
+                added.append(Row(id, self._placement.partition_of(id[1]), change.campaign.made_by, kept))
+        is_all = await wait_table.add(tx, added) == len(added)
+        if is_all:
+            for row in added:
+                _count(changes[row.id].campaign, None, None, row.kept)
+        return _earliest(added), is_all
 
     async def write(
         self,
@@ -88,6 +114,8 @@ class WaitChanges:
             known = None
             if row is not None and row.made_by == change.campaign.made_by:
                 known = row.kept.state
+                if change.campaign.definition.kind == "live_action":
+                    continue  # a repeat: what waits is the event itself
             kept = wait_kinds.apply(known, change, zones.get(id[1], account_zone), account_zone)
             _count(change.campaign, row, known, kept)
             if kept is None:
@@ -98,8 +126,7 @@ class WaitChanges:
                 written.append(Row(id, partition, change.campaign.made_by, kept))
         await wait_table.write(tx, written)
         await wait_table.remove(tx, removed)
-        due = min((row.kept.due for row in written if row.kept.due is not None), default=None)
-        return None if due is None else from_microseconds(due)
+        return _earliest(written)
 
     async def _of_those_who_moved(
         self,
@@ -122,6 +149,11 @@ class WaitChanges:
                 campaign = campaigns.waiting[row.id[0]]
                 changes[row.id] = Change(campaign, moved_at=microseconds(received))
         return found
+
+
+def _earliest(rows: Sequence[Row]) -> datetime | None:
+    due = min((row.kept.due for row in rows if row.kept.due is not None), default=None)
+    return None if due is None else from_microseconds(due)
 
 
 def _add_traits(
