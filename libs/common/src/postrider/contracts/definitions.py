@@ -42,10 +42,42 @@ class What(Struct, frozen=True):
     transliterate: bool = False
 
 
-class When(Struct, frozen=True):
+class Recurrence(Struct, frozen=True, omit_defaults=True):
+    """`rule`: an RFC 5545 RRULE without DTSTART, of days; `times` ("HH:MM") are the moments of each of its days.
+
+    `start`, `end`: local date-times without offset, the first and the last that may be. `short_month` says what a day
+    means that a month or year does not have: last_day or skip.
+    """
+
+    rule: str
+    times: list[Id]
+    start: Id | None = None
+    end: Id | None = None
+    short_month: Id = "skip"
+
+
+class QuietWindow(Struct, frozen=True):
+    """On these days of the week (mon … sun) from `start` to `end` ("HH:MM") on the recipient's clock; an `end` that is
+    not after `start` is on the next day."""
+
+    days: list[Id]
+    start: Id = field(name="from")
+    end: Id = field(name="to")
+
+
+class QuietHours(Struct, frozen=True):
+    """`on_hit`: discard, or delay until the window is over. No windows: none at all, the account's included."""
+
+    windows: list[QuietWindow] = []
+    on_hit: Id = "delay"
+
+
+class When(Struct, frozen=True, omit_defaults=True):
     """`at`: local date-time without offset, or None for "now" (one_time: due is `scheduled_at`; live: no schedule).
 
-    `time_zone`: "account", "user" or a zone name. `start`, `end` (UTC) bound a live campaign.
+    `dates`: those of multiple_dates; `recurrence`: that of recurring. `time_zone`: "account", "user", "best_time" or a
+    zone name. `start`, `end` (UTC) bound a live campaign. `quiet_hours` None: the account's. `fallback_time`,
+    `best_time_event` ("" = any event): of best_time.
     """
 
     at: Id | None = None
@@ -55,6 +87,12 @@ class When(Struct, frozen=True):
     catch_up_seconds: Seconds = 3600
     start: Moment | None = None
     end: Moment | None = None
+    dates: list[Id] = []
+    recurrence: Recurrence | None = None
+    quiet_hours: QuietHours | None = None
+    throttle_per_minute: SmallCount | None = None
+    fallback_time: Id | None = None
+    best_time_event: str = ""
 
 
 class Unless(Struct, frozen=True):
@@ -85,13 +123,31 @@ class Trigger(Struct, frozen=True, omit_defaults=True):
     repeat: str = "keep"
 
 
-class Who(Struct, frozen=True):
-    """One of `rule`, `segment_id` (past behaviour) or `trigger` (live), to which `filter`, a rule, may belong."""
+class Limits(Struct, frozen=True, omit_defaults=True):
+    """How many texts at most: of the campaign, of a day of the account's zone, of a run. None: no limit."""
+
+    total: SmallCount | None = None
+    daily: SmallCount | None = None
+    run: SmallCount | None = None
+
+
+class Who(Struct, frozen=True, omit_defaults=True):
+    """One of `rule`, `segment_id` (past behaviour) or `trigger` (live), to which `filter`, a rule, may belong.
+
+    `safety_limit`: a run that would text more does not start. `min_gap_seconds`: between two texts of this campaign to
+    one person.
+    """
 
     rule: dict[str, Any] | None = None
     segment_id: Id | None = None
     trigger: Trigger | None = None
     filter: dict[str, Any] | None = None
+    reach_percent: float = 100.0
+    control_percent: float = 0.0
+    limits: Limits = Limits()
+    safety_limit: SmallCount | None = None
+    ignore_frequency_caps: bool = False
+    min_gap_seconds: Seconds = 0
 
 
 class CampaignDefinition(Struct, frozen=True):
@@ -109,6 +165,7 @@ class CampaignDefinition(Struct, frozen=True):
     whats: dict[str, What]
     scheduled_at: Moment | None = None
     deleted: bool = False
+    owner_email: str = ""
 
     @property
     def what(self) -> What:
@@ -156,6 +213,13 @@ class ProviderGroupDefinition(Struct, frozen=True):
     deleted: bool = False
 
 
+class FrequencyCap(Struct, frozen=True):
+    """At most `count` texts to one person in `days` local days of theirs, today included."""
+
+    count: SmallCount
+    days: SmallCount
+
+
 class AccountSettings(Struct, frozen=True):
     """What every service needs of /v1/settings. The defaults hold until the first definition is read."""
 
@@ -168,6 +232,11 @@ class AccountSettings(Struct, frozen=True):
     send_by_scheduled_seconds: Seconds = 4 * 3600
     send_by_live_seconds: Seconds = 15 * 60
     extra: dict[str, Any] = field(default_factory=dict)
+    frequency_caps: list[FrequencyCap] = []
+    min_gap_seconds: Seconds = 0
+    quiet_hours: QuietHours = QuietHours()
+    control_percent: float = 0.0
+    smtp_from: str = ""
 
 
 Definition = CampaignDefinition | SegmentDefinition | ProviderDefinition | ProviderGroupDefinition | AccountSettings
