@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from campaign_api import metrics
 from campaign_api.definitions import DefinitionPublisher, request
-from campaign_api.domain.campaign_states import Status, follow_run
+from campaign_api.domain.campaign_states import Status, follow_runs
 from campaign_api.domain.funnel import deltas
 from campaign_api.store import funnel, resources
 from postrider.contracts import codec
@@ -84,14 +84,14 @@ class DeliveryEvents:
         metrics.MOVES_REPEATED.inc(len(batch.records) - len(events))
         await funnel.add(tx, deltas(moves))
         await funnel.change_runs(tx, funnel.states_known(e for e in events if isinstance(e, RunChanged)))
-        await follow_runs(tx, {event.campaign_id for event in events})
+        await move_campaigns(tx, {event.campaign_id for event in events})
         return ()
 
     async def committed(self) -> None:
         self._definitions.wake()
 
 
-async def follow_runs(tx: AsyncConnection, campaign_ids: set[str]) -> None:
+async def move_campaigns(tx: AsyncConnection, campaign_ids: set[str]) -> None:
     """Moves campaigns on that have started or are done, and asks for their definitions to be published."""
     standings = {standing.campaign_id: standing for standing in await funnel.standings(tx, campaign_ids)}
     if not standings:
@@ -100,7 +100,7 @@ async def follow_runs(tx: AsyncConnection, campaign_ids: set[str]) -> None:
     for campaign in await resources.lock_campaigns(tx, standings):
         standing = standings[campaign.id]
         before = Status(campaign.status)
-        status = follow_run(before, campaign.body["kind"], standing.run_state, standing.open_messages)
+        status = follow_runs(before, campaign.body["kind"], standing.progress)
         if status is before:
             continue
         internal = campaign.internal

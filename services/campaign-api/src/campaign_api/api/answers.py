@@ -183,9 +183,12 @@ async def create(
     key: str | None,
     body: BaseModel,
     make: Callable[[AsyncConnection], Awaitable[Created]],
+    collection: str | None = None,
 ) -> Response:
-    """201 with the new resource; with an `Idempotency-Key` seen before, the same reply as then."""
+    """201 with the new resource; with an `Idempotency-Key` seen before, the same reply as then. `collection`: the path
+    it is found under, when that is not the one that was called."""
     print_ = _fingerprint(request, body)
+    collection = collection or request.url.path
     async with services.database.begin() as tx:
         await resources.lock_configuration(tx)
         former = await idempotency.find(tx, caller.key_id, key) if key else None
@@ -203,13 +206,13 @@ async def create(
     if former is not None:
         if waiting:
             await services.definitions.published([former.resource_id])
-        headers = {"Location": f"{request.url.path}/{former.resource_id}"}
+        headers = {"Location": f"{collection}/{former.resource_id}"}
         if former.etag:
             headers["ETag"] = former.etag
         return Response(former.reply, former.status, headers, "application/json")
     await services.definitions.published(made.published)
     response = with_etag(created, 201)
-    response.headers["Location"] = f"{request.url.path}/{created['id']}"
+    response.headers["Location"] = f"{collection}/{created['id']}"
     return response
 
 

@@ -1,8 +1,8 @@
 """What may be changed of a campaign, and the versions of its `what` that jobs may name.
 
-A draft is free. Once scheduled, its name and its texts may change: `what` touches the jobs not yet emitted, and every
-earlier version stays, because a job names the version it was made for (semantics.md §3). A live campaign has no
-audience that could be fixed: its `when` and `who` may change too, and reach the timers that are armed.
+A draft is free. Once scheduled, `kind`, `when` and `who` touch the runs whose audience is not fixed, `what` the jobs
+not yet emitted, and every earlier version of it stays, because a job names the version it was made for (semantics.md
+§3). Of a live campaign they reach the timers that are armed, which belong to its kind.
 """
 
 from __future__ import annotations
@@ -14,33 +14,22 @@ from typing import Any, Final
 import msgspec
 
 from campaign_api.domain.campaign_checks import references_of
-from campaign_api.domain.campaign_states import LIVE_KINDS, TERMINAL, Status
+from campaign_api.domain.campaign_states import LIVE_KINDS, Status
 from campaign_api.domain.errors import Conflict, FieldProblem, Invalid
 from postrider.contracts.definitions import What
 from postrider.durations import parse_duration
 
-CHANGEABLE_WHEN_SCHEDULED: Final = frozenset({"name", "what"})
-CHANGEABLE_WHEN_LIVE: Final = CHANGEABLE_WHEN_SCHEDULED | {"when", "who"}
 MAX_WHAT_VERSIONS: Final = 100
 DEFAULT_SEND_BY: Final = {"scheduled": timedelta(hours=4), "live": timedelta(minutes=15)}
 
 
 def check_change(status: Status, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
     """Raises `Conflict` that points at what may no longer change."""
-    if status in TERMINAL:
-        raise Conflict(f"a campaign that is {status} cannot be changed")
-    if status is Status.DRAFT:
+    before, after = old["kind"], new["kind"]
+    if status is Status.DRAFT or before == after or not LIVE_KINDS & {before, after}:
         return
-    changed = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
-    changeable = CHANGEABLE_WHEN_LIVE if old["kind"] in LIVE_KINDS else CHANGEABLE_WHEN_SCHEDULED
-    refused = [name for name in changed if name not in changeable]
-    if refused:
-        message = f"cannot change once the campaign is {status}"
-        named = "name, what, when and who" if changeable is CHANGEABLE_WHEN_LIVE else "name and what"
-        raise Conflict(
-            f"a campaign that is {status} can change its {named} only",
-            [FieldProblem(f"/{name}", message) for name in refused],
-        )
+    kept = "a live campaign keeps its kind" if before in LIVE_KINDS else "a scheduled campaign cannot become live"
+    raise Conflict(f"{kept} once it is {status}: make a new one", [FieldProblem("/kind", f"cannot change: {kept}")])
 
 
 def with_what(internal: Mapping[str, Any], body: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:

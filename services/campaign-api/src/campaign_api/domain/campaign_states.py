@@ -1,11 +1,9 @@
-"""The states of a campaign: the table, and what a run's progress means for it. The only place that decides a status.
-
-`pending_approval`, `paused` and `rejected` of api.md are not built yet and have no row.
-"""
+"""The states of a campaign: the table, and what progress of its runs means for it. Only here a status is decided."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
@@ -14,61 +12,96 @@ from campaign_api.domain.errors import Conflict
 
 class Status(StrEnum):
     DRAFT = "draft"
+    PENDING_APPROVAL = "pending_approval"
     SCHEDULED = "scheduled"
     RUNNING = "running"
+    PAUSED = "paused"
     COMPLETED = "completed"
     STOPPED = "stopped"
+    REJECTED = "rejected"
 
 
 class Event(StrEnum):
     SCHEDULE = "schedule"
+    SUBMIT = "submit"
+    APPROVE = "approve"
+    REJECT = "reject"
+    EDIT = "edit"
     START = "start"
+    PAUSE = "pause"
+    RESUME = "resume"
     FINISH = "finish"
     STOP = "stop"
 
 
 TRANSITIONS: Final[Mapping[tuple[Status, Event], Status]] = {
     (Status.DRAFT, Event.SCHEDULE): Status.SCHEDULED,
+    (Status.DRAFT, Event.SUBMIT): Status.PENDING_APPROVAL,
+    (Status.DRAFT, Event.EDIT): Status.DRAFT,
     (Status.DRAFT, Event.STOP): Status.STOPPED,
+    (Status.PENDING_APPROVAL, Event.APPROVE): Status.SCHEDULED,
+    (Status.PENDING_APPROVAL, Event.REJECT): Status.REJECTED,
+    (Status.PENDING_APPROVAL, Event.EDIT): Status.DRAFT,
+    (Status.PENDING_APPROVAL, Event.STOP): Status.STOPPED,
+    (Status.REJECTED, Event.EDIT): Status.DRAFT,
+    (Status.REJECTED, Event.STOP): Status.STOPPED,
+    (Status.SCHEDULED, Event.EDIT): Status.SCHEDULED,
     (Status.SCHEDULED, Event.START): Status.RUNNING,
+    (Status.SCHEDULED, Event.PAUSE): Status.PAUSED,
     (Status.SCHEDULED, Event.FINISH): Status.COMPLETED,
     (Status.SCHEDULED, Event.STOP): Status.STOPPED,
+    (Status.RUNNING, Event.EDIT): Status.RUNNING,
+    (Status.RUNNING, Event.PAUSE): Status.PAUSED,
     (Status.RUNNING, Event.FINISH): Status.COMPLETED,
     (Status.RUNNING, Event.STOP): Status.STOPPED,
+    (Status.PAUSED, Event.EDIT): Status.PAUSED,
+    (Status.PAUSED, Event.RESUME): Status.SCHEDULED,
+    (Status.PAUSED, Event.STOP): Status.STOPPED,
 }
+"""What was approved is what is sent: an edit of a campaign that waits for approval takes it back to draft."""
 TERMINAL: Final = frozenset({Status.COMPLETED, Status.STOPPED})
-ACTIVE: Final = frozenset({Status.SCHEDULED, Status.RUNNING})
+UNPUBLISHED: Final = frozenset({Status.DRAFT, Status.PENDING_APPROVAL, Status.REJECTED})
+"""Nobody else knows of it: everything may change, and it may be deleted."""
+ACTIVE: Final = frozenset({Status.SCHEDULED, Status.RUNNING, Status.PAUSED})
 LIVE_KINDS: Final = frozenset({"live_action", "live_inaction", "live_date"})
 
-RUN_STATES: Final = ("requested", "running", "expanded", "stopped", "expired", "failed")
-"""States of a run in the order in which they may follow each other; the last three end it."""
-STARTED_RUN_STATES: Final = frozenset({"running", "expanded"})
-EMITTED_RUN_STATES: Final = frozenset({"expanded", "stopped", "expired", "failed"})
+EMITTED_RUN_STATES: Final = ("expanded", "stopped", "expired", "failed", "stopped_by_safety_check", "removed")
+"""They end a run. `removed`: an edit took its occurrence away."""
+RUN_STATES: Final = ("planned", "requested", "running", *EMITTED_RUN_STATES)
+"""States of a run in the order in which they may follow each other."""
 
 
 def apply(status: Status, event: Event) -> Status:
     """The next status. Raises `Conflict` for an illegal move."""
     following = TRANSITIONS.get((status, event))
     if following is None:
-        raise Conflict(f"a campaign that is {status} cannot {event}")
+        raise Conflict(f"a campaign that is {status} cannot {_VERBS.get(event, event)}")
     return following
 
 
-def schedule(status: Status, kind: str) -> Status:
-    """A live campaign runs from the moment it is scheduled; a scheduled one waits for its run."""
-    scheduled = apply(status, Event.SCHEDULE)
-    return apply(scheduled, Event.START) if kind in LIVE_KINDS else scheduled
+_VERBS: Final = {Event.EDIT: "be changed", Event.APPROVE: "be approved", Event.REJECT: "be rejected"}
 
 
-def follow_run(status: Status, kind: str, run_state: str, open_messages: int) -> Status:
-    """The status after what is known of a campaign's run: its state, and how many are pending or in doubt.
+def release(status: Status, event: Event, kind: str) -> Status:
+    """`schedule`, `approve` and `resume`: a live campaign runs from that moment, a scheduled one waits for its run."""
+    released = apply(status, event)
+    return apply(released, Event.START) if kind in LIVE_KINDS else released
 
-    A live campaign has no run and ends only by a stop; a campaign that ended stays as it is.
-    """
-    if kind in LIVE_KINDS or status not in ACTIVE:
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What is known of a campaign's runs. `state`: of the one furthest behind. `open_messages`: pending or in doubt."""
+
+    state: str
+    has_started: bool
+    open_messages: int
+
+
+def follow_runs(status: Status, kind: str, progress: Progress) -> Status:
+    """A live campaign has no run and ends only by a stop; a campaign that ended stays as it is, and a paused one until
+    it is resumed."""
+    if kind in LIVE_KINDS or status not in (Status.SCHEDULED, Status.RUNNING):
         return status
-    if run_state in EMITTED_RUN_STATES and open_messages <= 0:
+    if progress.state in EMITTED_RUN_STATES and progress.open_messages <= 0:
         return apply(status, Event.FINISH)
-    if status is Status.SCHEDULED and run_state in STARTED_RUN_STATES:
-        return apply(status, Event.START)
-    return status
+    return apply(status, Event.START) if status is Status.SCHEDULED and progress.has_started else status

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from campaign_api.domain.campaign_changes import check_change, send_by_of, with_what
 from campaign_api.domain.campaign_checks import check_campaign, names_of, rules_of
-from campaign_api.domain.campaign_states import Event, Status, apply, schedule
+from campaign_api.domain.campaign_states import ACTIVE, UNPUBLISHED, Event, Status, apply, follow_runs, release
 from campaign_api.domain.errors import Conflict, Invalid
 from campaign_api.domain.resource import Resource
 from campaign_api.handlers import common
-from campaign_api.store import definition_outbox, references, resources
+from campaign_api.store import definition_outbox, funnel, references, resources
 from postrider.contracts.ids import new_id
+
+MAX_NAME: Final = 200
+COPY: Final = " (copy)"
 
 
 async def create(tx: AsyncConnection, body: dict[str, Any], now: datetime) -> Resource:
@@ -25,56 +28,113 @@ async def create(tx: AsyncConnection, body: dict[str, Any], now: datetime) -> Re
 
 
 async def put(tx: AsyncConnection, id: str, body: dict[str, Any], if_match: common.Version, now: datetime) -> Resource:
-    """A draft is free; later the name and the texts may change, and a changed `what` becomes its next version. Of a
-    live campaign `when` and `who` too."""
+    """What nobody else knows of is free, and a draft afterwards. Later an edit reaches what is not fixed yet, and a
+    changed `what` becomes its next version."""
     current = await common.get_to_change(tx, "campaign", id, if_match)
-    status = Status(current.status)
+    status = apply(Status(current.status), Event.EDIT)
     check_change(status, current.body, body)
-    settings = await _check(tx, body, now, dates=status is Status.DRAFT)
+    is_draft = status is Status.DRAFT
+    dates = is_draft or body["when"] != current.body["when"]
+    settings = await _check(tx, body, now, dates=dates)
     internal = {**current.internal, **_names(body)}
-    if status is not Status.DRAFT:
+    if not is_draft:
         internal = with_what(internal, body, settings.body)
         if body["when"] != current.body["when"]:
             internal = {**internal, "send_by_seconds": int(send_by_of(body, settings.body).total_seconds())}
-    return await common.store(tx, replace(current, body=body, internal=internal))
+    return await common.store(tx, replace(current, status=status, body=body, internal=internal))
+
+
+async def clone(tx: AsyncConnection, id: str) -> Resource:
+    """A draft with the same body; what it names may be gone, which is told when it is saved or scheduled."""
+    original = await common.get(tx, "campaign", id)
+    name = f"{original.body['name'][: MAX_NAME - len(COPY)]}{COPY}"
+    body = {**original.body, "name": name}
+    return await resources.insert(tx, new_id("campaign"), "campaign", Status.DRAFT, body, _names(body))
 
 
 async def delete(tx: AsyncConnection, id: str) -> None:
     await resources.lock_configuration(tx)
     current = await common.get(tx, "campaign", id, for_update=True)
-    if current.status != Status.DRAFT:
-        raise Conflict(f"only a draft can be deleted, this campaign is {current.status}")
+    if current.status not in UNPUBLISHED:
+        raise Conflict(f"only what was never scheduled can be deleted, this campaign is {current.status}")
     users = (await references.users_of(tx, [id]))[id]
     if users:
         raise common.in_use("rules ask about texts of this campaign", users)
     await resources.remove(tx, id)
 
 
-async def start(tx: AsyncConnection, id: str, now: datetime) -> Resource:
-    """`schedule`: from here on the other services know it. Whoever repeats it before the definition is published
-    waits for the same publishing, instead of a refusal."""
+async def schedule(tx: AsyncConnection, id: str, now: datetime) -> Resource:
+    """From here on the other services know it, or, where the settings want it, somebody has to approve it first."""
+    current, is_repeated = await _get_to_move(tx, id, ACTIVE)
+    if is_repeated:
+        return current
+    settings = await _check(tx, current.body, now, dates=True)
+    if settings.body["approval_required"]:
+        return await common.store(tx, replace(current, status=apply(Status(current.status), Event.SUBMIT)))
+    return await _release(tx, current, Event.SCHEDULE, settings, now)
+
+
+async def approve(tx: AsyncConnection, id: str, now: datetime) -> Resource:
+    """Judged again: what it names, and its date, may be gone by now."""
+    current, is_repeated = await _get_to_move(tx, id, ACTIVE)
+    if is_repeated:
+        return current
+    apply(Status(current.status), Event.APPROVE)
+    settings = await _check(tx, current.body, now, dates=True)
+    return await _release(tx, current, Event.APPROVE, settings, now)
+
+
+async def reject(tx: AsyncConnection, id: str) -> Resource:
+    current, _ = await _get_to_move(tx, id, ())
+    return await common.store(tx, replace(current, status=apply(Status(current.status), Event.REJECT)))
+
+
+async def pause(tx: AsyncConnection, id: str) -> Resource:
+    """Holds what is queued."""
+    current, is_repeated = await _get_to_move(tx, id, (Status.PAUSED,))
+    if is_repeated:
+        return current
+    return await common.store(tx, replace(current, status=apply(Status(current.status), Event.PAUSE)))
+
+
+async def resume(tx: AsyncConnection, id: str) -> Resource:
+    """What is still inside its deadline is sent; a campaign whose texts are all settled meanwhile is completed."""
+    current, is_repeated = await _get_to_move(tx, id, (Status.SCHEDULED, Status.RUNNING, Status.COMPLETED))
+    if is_repeated:
+        return current
+    kind = current.body["kind"]
+    standing = next(iter(await funnel.standings(tx, [id])), None)
+    if standing is None:
+        status = release(Status(current.status), Event.RESUME, kind)
+    else:
+        status = follow_runs(release(Status(current.status), Event.RESUME, kind), kind, standing.progress)
+    return await common.store(tx, replace(current, status=status))
+
+
+async def stop(tx: AsyncConnection, id: str) -> Resource:
+    """Cancels what is not sent."""
+    current, is_repeated = await _get_to_move(tx, id, (Status.STOPPED,))
+    if is_repeated:
+        return current
+    return await common.store(tx, replace(current, status=apply(Status(current.status), Event.STOP)))
+
+
+async def _get_to_move(tx: AsyncConnection, id: str, after: Collection[str]) -> tuple[Resource, bool]:
+    """The campaign, locked, and whether the move was made already and is not published yet: whoever repeats it then
+    waits for the same publishing, instead of being refused. `after`: the states it leads to."""
     await resources.lock_configuration(tx)
     current = await common.get(tx, "campaign", id, for_update=True)
-    if current.status in (Status.SCHEDULED, Status.RUNNING) and await definition_outbox.is_waiting(tx, id):
-        return current
-    status = schedule(Status(current.status), current.body["kind"])
-    settings = await _check(tx, current.body, now, dates=True)
+    return current, current.status in after and await definition_outbox.is_waiting(tx, id)
+
+
+async def _release(tx: AsyncConnection, current: Resource, event: Event, settings: Resource, now: datetime) -> Resource:
     internal = {
         **with_what(current.internal, current.body, settings.body),
         "scheduled_at": now.isoformat(),
         "send_by_seconds": int(send_by_of(current.body, settings.body).total_seconds()),
     }
+    status = release(Status(current.status), event, current.body["kind"])
     return await common.store(tx, replace(current, status=status, internal=internal))
-
-
-async def stop(tx: AsyncConnection, id: str) -> Resource:
-    """Cancels what is not sent. Repeated before the definition is published, it waits for the same publishing."""
-    await resources.lock_configuration(tx)
-    current = await common.get(tx, "campaign", id, for_update=True)
-    if current.status == Status.STOPPED and await definition_outbox.is_waiting(tx, id):
-        return current
-    status = apply(Status(current.status), Event.STOP)
-    return await common.store(tx, replace(current, status=status))
 
 
 async def _check(tx: AsyncConnection, body: Mapping[str, Any], now: datetime, *, dates: bool) -> Resource:

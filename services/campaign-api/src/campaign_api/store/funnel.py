@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from campaign_api.domain.campaign_states import RUN_STATES
+from campaign_api.domain.campaign_states import RUN_STATES, Progress
 from campaign_api.domain.funnel import Cell
 from campaign_api.domain.resource import rfc3339
 from postrider.contracts.delivery_events import RunChanged
@@ -54,6 +54,7 @@ ORDER BY 1, 3
 """)
 _STANDINGS = text("""
 SELECT c.id AS campaign_id, r.state, r.reason,
+       EXISTS (SELECT 1 FROM runs WHERE campaign_id = c.id AND state IN ('running', 'expanded')) AS has_started,
        f.open + greatest((SELECT coalesce(sum(total), 0) FROM runs WHERE campaign_id = c.id) - f.qualified, 0) AS open
 FROM unnest(CAST(:ids AS text[])) AS c(id)
 JOIN LATERAL (SELECT state, reason FROM runs WHERE campaign_id = c.id ORDER BY rank, run_id LIMIT 1) r ON true
@@ -72,16 +73,15 @@ DELETE FROM applied_events WHERE id IN (
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where a campaign's run is (the one furthest behind), and how many messages are pending or in doubt.
+    """Where a campaign's runs are. `reason`: of the one furthest behind.
 
     People of a run whose first move a crash has held back count as open: it comes late, and then their other moves
     have long been here.
     """
 
     campaign_id: str
-    run_state: str
+    progress: Progress
     reason: str
-    open_messages: int
 
 
 async def claim(tx: AsyncConnection, ids: Sequence[str]) -> frozenset[str]:
@@ -130,7 +130,7 @@ async def change_runs(tx: AsyncConnection, changes: Sequence[RunChanged]) -> Non
 async def standings(tx: AsyncConnection, campaign_ids: Collection[str]) -> list[Standing]:
     """Of the campaigns that have a run."""
     rows = await tx.execute(_STANDINGS, {"ids": sorted(campaign_ids)})
-    return [Standing(row.campaign_id, row.state, row.reason, int(row.open)) for row in rows]
+    return [Standing(row.campaign_id, Progress(row.state, row.has_started, int(row.open)), row.reason) for row in rows]
 
 
 async def read_report(tx: AsyncConnection, campaign_id: str) -> tuple[dict[Cell, int], list[dict[str, Any]]]:

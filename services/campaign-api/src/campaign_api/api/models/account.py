@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 
 from campaign_api.api.models.base import Model, NotBuilt, Writable
+from campaign_api.api.models.when import QuietHours
 from campaign_api.domain.costs import PRICE_PATTERN
 
 Price = Annotated[str, Field(max_length=20, pattern=PRICE_PATTERN)]
@@ -20,6 +21,13 @@ class SendBy(Model):
         None, max_length=40, description="Deadline of scheduled campaigns, ISO 8601 duration; null: PT4H."
     )
     live: str | None = Field(None, max_length=40, description="Deadline of live campaigns; null: PT15M.")
+
+
+class FrequencyCap(Model):
+    count: Annotated[int, Field(ge=1, le=1_000)] = Field(description="So many texts.")
+    per: Annotated[str, Field(pattern=r"^P([1-9][0-9]?)D$|^P([1-9]|1[0-2])W$")] = Field(
+        description="In so many local days of the recipient, today included: P1D to P99D, P1W to P12W."
+    )
 
 
 class SettingsIn(Writable):
@@ -57,13 +65,22 @@ class SettingsIn(Writable):
         None,
         description="What a message part costs, for estimates, unless its provider says otherwise; null: not known.",
     )
-    approval_required: Annotated[Any, NotBuilt(False, None)] = Field(False, description="Not built yet: false.")
-    frequency_caps: Annotated[Any, NotBuilt([], None)] = Field([], description="Not built yet: empty.")
-    min_gap: Annotated[Any, NotBuilt(None)] = Field(None, description="Not built yet: null.")
-    quiet_hours: Annotated[Any, NotBuilt(None)] = Field(None, description="Not built yet: null.")
-    control_percent: Annotated[Any, NotBuilt(0, None)] = Field(0, description="Not built yet: 0.")
+    approval_required: bool = Field(False, description="A campaign runs only when an admin has approved it.")
+    frequency_caps: Annotated[list[FrequencyCap], Field(max_length=5)] = Field(
+        [], description="Most texts to one person, of all campaigns that do not ignore caps; more are `capped`."
+    )
+    min_gap: Annotated[str, Field(max_length=40)] | None = Field(
+        None, description="Time between two texts to one person, ISO 8601 duration; null: none."
+    )
+    quiet_hours: QuietHours | None = Field(None, description="Of campaigns that have none of their own; null: none.")
+    control_percent: Annotated[float, Field(ge=0, le=50)] = Field(
+        0,
+        description="Part of all people that no campaign texts, to measure what texts do: 0, or 2 to 5 as a rule.",
+    )
     click_domain: Annotated[Any, NotBuilt(None)] = Field(None, description="Not built yet: null.")
-    smtp_from: Annotated[Any, NotBuilt(None)] = Field(None, description="Not built yet: null.")
+    smtp_from: str | None = Field(
+        None, min_length=3, max_length=254, description="Sender of e-mails to owners of campaigns; null: none is sent."
+    )
 
 
 class Settings(SettingsIn):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import combinations
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
@@ -10,68 +9,44 @@ from pydantic import ConfigDict, Field
 from campaign_api.api.models.base import Given, Model, NotBuilt, Writable
 from campaign_api.api.models.segments import EXAMPLE_RULE, RULE_MARK
 from campaign_api.api.models.triggers import DateTrigger, InactionTrigger, Trigger
+from campaign_api.api.models.when import Duration, LiveWhen, MultipleDatesWhen, OneTimeWhen, RecurringWhen
 
 _RULE_OR_NULL: dict[str, Any] = {"anyOf": [RULE_MARK, {"type": "null"}]}
-_LIMITS = ("total", "daily", "run")
-_NO_LIMITS = [dict.fromkeys(names) for size in range(len(_LIMITS) + 1) for names in combinations(_LIMITS, size)]
-CampaignStatus = Literal["draft", "scheduled", "running", "completed", "stopped"]
-Duration = Annotated[str, Field(max_length=40)]
+MAX_COUNT = 2**31 - 1
+CampaignStatus = Literal[
+    "draft", "pending_approval", "scheduled", "running", "paused", "completed", "stopped", "rejected"
+]
 
 
-class OneTimeWhen(Model):
-    """When a campaign of kind one_time fires."""
+class Limits(Model):
+    """At most so many texts; whoever is above is `limited`. Null: no limit."""
 
-    at: str = Field(
-        max_length=40,
-        description='Local date and time without offset (2026-12-01T09:00:00), or "now". Refused when it is past: '
-        "for `user` past in every zone on Earth, for `account` past in the account's zone.",
+    total: Annotated[int, Field(ge=1, le=MAX_COUNT)] | None = Field(None, description="Of the campaign.")
+    daily: Annotated[int, Field(ge=1, le=MAX_COUNT)] | None = Field(
+        None, description="Of a day in the account's zone: live kinds, and time_zone user or best_time."
     )
-    time_zone: str = Field(
-        "account", max_length=64, description='"account" or "user" (the recipient\'s own). Others: not built yet.'
+    run: Annotated[int, Field(ge=1, le=MAX_COUNT)] | None = Field(
+        None, description="Of each run of a scheduled kind: a random part of its audience."
     )
-    passed_zone: Literal["drop", "next_day", "send_now"] = Field(
-        "drop", description="What happens in zones whose local time is over when the campaign is scheduled."
-    )
-    send_by: Duration | None = Field(
-        None, description="Deadline after due, ISO 8601 duration; later is `expired`. Null: the account's, else PT4H."
-    )
-    catch_up: Duration | None = Field(
-        None, description="How late it still fires after downtime, ISO 8601 duration. Null: PT1H."
-    )
-    quiet_hours: Annotated[Any, NotBuilt(None)] = Field(None, description="Not built yet: null.")
-    throttle_per_minute: Annotated[Any, NotBuilt(None)] = Field(None, description="Not built yet: null.")
-    fallback_time: Annotated[Any, NotBuilt(None)] = Field(None, description="Not built yet: null.")
-
-
-class LiveWhen(Model):
-    """A live campaign fires when its trigger says so; `{}` is enough."""
-
-    time_zone: str = Field(
-        "account",
-        max_length=64,
-        description='"account" or "user"; of no effect until quiet hours are built. Others: not built yet.',
-    )
-    send_by: Duration | None = Field(
-        None,
-        description="Deadline after due, ISO 8601 duration. An event older than that on arrival triggers and arms "
-        "nothing. Null: the account's, else PT15M.",
-    )
-    start: Annotated[Any, NotBuilt(None)] = Field(None, description="Not built yet: null.")
-    end: Annotated[Any, NotBuilt(None)] = Field(None, description="Not built yet: null.")
-    catch_up: Annotated[Any, NotBuilt(None)] = Field(None, description="Not built yet: null.")
-    quiet_hours: Annotated[Any, NotBuilt(None)] = Field(None, description="Not built yet: null.")
-    throttle_per_minute: Annotated[Any, NotBuilt(None)] = Field(None, description="Not built yet: null.")
 
 
 class HowMany(Model):
-    """What every kind's `who` says of how many and how often: none of it is built yet."""
+    """How many of those who qualify, and how often."""
 
-    reach_percent: Annotated[Any, NotBuilt(100, None)] = Field(100, description="Not built yet: 100.")
-    control_percent: Annotated[Any, NotBuilt(0, None)] = Field(0, description="Not built yet: 0.")
-    limits: Annotated[Any, NotBuilt(None, *_NO_LIMITS)] = Field(None, description="Not built yet: null.")
-    safety_limit: Annotated[Any, NotBuilt(None)] = Field(None, description="Not built yet: null.")
-    ignore_frequency_caps: Annotated[Any, NotBuilt(False, None)] = Field(False, description="Not built yet: false.")
-    min_gap: Annotated[Any, NotBuilt(None)] = Field(None, description="Not built yet: null.")
+    reach_percent: Annotated[float, Field(gt=0, le=100)] = Field(
+        100, description="Part of those who qualify that is texted; the others are `not_in_reach`."
+    )
+    control_percent: Annotated[float, Field(ge=0, le=99)] = Field(
+        0, description="Part kept as control group of this campaign, the same people each time: measured, not texted."
+    )
+    limits: Limits | None = Field(None, description="Null: none.")
+    safety_limit: Annotated[int, Field(ge=1, le=MAX_COUNT)] | None = Field(
+        None, description="A run that would text more people does not start, and `owner_email` is told. Null: none."
+    )
+    ignore_frequency_caps: bool = Field(False, description="Texts although the account's caps are reached.")
+    min_gap: Duration | None = Field(
+        None, description="Time between two texts of this campaign to one person, ISO 8601 duration; null: none."
+    )
 
 
 class AudienceWho(HowMany):
@@ -144,8 +119,10 @@ class CampaignBase(Writable):
     )
     what: What = Field(description="What is sent.")
     conversion: Annotated[Any, NotBuilt(None)] = Field(None, description="Not built yet: null.")
-    owner_email: Annotated[Any, NotBuilt(None)] = Field(None, description="Not built yet: null.")
-    status: Given = Field(None, description="Read-only: changed by schedule and stop.")
+    owner_email: str | None = Field(
+        None, min_length=3, max_length=254, description="Who is told when the safety limit stops a run."
+    )
+    status: Given = Field(None, description="Read-only: changed by schedule, pause, resume, stop, approve and reject.")
     scheduled_at: Given = Field(None, description="Read-only: when it was scheduled.")
     end_reason: Given = Field(None, description="Read-only: why it ended, when not by finishing.")
 
@@ -173,6 +150,52 @@ class OneTimeIn(CampaignBase):
 
     kind: Literal["one_time"] = Field(description="Once, at a date and time or now, to an audience.")
     when: OneTimeWhen = Field(description="When it fires.")
+    who: AudienceWho = Field(description="Whom it is for.")
+
+
+class MultipleDatesIn(CampaignBase):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "name": "Advent",
+                    "kind": "multiple_dates",
+                    "when": {"at": ["2030-12-01T09:00:00", "2030-12-08T09:00:00"], "time_zone": "user"},
+                    "who": {"rule": EXAMPLE_RULE},
+                    "what": {"body": "Another door is open."},
+                }
+            ]
+        }
+    )
+
+    kind: Literal["multiple_dates"] = Field(description="At each of a list of dates, the audience found anew.")
+    when: MultipleDatesWhen = Field(description="When it fires.")
+    who: AudienceWho = Field(description="Whom it is for.")
+
+
+class RecurringIn(CampaignBase):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "name": "Invoice reminder",
+                    "kind": "recurring",
+                    "message_class": "transactional",
+                    "when": {
+                        "recurrence": "FREQ=MONTHLY;BYMONTHDAY=31",
+                        "times": ["09:00"],
+                        "short_month": "last_day",
+                        "time_zone": "user",
+                    },
+                    "who": {"rule": EXAMPLE_RULE, "limits": {"run": 1000}},
+                    "what": {"body": "Your invoice is ready."},
+                }
+            ]
+        }
+    )
+
+    kind: Literal["recurring"] = Field(description="Again and again, the audience found anew.")
+    when: RecurringWhen = Field(description="When it fires.")
     who: AudienceWho = Field(description="Whom it is for.")
 
 
@@ -264,7 +287,9 @@ class LiveDateIn(CampaignBase):
     who: DateWho = Field(description="Whom it is for.")
 
 
-CampaignIn = Annotated[OneTimeIn | LiveActionIn | LiveInactionIn | LiveDateIn, Field(discriminator="kind")]
+CampaignIn = Annotated[
+    OneTimeIn | MultipleDatesIn | RecurringIn | LiveActionIn | LiveInactionIn | LiveDateIn, Field(discriminator="kind")
+]
 
 
 class _Answered(Model):
@@ -272,19 +297,33 @@ class _Answered(Model):
     created_at: str = Field(description="RFC 3339, UTC.")
     updated_at: str = Field(description="RFC 3339, UTC.")
     version: int = Field(description="Grows with each change, of the status too; also the ETag.")
-    status: CampaignStatus = Field(description="draft → scheduled → running → completed, or stopped.")
+    status: CampaignStatus = Field(
+        description="draft → (pending_approval) → scheduled → running ⇄ paused → completed; stopped; rejected."
+    )
     scheduled_at: str | None = Field(description="When it was scheduled, RFC 3339, UTC; null: never.")
     end_reason: str | None = Field(description="Why it ended, when not by finishing.")
     name: str = Field(description="What people call it.")
     message_class: str = Field(description="promotional or transactional.")
     what: What = Field(description="What is sent.")
     conversion: None = Field(description="Not built yet.")
-    owner_email: None = Field(description="Not built yet.")
+    owner_email: str | None = Field(description="Who is told when the safety limit stops a run.")
 
 
 class OneTime(_Answered):
     kind: Literal["one_time"] = Field(description="Once, at a date and time or now, to an audience.")
     when: OneTimeWhen = Field(description="When it fires.")
+    who: AudienceWho = Field(description="Whom it is for.")
+
+
+class MultipleDates(_Answered):
+    kind: Literal["multiple_dates"] = Field(description="At each of a list of dates, the audience found anew.")
+    when: MultipleDatesWhen = Field(description="When it fires.")
+    who: AudienceWho = Field(description="Whom it is for.")
+
+
+class Recurring(_Answered):
+    kind: Literal["recurring"] = Field(description="Again and again, the audience found anew.")
+    when: RecurringWhen = Field(description="When it fires.")
     who: AudienceWho = Field(description="Whom it is for.")
 
 
@@ -306,7 +345,9 @@ class LiveDate(_Answered):
     who: DateWho = Field(description="Whom it is for.")
 
 
-Campaign = Annotated[OneTime | LiveAction | LiveInaction | LiveDate, Field(discriminator="kind")]
+Campaign = Annotated[
+    OneTime | MultipleDates | Recurring | LiveAction | LiveInaction | LiveDate, Field(discriminator="kind")
+]
 
 
 class PreviewIn(Model):
