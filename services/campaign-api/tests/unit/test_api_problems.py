@@ -201,7 +201,7 @@ async def test_other_paths_are_problems_too(client: httpx.AsyncClient) -> None:
     problem(await client.get(f"/v1/campaigns/{'a' * 5_000}"), 404)
     problem(await client.get("/v1/campaigns/%00"), 404)
     problem(await client.get("/v1/campaigns/cmp_1"), 404)
-    problem(await client.post("/v1/campaigns/cmp_00000000000000000000000000/pause"), 422)
+    problem(await client.post("/v1/campaigns/cmp_00000000000000000000000000/test-send"), 422)
     problem(await client.get("/v1/campaigns?limit=0"), 422)
 
 
@@ -297,7 +297,7 @@ async def test_bodies_that_cannot_be_read(
         problem(await client.post(path, content=content, headers=headers), status)
 
 
-KINDS = '"one_time", "live_action", "live_inaction", "live_date"'
+KINDS = '"one_time", "multiple_dates", "recurring", "live_action", "live_inaction", "live_date"'
 
 
 @pytest.mark.parametrize(
@@ -306,16 +306,33 @@ KINDS = '"one_time", "live_action", "live_inaction", "live_date"'
         ({}, {"/kind": "is required"}),
         (
             campaign(kind="nonsense"),
-            {"/kind": 'must be one of "one_time", "live_action", "live_inaction", "live_date"'},
+            {"/kind": f"must be one of {KINDS}"},
         ),
-        (campaign(kind="recurring"), {"/kind": "recurring is not built yet"}),
         (campaign(colour="red"), {"/colour": "unknown field"}),
         (campaign(when={}), {"/when/at": "is required"}),
-        (campaign(when={"at": "now", "quiet_hours": {"windows": []}}), {"/when/quiet_hours": "not built yet"}),
-        (campaign(who={"rule": {"all": []}, "reach_percent": 50}), {"/who/reach_percent": "not built yet"}),
-        (campaign(who={"rule": {"all": []}, "control_percent": False}), {"/who/control_percent": "not built yet"}),
-        (campaign(who={"rule": {"all": []}, "limits": {"run": 10}}), {"/who/limits": "not built yet"}),
-        (campaign(who={"rule": {"all": []}, "limits": {"runs": None}}), {"/who/limits": "not built yet"}),
+        (campaign(when={"at": "now", "quiet_hours": {}}), {"/when/quiet_hours/windows": "is required"}),
+        (campaign(when={"at": ["2030-01-01T09:00:00"]}), {"/when/at": "Input should be a valid string"}),
+        (
+            campaign(kind="multiple_dates", when={"at": []}),
+            {"/when/at": "List should have at least 1 item after validation, not 0"},
+        ),
+        (
+            campaign(kind="recurring", when={"times": ["9:00"]}),
+            {"/when/recurrence": "is required", "/when/times/0": 'must be a time of a 24-hour clock, such as "09:00"'},
+        ),
+        (
+            campaign(who={"rule": {"all": []}, "reach_percent": 0}),
+            {"/who/reach_percent": "Input should be greater than 0"},
+        ),
+        (
+            campaign(who={"rule": {"all": []}, "control_percent": False}),
+            {"/who/control_percent": "Input should be a valid number"},
+        ),
+        (
+            campaign(who={"rule": {"all": []}, "limits": {"run": 0}}),
+            {"/who/limits/run": "Input should be greater than or equal to 1"},
+        ),
+        (campaign(who={"rule": {"all": []}, "limits": {"runs": None}}), {"/who/limits/runs": "unknown field"}),
         (campaign(what={"body": "x", "variants": [{"name": "a"}]}), {"/what/variants": "not built yet"}),
         (campaign(conversion={"event": "E"}), {"/conversion": "not built yet"}),
         (

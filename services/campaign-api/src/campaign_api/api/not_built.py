@@ -13,7 +13,7 @@ PATHS = (
     ("POST", "/providers/{id}/verify"),
     ("POST", "/providers/{id}/test-send"),
     *(("POST", f"/campaigns/{{id}}/{name}") for name in ("test-send",)),
-    *(("GET", f"/campaigns/{{id}}/{name}") for name in ("occurrences", "progress")),
+    *(("GET", f"/campaigns/{{id}}/{name}") for name in ("progress",)),
     *((method, "/linked-content") for method in ("GET", "POST")),
     ("GET", "/audit-log"),
 )

@@ -16,8 +16,11 @@ import msgspec
 from campaign_api.domain.campaign_checks import references_of
 from campaign_api.domain.campaign_states import LIVE_KINDS, Status
 from campaign_api.domain.errors import Conflict, FieldProblem, Invalid
+from campaign_api.domain.when_checks import read_local
 from postrider.contracts.definitions import What
 from postrider.durations import parse_duration
+from postrider.scheduling.occurrences import ACCOUNT_ZONE, USER_ZONE
+from postrider.zones import to_instant
 
 MAX_WHAT_VERSIONS: Final = 100
 DEFAULT_SEND_BY: Final = {"scheduled": timedelta(hours=4), "live": timedelta(minutes=15)}
@@ -51,6 +54,22 @@ def send_by_of(body: Mapping[str, Any], settings: Mapping[str, Any]) -> timedelt
     lane = "live" if body["kind"] in LIVE_KINDS else "scheduled"
     given = body["when"].get("send_by") or (settings.get("send_by") or {}).get(lane)
     return parse_duration(given) if given else DEFAULT_SEND_BY[lane]
+
+
+def timing_of(body: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What of its `when` depends on the account's settings, as they are when it is scheduled or `when` is edited: the
+    deadline, and the bounds of a live campaign as moments."""
+    timing: dict[str, Any] = {"send_by_seconds": int(send_by_of(body, settings).total_seconds())}
+    when = body["when"]
+    if body["kind"] in LIVE_KINDS:
+        named = when.get("time_zone", ACCOUNT_ZONE)
+        zone = settings["account_time_zone"] if named in (ACCOUNT_ZONE, USER_ZONE) else named
+        timing["bounds"] = {
+            name: to_instant(read_local(when[name]), zone).at.isoformat()
+            for name in ("start", "end")
+            if when.get(name) is not None
+        }
+    return timing
 
 
 def what_of(what: Mapping[str, Any], settings: Mapping[str, Any]) -> What:

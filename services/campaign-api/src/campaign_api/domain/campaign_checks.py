@@ -10,23 +10,20 @@ import contextlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import cache
 from typing import Any, Final
 
+from campaign_api.domain.campaign_states import LIVE_KINDS
 from campaign_api.domain.errors import FieldProblem
 from campaign_api.domain.trigger_checks import check_trigger, event_reaches_the_text
+from campaign_api.domain.when_checks import MAX_GAP, check_duration, check_when
 from postrider.contracts.definitions import References
-from postrider.durations import parse_duration
 from postrider.rules import Rule, RuleErrors, SegmentRules, names_in, parse_rule, resolve
 from postrider.sms.errors import TemplateError
 from postrider.sms.template import compile_body
-from postrider.zones import is_past_everywhere, is_zone, to_instant
 
-MAX_SEND_BY: Final = timedelta(days=30)
-MAX_CATCH_UP: Final = timedelta(days=7)
-_LOCAL: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0-9]{2})?")
-_LAST_YEAR: Final = 2200
+_EMAIL: Final = re.compile(r"[^@\s\x00-\x1f<>,;]+@[^@\s\x00-\x1f<>,;]+")
 LIST_READY: Final = "ready"
 """Status of a user list that has all its members."""
 
@@ -52,7 +49,8 @@ def check_campaign(
     body: Mapping[str, Any], around: Surroundings, now: datetime, *, dates: bool = True
 ) -> list[FieldProblem]:
     """Empty when the campaign can work. `dates` False: its time was judged when it was scheduled."""
-    problems = [*_check_when(body, around, now, dates), *_check_who(body["who"], around)]
+    problems = [*check_when(body, around.account_time_zone, now, dates=dates), *_check_who(body["who"], around)]
+    problems += _check_how_many(body)
     return problems + _check_what(body["what"], around, live=event_reaches_the_text(body["who"]))
 
 
@@ -107,18 +105,6 @@ def names_of(rules: Iterable[object]) -> list[str]:
     return sorted(named)
 
 
-def check_duration(value: str | None, pointer: str, longest: timedelta) -> list[FieldProblem]:
-    if value is None:
-        return []
-    try:
-        length = parse_duration(value)
-    except ValueError as error:
-        return [FieldProblem(pointer, str(error))]
-    if length > longest:
-        return [FieldProblem(pointer, f"must be at most {longest.days} days")]
-    return []
-
-
 def references_of(what: Mapping[str, Any]) -> References:
     """The names that body and fallback refer to. Raises `TemplateError` for a body that was never checked."""
     profile: set[str] = set()
@@ -131,42 +117,23 @@ def references_of(what: Mapping[str, Any]) -> References:
     return References(sorted(profile), sorted(event))
 
 
-def read_local(text: str) -> datetime:
-    """A local date-time without offset. Raises ValueError."""
-    if not _LOCAL.fullmatch(text):
-        raise ValueError('must be "now" or a local time without offset, such as 2026-12-01T09:00:00')
-    try:
-        local = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise ValueError("no such date or time") from error
-    if not 1900 <= local.year <= _LAST_YEAR:
-        raise ValueError(f"the year must be between 1900 and {_LAST_YEAR}")
-    return local
-
-
-def _check_when(body: Mapping[str, Any], around: Surroundings, now: datetime, dates: bool) -> list[FieldProblem]:
-    when = body["when"]
-    problems = check_duration(when.get("send_by"), "/when/send_by", MAX_SEND_BY)
-    problems += check_duration(when.get("catch_up"), "/when/catch_up", MAX_CATCH_UP)
-    zone = when.get("time_zone", "account")
-    if zone not in ("account", "user"):
-        known = zone == "best_time" or is_zone(zone)
-        built = 'not built yet: "account" or "user"'
-        problems.append(FieldProblem("/when/time_zone", built if known else 'must be "account" or "user"'))
-        return problems
-    at = when.get("at")
-    if at is None or at == "now":
-        return problems
-    try:
-        local = read_local(at)
-    except ValueError as error:
-        return [*problems, FieldProblem("/when/at", str(error))]
-    if not dates:
-        return problems
-    if zone == "user" and is_past_everywhere(local, now):
-        problems.append(FieldProblem("/when/at", "is past in every time zone on Earth"))
-    if zone == "account" and to_instant(local, around.account_time_zone).at < now:
-        problems.append(FieldProblem("/when/at", f"is past in the account's time zone, {around.account_time_zone}"))
+def _check_how_many(body: Mapping[str, Any]) -> list[FieldProblem]:
+    who = body["who"]
+    problems = check_duration(who.get("min_gap"), "/who/min_gap", MAX_GAP)
+    is_live = body["kind"] in LIVE_KINDS
+    limits = who.get("limits") or {}
+    if is_live and limits.get("run") is not None:
+        problems.append(FieldProblem("/who/limits/run", "a live campaign has no runs: total or daily"))
+    if not is_live and limits.get("daily") is not None and body["when"]["time_zone"] not in ("user", "best_time"):
+        message = "only where people are texted on their own clocks (user, best_time): run"
+        problems.append(FieldProblem("/who/limits/daily", message))
+    if is_live and who.get("safety_limit") is not None:
+        problems.append(FieldProblem("/who/safety_limit", "a live campaign has no runs"))
+    email = body.get("owner_email")
+    if email is not None and not _EMAIL.fullmatch(email):
+        problems.append(FieldProblem("/owner_email", "is not an e-mail address"))
+    if who.get("safety_limit") is not None and email is None:
+        problems.append(FieldProblem("/owner_email", "is needed with a safety_limit, to be told"))
     return problems
 
 

@@ -13,8 +13,9 @@ from typing import Any
 import msgspec
 
 from campaign_api.domain.campaign_changes import send_by_of
-from campaign_api.domain.campaign_checks import read_local
+from campaign_api.domain.campaign_states import LIVE_KINDS
 from campaign_api.domain.resource import SETTINGS_ID, Kind, Resource
+from campaign_api.domain.when_checks import read_local, recurrence_of
 from postrider.contracts import definitions as d
 from postrider.contracts.topics import (
     ACCOUNT_SETTINGS,
@@ -55,9 +56,9 @@ def snapshot_of(resource: Resource) -> Snapshot:
 
 def _campaign(resource: Resource) -> d.CampaignDefinition:
     body, internal = resource.body, resource.internal
-    when, who = body["when"], body["who"]
-    at = when.get("at")
+    who = body["who"]
     trigger = who.get("trigger")
+    limits = who.get("limits") or {}
     return d.CampaignDefinition(
         campaign_id=resource.id,
         version=resource.version,
@@ -65,24 +66,60 @@ def _campaign(resource: Resource) -> d.CampaignDefinition:
         kind=body["kind"],
         name=body["name"],
         message_class=body["message_class"],
-        when=d.When(
-            at=None if at in (None, "now") else read_local(at).isoformat(),
-            time_zone=when.get("time_zone", "account"),
-            passed_zone=when.get("passed_zone", "drop"),
-            send_by_seconds=internal["send_by_seconds"],
-            catch_up_seconds=_seconds(when.get("catch_up"), 3600),
-        ),
+        when=when_of(body, internal),
         who=d.Who(
             rule=who.get("rule"),
             segment_id=who.get("segment_id"),
             trigger=_trigger(trigger) if trigger else None,
             filter=who.get("filter"),
+            reach_percent=_or(who.get("reach_percent"), 100),
+            control_percent=_or(who.get("control_percent"), 0),
+            limits=d.Limits(limits.get("total"), limits.get("daily"), limits.get("run")),
+            safety_limit=who.get("safety_limit"),
+            ignore_frequency_caps=bool(who.get("ignore_frequency_caps")),
+            min_gap_seconds=_seconds(who.get("min_gap"), 0),
         ),
         what_version=internal["what_version"],
         whats={version: msgspec.convert(what, d.What) for version, what in internal["whats"].items()},
         scheduled_at=datetime.fromisoformat(internal["scheduled_at"]),
         deleted=resource.deleted,
+        owner_email=body.get("owner_email") or "",
     )
+
+
+def when_of(body: Mapping[str, Any], internal: Mapping[str, Any]) -> d.When:
+    """`internal`: what `timing_of` made of it."""
+    when = body["when"]
+    at, is_live = when.get("at"), body["kind"] in LIVE_KINDS
+    bounds = internal.get("bounds", {}) if is_live else {}
+    return d.When(
+        at=read_local(at).isoformat() if isinstance(at, str) and at != "now" else None,
+        time_zone=when.get("time_zone", "account"),
+        passed_zone=when.get("passed_zone", "drop"),
+        send_by_seconds=internal["send_by_seconds"],
+        catch_up_seconds=_seconds(when.get("catch_up"), 3600),
+        start=_moment(bounds.get("start")),
+        end=_moment(bounds.get("end")),
+        dates=[read_local(text).isoformat() for text in at] if isinstance(at, list) else [],
+        recurrence=recurrence_of(when) if "recurrence" in when else None,
+        quiet_hours=_quiet_hours(when.get("quiet_hours")),
+        throttle_per_minute=when.get("throttle_per_minute"),
+        fallback_time=when.get("fallback_time"),
+        best_time_event=when.get("best_time_event") or "",
+    )
+
+
+def _quiet_hours(quiet: Mapping[str, Any] | None) -> d.QuietHours | None:
+    return None if quiet is None else msgspec.convert(quiet, d.QuietHours)
+
+
+def _moment(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)
+
+
+def _or(value: float | None, default: float) -> float:
+    """Bodies saved before a field was built have null there."""
+    return default if value is None else value
 
 
 def _trigger(trigger: Mapping[str, Any]) -> d.Trigger:
@@ -147,7 +184,16 @@ def _settings(resource: Resource) -> d.AccountSettings:
         transliterate=body["transliterate"],
         send_by_scheduled_seconds=int(send_by_of({"kind": "one_time", "when": {}}, body).total_seconds()),
         send_by_live_seconds=int(send_by_of({"kind": "live_action", "when": {}}, body).total_seconds()),
+        frequency_caps=[_cap(cap) for cap in body.get("frequency_caps") or []],
+        min_gap_seconds=_seconds(body.get("min_gap"), 0),
+        quiet_hours=_quiet_hours(body.get("quiet_hours")) or d.QuietHours(),
+        control_percent=_or(body.get("control_percent"), 0),
+        smtp_from=body.get("smtp_from") or "",
     )
+
+
+def _cap(cap: Mapping[str, Any]) -> d.FrequencyCap:
+    return d.FrequencyCap(cap["count"], parse_duration(cap["per"]).days)
 
 
 def _seconds(duration: str | None, default: int) -> int:

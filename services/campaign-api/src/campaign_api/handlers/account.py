@@ -10,9 +10,9 @@ import phonenumbers
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from campaign_api.definitions import request
-from campaign_api.domain.campaign_checks import MAX_SEND_BY, check_duration
 from campaign_api.domain.errors import FieldProblem, Invalid
 from campaign_api.domain.resource import SETTINGS_ID, Resource
+from campaign_api.domain.when_checks import MAX_GAP, MAX_SEND_BY, check_duration, check_quiet_hours
 from campaign_api.handlers import common
 from campaign_api.store import resources
 from postrider.zones import is_zone
@@ -40,4 +40,6 @@ def check(body: Mapping[str, Any]) -> list[FieldProblem]:
         problems.append(FieldProblem("/default_country", "is no ISO 3166-1 alpha-2 country with phone numbers"))
     for lane, value in (body.get("send_by") or {}).items():
         problems += check_duration(value, f"/send_by/{lane}", MAX_SEND_BY)
+    problems += check_duration(body.get("min_gap"), "/min_gap", MAX_GAP)
+    problems += check_quiet_hours(body.get("quiet_hours"), "/quiet_hours")
     return problems

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from campaign_api.domain.campaign_changes import check_change, send_by_of, with_what
+from campaign_api.domain.campaign_changes import check_change, timing_of, with_what
 from campaign_api.domain.campaign_checks import check_campaign, names_of, rules_of
 from campaign_api.domain.campaign_states import ACTIVE, UNPUBLISHED, Event, Status, apply, follow_runs, release
 from campaign_api.domain.errors import Conflict, Invalid
@@ -40,7 +40,7 @@ async def put(tx: AsyncConnection, id: str, body: dict[str, Any], if_match: comm
     if not is_draft:
         internal = with_what(internal, body, settings.body)
         if body["when"] != current.body["when"]:
-            internal = {**internal, "send_by_seconds": int(send_by_of(body, settings.body).total_seconds())}
+            internal = {**internal, **timing_of(body, settings.body)}
     return await common.store(tx, replace(current, status=status, body=body, internal=internal))
 
 
@@ -130,8 +130,8 @@ async def _get_to_move(tx: AsyncConnection, id: str, after: Collection[str]) -> 
 async def _release(tx: AsyncConnection, current: Resource, event: Event, settings: Resource, now: datetime) -> Resource:
     internal = {
         **with_what(current.internal, current.body, settings.body),
+        **timing_of(current.body, settings.body),
         "scheduled_at": now.isoformat(),
-        "send_by_seconds": int(send_by_of(current.body, settings.body).total_seconds()),
     }
     status = release(Status(current.status), event, current.body["kind"])
     return await common.store(tx, replace(current, status=status, internal=internal))

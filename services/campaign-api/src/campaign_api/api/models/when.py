@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 
 from campaign_api.api.models.base import Model
 
 Duration = Annotated[str, Field(max_length=40)]
-Clock = Annotated[str, Field(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$", description='"HH:MM" on a 24-hour clock.')]
+_CLOCK = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"
+
+
+def _is_clock(value: str) -> str:
+    if not re.fullmatch(_CLOCK, value):
+        raise PydanticCustomError("clock", 'must be a time of a 24-hour clock, such as "09:00"')
+    return value
+
+
+Clock = Annotated[str, AfterValidator(_is_clock), Field(json_schema_extra={"pattern": _CLOCK})]
 Local = Annotated[str, Field(max_length=40)]
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 
