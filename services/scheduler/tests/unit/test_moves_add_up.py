@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from postrider.contracts import ids
 from postrider.contracts.audience import AudiencePage, PageUser
 from postrider.contracts.delivery_events import FunnelMoved
+from postrider.scheduling.zone_plan import Due, Unsent, ZoneOutcome
 from scheduler.domain import moves
 from scheduler.domain.moves import RunName, Zone
 from scheduler.domain.run_states import OPEN_ZONES, ZoneEvent, ZoneState, apply_zone
-from scheduler.domain.zone_plan import Due, Unsent, ZoneOutcome
 
 NOW = datetime(2026, 12, 1, 9, tzinfo=UTC)
 NAME = RunName("run_1", "cmp_1", "once")

@@ -13,6 +13,7 @@ from postrider.contracts.audience import AudiencePage, PageUser
 from postrider.contracts.definitions import CampaignDefinition, References, What, When, Who
 from postrider.contracts.qualified import QualifiedUser
 from postrider.contracts.send_jobs import Interval, SendJob
+from postrider.scheduling.occurrences import is_scheduled
 from scheduler.domain.jobs import (
     Settled,
     live_job,
@@ -22,7 +23,6 @@ from scheduler.domain.jobs import (
     what_version_for,
 )
 from scheduler.domain.moves import RunName, Zone, expand, live_moves
-from scheduler.domain.occurrences import is_scheduled
 from scheduler.domain.run_states import RunState, ZoneState
 from scheduler.domain.runs import edited, new_run
 

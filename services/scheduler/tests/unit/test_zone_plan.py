@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from postrider.contracts.definitions import CampaignDefinition, What, When, Who
-from scheduler.domain.occurrences import Schedule, earliest_due, request_at, schedule_of
-from scheduler.domain.zone_plan import Due, Unsent, missed_reason, plan_zone, plan_zones
+from postrider.scheduling.occurrences import Schedule, earliest_due, request_at, schedule_of
+from postrider.scheduling.zone_plan import Due, Unsent, missed_reason, plan_zone, plan_zones
 
 LONG_BEFORE = datetime(2026, 11, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)

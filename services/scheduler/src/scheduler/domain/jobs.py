@@ -14,7 +14,7 @@ from postrider.contracts.definitions import CampaignDefinition
 from postrider.contracts.delivery_events import NOT_SENT_STATUSES, MessageChanged
 from postrider.contracts.qualified import QualifiedUser
 from postrider.contracts.send_jobs import Interval, SendJob
-from scheduler.domain.zone_plan import DEADLINE
+from postrider.scheduling.zone_plan import DEADLINE
 
 PENDING = "pending"
 ACTIVE_STATUSES = frozenset({"scheduled", "running", "paused"})

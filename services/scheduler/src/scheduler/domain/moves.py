@@ -14,9 +14,9 @@ from datetime import datetime
 from postrider.contracts.audience import AudiencePage
 from postrider.contracts.delivery_events import FunnelMoved, MessageChanged
 from postrider.contracts.send_jobs import SendJob
+from postrider.scheduling.zone_plan import Due, ZoneOutcome
 from scheduler.domain.jobs import PENDING, Settled, page_job, page_message
 from scheduler.domain.run_states import OPEN_ZONES, ZoneEvent, ZoneState, apply_zone
-from scheduler.domain.zone_plan import Due, ZoneOutcome
 
 MISSING_FROM_PAGES = "missing_from_pages"
 

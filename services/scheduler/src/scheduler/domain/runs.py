@@ -11,8 +11,8 @@ import msgspec
 from postrider.contracts import ids
 from postrider.contracts.definitions import CampaignDefinition
 from postrider.contracts.delivery_events import RunChanged
+from postrider.scheduling.occurrences import ONCE, Schedule, request_at, schedule_of
 from scheduler.domain.moves import RunName
-from scheduler.domain.occurrences import ONCE, Schedule, request_at, schedule_of
 from scheduler.domain.run_states import UNFIXED_RUNS, RunState
 
 
@@ -34,7 +34,7 @@ class Run:
 
     @property
     def schedule(self) -> Schedule:
-        return schedule_of(self.definition, self.account_zone, self.scheduled_at)
+        return schedule_of(self.definition, self.account_zone, self.scheduled_at, self.name.occurrence)
 
     def changed(self, at: datetime) -> RunChanged:
         """What the others are told of its present state."""
@@ -50,10 +50,12 @@ class Run:
         )
 
 
-def new_run(campaign: CampaignDefinition, account_zone: str, lead: timedelta, now: datetime) -> Run:
-    """The run of a one_time campaign. `now` stands in for a definition that does not say when it was scheduled."""
+def new_run(
+    campaign: CampaignDefinition, account_zone: str, lead: timedelta, now: datetime, occurrence: str = ONCE
+) -> Run:
+    """The run of one occurrence. `now` stands in for a definition that does not say when it was scheduled."""
     scheduled_at = campaign.scheduled_at or now
-    name = RunName(ids.run_id(campaign.campaign_id, ONCE), campaign.campaign_id, ONCE)
+    name = RunName(ids.run_id(campaign.campaign_id, occurrence), campaign.campaign_id, occurrence)
     return Run(
         name=name,
         state=RunState.PLANNED,
@@ -61,7 +63,7 @@ def new_run(campaign: CampaignDefinition, account_zone: str, lead: timedelta, no
         definition=campaign,
         account_zone=account_zone,
         scheduled_at=scheduled_at,
-        request_at=request_at(schedule_of(campaign, account_zone, scheduled_at), lead),
+        request_at=request_at(schedule_of(campaign, account_zone, scheduled_at, occurrence), lead),
     )
 
 
@@ -80,7 +82,7 @@ def edited(run: Run, campaign: CampaignDefinition, account_zone: str, lead: time
         return replace(run, definition=kept)
     newest = max(campaign, run.definition, key=lambda definition: definition.version)
     scheduled_at = newest.scheduled_at or run.scheduled_at
-    at = request_at(schedule_of(newest, account_zone, scheduled_at), lead)
+    at = request_at(schedule_of(newest, account_zone, scheduled_at, run.name.occurrence), lead)
     if newest.version == run.definition.version and account_zone == run.account_zone:
         return run
     return replace(run, definition=newest, account_zone=account_zone, scheduled_at=scheduled_at, request_at=at)

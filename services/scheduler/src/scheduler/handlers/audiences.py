@@ -2,7 +2,7 @@
 
 A page counts once: zones keep a cursor, pages before it are repeats, pages ahead of it wait for their turn, so that
 the people expanded are always the first by rank. A transaction expands a bounded number of pages, however many have
-waited. Must not decide when a zone is due (`domain.zone_plan`) nor how people are counted (`domain.moves`).
+waited. Must not decide when a zone is due (`postrider.scheduling`) nor how people are counted (`domain.moves`).
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from postrider.contracts.codec import Unreadable
 from postrider.contracts.envelope import Outgoing, envelope_of
 from postrider.kafka.loop import Batch, ConsumerRecord
 from postrider.logs import log
+from postrider.scheduling.zone_plan import plan_zones
 from scheduler import metrics, store
 from scheduler.domain import moves
 from scheduler.domain.jobs import what_version_for
 from scheduler.domain.moves import Zone
 from scheduler.domain.run_states import OPEN_ZONES, RunEvent, RunState, ZoneState, apply_run
 from scheduler.domain.runs import Run
-from scheduler.domain.zone_plan import plan_zones
 from scheduler.handlers.timers import Turn
 from scheduler.records import Records
 from scheduler.store import PageKey, ZoneKey

@@ -13,9 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from postrider.contracts.definitions import AccountSettings, CampaignDefinition
 from postrider.contracts.envelope import Outgoing
 from postrider.logs import log
+from postrider.scheduling.occurrences import is_scheduled
 from scheduler import metrics, store
 from scheduler.domain import moves
-from scheduler.domain.occurrences import is_scheduled
 from scheduler.domain.run_states import ACTIVE_RUNS, RunEvent, apply_run
 from scheduler.domain.runs import Run, edited, new_run
 from scheduler.records import Records

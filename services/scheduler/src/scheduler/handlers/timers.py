@@ -15,12 +15,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from postrider.contracts.audience import SnapshotRequested, ZoneRequested
 from postrider.contracts.envelope import Outgoing
 from postrider.logs import log
+from postrider.scheduling.zone_plan import missed_reason
 from scheduler import metrics, store
 from scheduler.domain import moves
 from scheduler.domain.moves import Zone
 from scheduler.domain.run_states import RunEvent, ZoneEvent, apply_run, apply_zone, finish_event
 from scheduler.domain.runs import Run
-from scheduler.domain.zone_plan import missed_reason
 from scheduler.records import Records
 
 BATCH = 50
