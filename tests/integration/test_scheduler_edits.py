@@ -33,7 +33,7 @@ from postrider.contracts.send_jobs import SEND_JOB
 from postrider.contracts.topics import QUALIFIED_USERS_BULK, SEND_JOBS_BULK
 from postrider.kafka.loop import Batch, Received
 from postrider.postgres.outbox import Outbox
-from scheduler import store
+from scheduler.store import run_rows
 from scheduler.domain.runs import new_run
 from scheduler.handlers.audiences import PAGES_AT_ONCE, Answer, Audiences
 from scheduler.handlers.timers import Timers
@@ -187,7 +187,7 @@ async def test_pages_that_have_waited_are_taken_a_few_at_a_time(stage: Stage) ->
         for n in range(count)
     ]
     async with stage.database.begin() as tx:
-        assert await store.add_run(tx, new_run(campaign(), "UTC", timedelta(0), datetime.now(UTC)))
+        assert await run_rows.add_run(tx, new_run(campaign(), "UTC", timedelta(0), datetime.now(UTC)))
         await timers.request_audiences(tx)
     await handled(stage, audiences, [AudienceSnapshotted(RUN, CAMPAIGN, "once", count, count, {"UTC": count})])
     async with stage.database.begin() as tx:

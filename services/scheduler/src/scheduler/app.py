@@ -11,9 +11,11 @@ from functools import partial
 from fastapi import FastAPI
 
 from postrider import http_manners
+from postrider.contracts.definitions import AccountSettings
 from postrider.contracts.topics import (
     ACCOUNT_SETTINGS,
     CAMPAIGN_DEFINITIONS,
+    DELIVERY_EVENTS,
     QUALIFIED_USERS,
     QUALIFIED_USERS_BULK,
 )
@@ -26,10 +28,12 @@ from postrider.postgres.database import open_database, schema_of, service_url
 from postrider.postgres.outbox import Outbox
 from postrider.runtime import Component, Service, closing
 from scheduler.api import runs as runs_api
-from scheduler.handlers import audiences, live
+from scheduler.handlers import audiences, live, settlements
 from scheduler.handlers.campaigns import Campaigns
+from scheduler.handlers.planning import Planner
 from scheduler.handlers.timers import Timers
 from scheduler.loops.definitions import DefinitionsFollower
+from scheduler.loops.letters import Letters
 from scheduler.loops.sweep import Sweep
 from scheduler.loops.timers import TimerLoop
 from scheduler.records import Records
@@ -39,6 +43,7 @@ NAME = "scheduler"
 LIVE_GROUP = "scheduler"
 BULK_GROUP = "scheduler-bulk"
 LIVE_RECORDS = 500
+SETTLEMENTS = 2_000
 BULK_PAGES = 4
 """Of a batch: each page is hundreds of jobs and log rows."""
 
@@ -59,14 +64,24 @@ async def build(settings: Settings) -> AsyncIterator[Service]:
         await outbox.recover()
         records = Records(outbox)
         wake = asyncio.Event()
-        answers = audiences.Audiences(records, wake.set)
-        timers = Timers(records, settings.page_size)
-        steps = (timers.request_audiences, timers.fire_zones, answers.expand_parked, timers.finish_runs)
-        timer_loop = TimerLoop(database, outbox, steps, wake, health.check("timers"))
-        campaigns = Campaigns(records, timedelta(seconds=settings.snapshot_lead_seconds))
-        follower = DefinitionsFollower(database, outbox, campaigns, wake.set)
+        planner = Planner(records, timedelta(seconds=settings.snapshot_lead_seconds))
+        follower = DefinitionsFollower(database, outbox, Campaigns(records, planner), wake.set)
         topics = [CAMPAIGN_DEFINITIONS, ACCOUNT_SETTINGS]
         reader = DefinitionsReader(config, topics, follower.on_change, health.check("definitions"))
+
+        def account() -> AccountSettings:
+            return reader.settings
+
+        answers = audiences.Audiences(records, account, wake.set)
+        timers = Timers(records, planner, account, settings.page_size)
+        steps = (
+            timers.request_audiences,
+            timers.fire_zones,
+            timers.expire_held_zones,
+            answers.expand_parked,
+            timers.finish_runs,
+        )
+        timer_loop = TimerLoop(database, outbox, steps, wake, health.check("timers"))
         bulk = ConsumerLoop(
             config,
             database,
@@ -92,6 +107,18 @@ async def build(settings: Settings) -> AsyncIterator[Service]:
             check=health.check("qualified_users"),
         )
 
+        settled = ConsumerLoop(
+            config,
+            database,
+            outbox,
+            settlements.GROUP,
+            [DELIVERY_EVENTS],
+            settlements.decode,
+            settlements.handle,
+            max_records=SETTLEMENTS,
+            check=health.check("settlements"),
+        )
+
         async def follow(stop: asyncio.Event) -> None:
             await follower.run(reader, stop)
 
@@ -114,6 +141,8 @@ async def build(settings: Settings) -> AsyncIterator[Service]:
                 Component("timers", partial(when_aligned, timer_loop.run)),
                 Component("audiences", partial(when_aligned, bulk.run)),
                 Component("qualified_users", partial(when_aligned, lane.run)),
+                Component("settlements", settled.run),
+                Component("letters", Letters(database, settings.mail_server, account).run),
                 Component("outbox_relay", outbox.run_relay),
                 Component("sweep", Sweep(database, settings.live_memory_days).run),
             ],

@@ -21,4 +21,8 @@ ANSWERS_IGNORED = Counter("postrider_scheduler_answers_ignored_total", "Snapshot
 JOBS = Counter("postrider_scheduler_jobs_total", "Send jobs emitted.", ["lane"])
 SETTLED = Counter("postrider_scheduler_settled_total", "People who got no job.", ["lane"])
 LIVE_REPEATS = Counter("postrider_scheduler_live_repeats_total", "Qualified users that were made into messages before.")
+SLOTS_GIVEN_BACK = Counter(
+    "postrider_scheduler_slots_given_back_total", "Slots of a limit whose text was definitely not sent."
+)
+LETTERS = Counter("postrider_scheduler_letters_total", "E-mails to owners of campaigns.", ["outcome"])
 LIVE_SWEPT = Counter("postrider_scheduler_live_swept_total", "Remembered live messages past their time, forgotten.")

@@ -23,13 +23,14 @@ from postrider.contracts.delivery_events import (
     RUN_CHANGED,
     FunnelMoved,
     MessageChanged,
-    RunChanged,
 )
 from postrider.contracts.envelope import Outgoing
 from postrider.contracts.send_jobs import SEND_JOB, SendJob
 from postrider.contracts.topics import AUDIENCE_REQUESTS, DELIVERY_EVENTS, SEND_JOBS, SEND_JOBS_BULK
 from postrider.postgres.outbox import Outbox
 from scheduler.domain.moves import RunName
+from scheduler.domain.run_states import RunState
+from scheduler.domain.runs import Run
 
 TOLD, ORDERED = 0, 1
 
@@ -57,9 +58,12 @@ class Records:
             for row in messages
         ]
 
-    def run_changed(self, changed: RunChanged) -> Outgoing:
-        id = f"{changed.run_id}:{changed.state}"
-        return self._outbox.outgoing(DELIVERY_EVENTS, changed.campaign_id, RUN_CHANGED, changed, id, TOLD)
+    def run_changed(self, run: Run, at: datetime) -> Outgoing:
+        """A run may be planned again after an edit: the definition's version tells one planning from the other."""
+        id = f"{run.name.run_id}:{run.state}"
+        if run.state in (RunState.PLANNED, RunState.REMOVED):
+            id += f":{run.definition.version}"
+        return self._outbox.outgoing(DELIVERY_EVENTS, run.name.campaign_id, RUN_CHANGED, run.changed(at), id, TOLD)
 
     def bulk_jobs(self, jobs: Iterable[SendJob]) -> list[Outgoing]:
         return [self._outbox.outgoing(SEND_JOBS_BULK, j.user_id, SEND_JOB, j, j.message_id, ORDERED) for j in jobs]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Literal
+
+from pydantic import Field, SecretStr
 
 from postrider.settings import ServiceSettings
+from scheduler.loops.letters import MailServer
 
 
 class Settings(ServiceSettings):
@@ -13,5 +16,16 @@ class Settings(ServiceSettings):
     """How long before the first zone can be due its audience is asked for."""
     page_size: int = Field(500, alias="POSTRIDER_PAGE_SIZE", ge=1, le=2000)
     """People on one page of an audience."""
+    smtp_host: str = Field("", alias="POSTRIDER_SMTP_HOST")
+    """Mail server for letters to owners of campaigns; empty: they wait."""
+    smtp_port: int = Field(587, alias="POSTRIDER_SMTP_PORT", ge=1, le=65535)
+    smtp_tls: Literal["starttls", "implicit", "none"] = Field("starttls", alias="POSTRIDER_SMTP_TLS")
+    smtp_username: str = Field("", alias="POSTRIDER_SMTP_USERNAME")
+    smtp_password: SecretStr = Field(SecretStr(""), alias="POSTRIDER_SMTP_PASSWORD")
     live_memory_days: int = Field(8, alias="POSTRIDER_LIVE_MEMORY_DAYS", ge=3, le=90)
     """How long a live message is remembered, so that a repeated record makes no second one; longer than the topic."""
+
+    @property
+    def mail_server(self) -> MailServer:
+        password = self.smtp_password.get_secret_value()
+        return MailServer(self.smtp_host, self.smtp_port, self.smtp_tls, self.smtp_username, password)

@@ -23,10 +23,20 @@ PAGE = "audience.page"
 REFUSED = "audience.refused"
 
 
-class SnapshotRequested(Struct, frozen=True):
+class BestTime(Struct, frozen=True):
+    """Each person is due in their most active two hours of a local day, by this event ("" = any); whoever has none, at
+    `fallback_time` ("HH:MM"). Zones of the answer are then slots (`scheduling.zone_slots`)."""
+
+    event: str
+    fallback_time: Id
+
+
+class SnapshotRequested(Struct, frozen=True, omit_defaults=True):
     """Evaluate the campaign's rule once, after history has passed the log's end as it was at `requested_at`.
 
-    `rule` is given whole when the campaign has its own; `segment_id` is resolved by the engine at evaluation.
+    `rule` is given whole when the campaign has its own; `segment_id` is resolved by the engine at evaluation. Of those
+    who could be texted, the shares of `scheduling.shares` are left out as control or not_in_reach before ranks are
+    given.
     """
 
     run_id: Id
@@ -36,6 +46,10 @@ class SnapshotRequested(Struct, frozen=True):
     requested_at: Moment
     rule: dict[str, Any] | None = None
     segment_id: Id | None = None
+    account_control_percent: float = 0.0
+    control_percent: float = 0.0
+    reach_percent: float = 100.0
+    best_time: BestTime | None = None
 
 
 class ZoneRequested(Struct, frozen=True):
@@ -84,7 +98,8 @@ class AudienceRefused(Struct, frozen=True):
 
 
 class PageUser(Struct, frozen=True, omit_defaults=True):
-    """`verdict`: "" = may be texted, otherwise unreachable | suppressed | duplicate_phone | cancelled (erased)."""
+    """`verdict`: "" = may be texted, otherwise unreachable | suppressed | duplicate_phone | control | not_in_reach |
+    cancelled (erased). `rank` is the place in the run's random order; those who may be texted come first."""
 
     user_id: Name
     rank: Count

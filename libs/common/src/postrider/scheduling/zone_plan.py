@@ -80,12 +80,19 @@ def due_in(schedule: Schedule, slot: str) -> ZoneOutcome:
     if schedule.start is not None:
         at = max(at, to_instant(schedule.start, zone).at)
         send_by = at + schedule.send_by
-    if schedule.end is not None:
-        end = to_instant(schedule.end.replace(second=0, microsecond=0) + _MINUTE, zone).at
+    end = zone_end(schedule, own)
+    if end is not None:
         if at >= end:
             return Unsent(CAMPAIGN_ENDED, at)
         send_by = min(send_by, end)
     return Due(at, send_by, instant.kind, _following_at(schedule, zone, at_time))
+
+
+def zone_end(schedule: Schedule, own: str) -> datetime | None:
+    """When a recurrence ends on the clock of a person's zone: nothing is sent from then on."""
+    if schedule.end is None:
+        return None
+    return to_instant(schedule.end.replace(second=0, microsecond=0) + _MINUTE, _zone_of(schedule, own)).at
 
 
 def following_at(schedule: Schedule, slot: str) -> datetime | None:

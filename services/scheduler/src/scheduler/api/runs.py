@@ -8,9 +8,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, HTTPException, Query
 
 from postrider.postgres.database import Database
-from scheduler import store
 from scheduler.domain.moves import Zone
 from scheduler.domain.runs import Run
+from scheduler.store import run_rows
 
 
 def router(database: Database, service_token: str) -> APIRouter:
@@ -25,8 +25,8 @@ def router(database: Database, service_token: str) -> APIRouter:
         if not hmac.compare_digest(authorization.encode(), f"Bearer {service_token}".encode()):
             raise HTTPException(401, "the service token is missing or wrong")
         async with database.begin() as tx:
-            found = await store.runs_of(tx, campaign_id)
-            zones = {run.name.run_id: await store.zones_of(tx, run.name.run_id) for run in found}
+            found = await run_rows.runs_of(tx, campaign_id)
+            zones = {run.name.run_id: await run_rows.zones_of(tx, run.name.run_id) for run in found}
         return {"items": [_shown(run, zones[run.name.run_id]) for run in found]}
 
     return routes

@@ -32,6 +32,7 @@ class Reservation:
     last_at: datetime
     first_day: date
     last_day: date
+    zone: str = "UTC"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,7 @@ def reserved(message_id: str, campaign_id: str, due_at: datetime, send_by: datet
         last_at,
         due_at.astimezone(clock).date(),
         last_at.astimezone(clock).date(),
+        zone,
     )
 
 
@@ -100,9 +102,9 @@ def reserve(wanted: Reservation, others: Iterable[Reservation], caps: Caps) -> R
     return wanted
 
 
-def settled(reservation: Reservation, at: datetime, zone: str) -> Reservation:
+def settled(reservation: Reservation, at: datetime) -> Reservation:
     """What is known once the text left, or may have left (in doubt), at that moment."""
-    day = at.astimezone(load_zone(zone)).date()
+    day = at.astimezone(load_zone(reservation.zone)).date()
     return replace(reservation, first_at=at, last_at=at, first_day=day, last_day=day)
 
 

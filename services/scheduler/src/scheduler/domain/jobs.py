@@ -5,28 +5,20 @@ Exactly one of the two for everybody: nobody who qualified may vanish here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from postrider.contracts import ids
 from postrider.contracts.audience import AudiencePage, PageUser
 from postrider.contracts.definitions import CampaignDefinition
 from postrider.contracts.delivery_events import NOT_SENT_STATUSES, MessageChanged
 from postrider.contracts.qualified import QualifiedUser
-from postrider.contracts.send_jobs import Interval, SendJob
-from postrider.scheduling.zone_plan import DEADLINE
+from postrider.contracts.send_jobs import SendJob
+from scheduler.domain.gate import Candidate, Leave
+from scheduler.domain.settled import Settled
 
 PENDING = "pending"
 ACTIVE_STATUSES = frozenset({"scheduled", "running", "paused"})
 """What is queued for a paused campaign is held by the dispatcher."""
-
-
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """Why a person gets no job: a message status of api.md and its reason."""
-
-    status: str
-    reason: str
 
 
 def settled_by_verdict(verdict: str, reason: str) -> Settled | None:
@@ -48,15 +40,16 @@ def what_version_for(campaign: CampaignDefinition, carried: int) -> int:
     return campaign.what_version if has_all else carried
 
 
-def page_job(
-    page: AudiencePage, user: PageUser, due_at: datetime, send_by: datetime, message_class: str, now: datetime
-) -> SendJob | Settled:
-    """`now` is the database's: past the deadline there is no job to emit."""
+def page_candidate(page: AudiencePage, user: PageUser, zone: str, due_at: datetime) -> Candidate | Settled:
+    """`zone`: whose clock counts for quiet hours and caps."""
     settled = settled_by_verdict(user.verdict, user.reason)
     if settled is not None:
         return settled
-    if now >= send_by:
-        return Settled("expired", DEADLINE)
+    message_id = ids.message_id(page.campaign_id, page.occurrence, user.user_id)
+    return Candidate(message_id, page.campaign_id, user.user_id, zone, user.phone, user.country, due_at, user.rank)
+
+
+def page_job(page: AudiencePage, user: PageUser, zone: str, leave: Leave, message_class: str) -> SendJob:
     return SendJob(
         message_id=ids.message_id(page.campaign_id, page.occurrence, user.user_id),
         campaign_id=page.campaign_id,
@@ -65,12 +58,13 @@ def page_job(
         user_id=user.user_id,
         what_version=page.what_version,
         phone=user.phone,
-        zone=page.zone,
-        due_at=due_at,
-        send_by=send_by,
+        zone=zone,
+        due_at=leave.due_at,
+        send_by=leave.send_by,
         message_class=message_class,
         country=user.country,
-        allowed=[Interval(due_at, send_by)],
+        allowed=list(leave.intervals),
+        on_hit=leave.on_hit,
         profile=user.profile,
     )
 
@@ -89,7 +83,7 @@ def page_message(
         status=settled.status,
         seq=0,
         at=now,
-        due_at=due_at,
+        due_at=due_at if isinstance(outcome, Settled) else outcome.due_at,
         phone=user.phone,
         reason=settled.reason,
     )
@@ -100,7 +94,7 @@ def live_due_at(qualified: QualifiedUser, now: datetime) -> datetime:
     return min(qualified.due_at, now)
 
 
-def live_job(qualified: QualifiedUser, campaign: CampaignDefinition | None, now: datetime) -> SendJob | Settled:
+def live_candidate(qualified: QualifiedUser, campaign: CampaignDefinition | None, now: datetime) -> Candidate | Settled:
     """`campaign` None: deleted, since the definitions were read past the version that qualified the person."""
     settled = settled_by_verdict(qualified.verdict, qualified.reason)
     if settled is not None:
@@ -109,12 +103,18 @@ def live_job(qualified: QualifiedUser, campaign: CampaignDefinition | None, now:
         return Settled("cancelled", "campaign_deleted")
     if campaign.status not in ACTIVE_STATUSES:
         return Settled("cancelled", f"campaign_{campaign.status}")
-    due_at = live_due_at(qualified, now)
-    send_by = due_at + timedelta(seconds=campaign.when.send_by_seconds)
-    if campaign.when.end is not None:
-        send_by = min(send_by, campaign.when.end)
-    if now >= send_by:
-        return Settled("expired", DEADLINE)
+    return Candidate(
+        live_message_id(qualified),
+        qualified.campaign_id,
+        qualified.user_id,
+        qualified.zone,
+        qualified.phone,
+        qualified.country,
+        live_due_at(qualified, now),
+    )
+
+
+def live_job(qualified: QualifiedUser, campaign: CampaignDefinition, leave: Leave) -> SendJob:
     return SendJob(
         message_id=live_message_id(qualified),
         campaign_id=qualified.campaign_id,
@@ -124,11 +124,12 @@ def live_job(qualified: QualifiedUser, campaign: CampaignDefinition | None, now:
         what_version=what_version_for(campaign, qualified.what_version),
         phone=qualified.phone,
         zone=qualified.zone,
-        due_at=due_at,
-        send_by=send_by,
+        due_at=leave.due_at,
+        send_by=leave.send_by,
         message_class=campaign.message_class,
         country=qualified.country,
-        allowed=[Interval(due_at, send_by)],
+        allowed=list(leave.intervals),
+        on_hit=leave.on_hit,
         profile=qualified.profile,
         event=qualified.event,
     )
@@ -149,7 +150,7 @@ def live_message(qualified: QualifiedUser, outcome: SendJob | Settled, now: date
         status=settled.status,
         seq=0,
         at=now,
-        due_at=live_due_at(qualified, now),
+        due_at=live_due_at(qualified, now) if isinstance(outcome, Settled) else outcome.due_at,
         phone=qualified.phone,
         reason=settled.reason,
     )

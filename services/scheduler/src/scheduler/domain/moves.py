@@ -15,8 +15,9 @@ from postrider.contracts.audience import AudiencePage
 from postrider.contracts.delivery_events import FunnelMoved, MessageChanged
 from postrider.contracts.send_jobs import SendJob
 from postrider.scheduling.zone_plan import Due, ZoneOutcome
-from scheduler.domain.jobs import PENDING, Settled, page_job, page_message
+from scheduler.domain.jobs import PENDING, page_message
 from scheduler.domain.run_states import OPEN_ZONES, ZoneEvent, ZoneState, apply_zone
+from scheduler.domain.settled import Settled
 
 MISSING_FROM_PAGES = "missing_from_pages"
 
@@ -40,6 +41,7 @@ class Zone:
     next_page: int = 0
     expanded_users: int = 0
     reason: str = ""
+    following_at: datetime | None = None
 
     @property
     def remaining(self) -> int:
@@ -71,12 +73,18 @@ def qualify(name: RunName, total: int) -> tuple[FunnelMoved, ...]:
     return (_move(name, total, "", Settled(PENDING, "")),) if total else ()
 
 
+def cancel(name: RunName, n: int, reason: str) -> tuple[FunnelMoved, ...]:
+    """Pending people of a run are cancelled."""
+    return (_move(name, n, PENDING, Settled("cancelled", reason)),) if n else ()
+
+
 def open_zones(outcomes: Mapping[str, ZoneOutcome], users: Mapping[str, int]) -> list[Zone]:
     """The zones of an audience with what is planned for them."""
     zones = []
     for name, outcome in outcomes.items():
         if isinstance(outcome, Due):
-            zones.append(Zone(name, users[name], ZoneState.WAITING, outcome.at, outcome.send_by))
+            waiting = Zone(name, users[name], ZoneState.WAITING, outcome.at, outcome.send_by)
+            zones.append(replace(waiting, following_at=outcome.following_at))
         else:
             state = ZoneState.DROPPED if outcome.is_dropped else ZoneState.EXPIRED
             zones.append(Zone(name, users[name], state, outcome.at, outcome.at, reason=outcome.reason))
@@ -108,16 +116,16 @@ def stop(name: RunName, zones: Iterable[Zone], reason: str) -> Closing:
     return Closing(stopped, moves, {zone.zone: zone.expanded_users for zone in stopped if zone.remaining})
 
 
-def expand(zone: Zone, page: AudiencePage, message_class: str, now: datetime) -> Expansion:
-    """Page `zone.next_page` of a requested zone. The last one closes the zone, and accounts for all of its people
-    whatever the pages held: people the pages left out are cancelled, people they have too many are qualified."""
+def expand(zone: Zone, page: AudiencePage, outcomes: Sequence[SendJob | Settled], now: datetime) -> Expansion:
+    """Page `zone.next_page` of a requested zone, with what each of its people came to. The last one closes the zone,
+    and accounts for all of its people whatever the pages held: people the pages left out are cancelled, people they
+    have too many are qualified."""
     if page.page != zone.next_page or zone.state is not ZoneState.REQUESTED:
         raise ValueError(f"page {page.page} of a zone that is {zone.state} at page {zone.next_page}")
     name = RunName(page.run_id, page.campaign_id, page.occurrence)
     settled: Counter[Settled] = Counter()
     messages, jobs = [], []
-    for user in page.users:
-        outcome = page_job(page, user, zone.due_at, zone.send_by, message_class, now)
+    for user, outcome in zip(page.users, outcomes, strict=True):
         messages.append(page_message(page, user, outcome, zone.due_at, now))
         if isinstance(outcome, Settled):
             settled[outcome] += 1

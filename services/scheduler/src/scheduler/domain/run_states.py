@@ -18,6 +18,9 @@ class RunState(StrEnum):
     STOPPED = "stopped"
     EXPIRED = "expired"
     FAILED = "failed"
+    STOPPED_BY_SAFETY_CHECK = "stopped_by_safety_check"
+    REMOVED = "removed"
+    """An edit took its occurrence away before its audience was fixed; another may bring it back."""
 
 
 class RunEvent(StrEnum):
@@ -27,6 +30,9 @@ class RunEvent(StrEnum):
     FINISH = "finish"
     MISS = "miss"
     STOP = "stop"
+    UNSAFE = "unsafe"
+    REMOVE = "remove"
+    PLAN = "plan"
 
 
 class ZoneState(StrEnum):
@@ -49,13 +55,18 @@ class ZoneEvent(StrEnum):
 
 RUN_TRANSITIONS: Final[Mapping[tuple[RunState, RunEvent], RunState]] = {
     (RunState.PLANNED, RunEvent.REQUEST): RunState.REQUESTED,
+    (RunState.PLANNED, RunEvent.MISS): RunState.EXPIRED,
     (RunState.PLANNED, RunEvent.STOP): RunState.STOPPED,
+    (RunState.PLANNED, RunEvent.REMOVE): RunState.REMOVED,
     (RunState.REQUESTED, RunEvent.SNAPSHOT): RunState.RUNNING,
     (RunState.REQUESTED, RunEvent.REFUSE): RunState.FAILED,
+    (RunState.REQUESTED, RunEvent.UNSAFE): RunState.STOPPED_BY_SAFETY_CHECK,
     (RunState.REQUESTED, RunEvent.STOP): RunState.STOPPED,
+    (RunState.REQUESTED, RunEvent.REMOVE): RunState.REMOVED,
     (RunState.RUNNING, RunEvent.FINISH): RunState.EXPANDED,
     (RunState.RUNNING, RunEvent.MISS): RunState.EXPIRED,
     (RunState.RUNNING, RunEvent.STOP): RunState.STOPPED,
+    (RunState.REMOVED, RunEvent.PLAN): RunState.PLANNED,
 }
 ZONE_TRANSITIONS: Final[Mapping[tuple[ZoneState, ZoneEvent], ZoneState]] = {
     (ZoneState.WAITING, ZoneEvent.FIRE): ZoneState.REQUESTED,

@@ -9,16 +9,19 @@ from datetime import datetime, timedelta
 import msgspec
 
 from postrider.contracts import ids
+from postrider.contracts.audience import BestTime, SnapshotRequested
 from postrider.contracts.definitions import CampaignDefinition
 from postrider.contracts.delivery_events import RunChanged
-from postrider.scheduling.occurrences import ONCE, Schedule, request_at, schedule_of
-from scheduler.domain.moves import RunName
+from postrider.scheduling.occurrences import BEST_TIME, ONCE, Schedule, latest_due, request_at, schedule_of
+from postrider.scheduling.zone_plan import DEADLINE, missed_everywhere_reason, missed_reason
+from scheduler.domain.moves import RunName, Zone
 from scheduler.domain.run_states import UNFIXED_RUNS, RunState
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """`definition`: what the run goes by, frozen in all but `what` once its audience is fixed."""
+    """`definition`: what the run goes by, frozen in all but `what` once its audience is fixed. `cut`: people whose rank
+    is not below it are `limited`; None: no limit."""
 
     name: RunName
     state: RunState
@@ -31,10 +34,28 @@ class Run:
     total: int = 0
     reachable: int = 0
     reason: str = ""
+    paused: bool = False
+    resumed_at: datetime | None = None
+    cut: int | None = None
 
     @property
     def schedule(self) -> Schedule:
         return schedule_of(self.definition, self.account_zone, self.scheduled_at, self.name.occurrence)
+
+    def missed_reason(self, now: datetime) -> str:
+        """Why it can fire in no zone any more, so that it needs no audience; "" when it still may. What a pause held
+        back is not missed by us: it has until its deadline."""
+        schedule = self.schedule
+        last = latest_due(schedule)
+        if self.resumed_at is not None and self.resumed_at > last:
+            return DEADLINE if now >= last + schedule.send_by else ""
+        return missed_everywhere_reason(schedule, now)
+
+    def zone_missed_reason(self, zone: Zone, now: datetime) -> str:
+        """Why a zone that is due cannot fire any more; "" when it can."""
+        due_at = zone.due_at if self.resumed_at is None else max(zone.due_at, self.resumed_at)
+        catch_up = timedelta(seconds=self.definition.when.catch_up_seconds)
+        return missed_reason(due_at, zone.send_by, catch_up, now, zone.following_at)
 
     def changed(self, at: datetime) -> RunChanged:
         """What the others are told of its present state."""
@@ -86,6 +107,24 @@ def edited(run: Run, campaign: CampaignDefinition, account_zone: str, lead: time
     if newest.version == run.definition.version and account_zone == run.account_zone:
         return run
     return replace(run, definition=newest, account_zone=account_zone, scheduled_at=scheduled_at, request_at=at)
+
+
+def snapshot_request(run: Run, account_control_percent: float, now: datetime) -> SnapshotRequested:
+    """The rule as the run's definition has it, and whom to leave out of those who could be texted."""
+    who, when = run.definition.who, run.definition.when
+    return SnapshotRequested(
+        run_id=run.name.run_id,
+        campaign_id=run.name.campaign_id,
+        occurrence=run.name.occurrence,
+        seed=run.seed,
+        requested_at=now,
+        rule=who.rule,
+        segment_id=who.segment_id,
+        account_control_percent=account_control_percent,
+        control_percent=who.control_percent,
+        reach_percent=who.reach_percent,
+        best_time=BestTime(when.best_time_event, when.fallback_time or "") if when.time_zone == BEST_TIME else None,
+    )
 
 
 def seed_of(run_id: str) -> int:

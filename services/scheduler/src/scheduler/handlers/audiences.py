@@ -25,22 +25,33 @@ from postrider.contracts.audience import (
     AudienceSnapshotted,
 )
 from postrider.contracts.codec import Unreadable
+from postrider.contracts.definitions import AccountSettings
 from postrider.contracts.envelope import Outgoing, envelope_of
+from postrider.contracts.send_jobs import SendJob
 from postrider.kafka.loop import Batch, ConsumerRecord
 from postrider.logs import log
-from postrider.scheduling.zone_plan import plan_zones
-from scheduler import metrics, store
+from postrider.scheduling.zone_plan import plan_zones, zone_end
+from postrider.scheduling.zone_slots import read_slot
+from scheduler import metrics
 from scheduler.domain import moves
-from scheduler.domain.jobs import what_version_for
+from scheduler.domain.gate import WHOLE_CAMPAIGN, Candidate, Leave, terms_of
+from scheduler.domain.jobs import page_candidate, page_job, what_version_for
+from scheduler.domain.letters import safety_letter
+from scheduler.domain.limits import Counter, is_unsafe, run_cut
 from scheduler.domain.moves import Zone
 from scheduler.domain.run_states import OPEN_ZONES, RunEvent, RunState, ZoneState, apply_run
 from scheduler.domain.runs import Run
+from scheduler.domain.settled import Settled
+from scheduler.handlers.gate import let_through
 from scheduler.handlers.timers import Turn
 from scheduler.records import Records
-from scheduler.store import PageKey, ZoneKey
+from scheduler.store import book_rows, letter_rows, run_rows
+from scheduler.store.run_rows import PageKey, ZoneKey
 
 PAGES_AT_ONCE = 8
 """Pages that waited and are expanded in one transaction: each is hundreds of jobs, and all are one outbox row."""
+
+SAFETY_CHECK = "safety_check"
 
 Answer = AudienceSnapshotted | AudiencePage | AudienceRefused
 
@@ -58,10 +69,12 @@ def decode(record: ConsumerRecord) -> Answer:
 
 
 class Audiences:
-    """`handle` is the loop's handler; `wake` tells the timers that something may be due."""
+    """`handle` is the loop's handler; `wake` tells the timers that something may be due. `settings`: the account's, as
+    they are known now."""
 
-    def __init__(self, records: Records, wake: Callable[[], None]) -> None:
+    def __init__(self, records: Records, settings: Callable[[], AccountSettings], wake: Callable[[], None]) -> None:
         self._records = records
+        self._settings = settings
         self._wake = wake
 
     async def after_commit(self) -> None:
@@ -70,8 +83,8 @@ class Audiences:
     async def handle(self, tx: AsyncConnection, batch: Batch[Answer]) -> Sequence[Outgoing]:
         answers = [record.value for record in batch.records]
         verdicts = [answer for answer in answers if not isinstance(answer, AudiencePage)]
-        runs = await store.lock_runs(tx, [answer.run_id for answer in answers], exclusively=bool(verdicts))
-        now = await store.db_now(tx)
+        runs = await run_rows.lock_runs(tx, [answer.run_id for answer in answers], exclusively=bool(verdicts))
+        now = await run_rows.db_now(tx)
         outgoing: list[Outgoing] = []
         for answer in verdicts:
             run = runs.get(answer.run_id)
@@ -85,20 +98,20 @@ class Audiences:
             outgoing += records
         pages = [a for a in answers if isinstance(a, AudiencePage) and self._is_wanted(a, runs)]
         if pages:
-            zones = await store.lock_zones(tx, {(page.run_id, page.zone) for page in pages})
+            zones = await run_rows.lock_zones(tx, {(page.run_id, page.zone) for page in pages})
             outgoing += await self._expand_pages(tx, runs, zones, pages, now)
         return outgoing
 
     async def expand_parked(self, tx: AsyncConnection) -> Turn:
         """Pages that waited, whose turn has come, and that no transaction has had room for so far."""
-        found = await store.parked_in_turn(tx, 1)
-        runs = await store.lock_runs(tx, [run_id for run_id, _ in found], exclusively=False) if found else {}
+        found = await run_rows.parked_in_turn(tx, 1)
+        runs = await run_rows.lock_runs(tx, [run_id for run_id, _ in found], exclusively=False) if found else {}
         keys = [key for key in found if runs[key[0]].state is RunState.RUNNING]
         if not keys:
             return Turn(False, [])
-        now = await store.db_now(tx)
-        zones = await store.lock_zones(tx, keys)
-        pages = await store.unpark_pages(tx, [(*key, zone.next_page) for key, zone in zones.items()])
+        now = await run_rows.db_now(tx)
+        zones = await run_rows.lock_zones(tx, keys)
+        pages = await run_rows.unpark_pages(tx, [(*key, zone.next_page) for key, zone in zones.items()])
         return Turn(True, await self._expand_pages(tx, runs, zones, pages, now))
 
     async def _fix_audience(
@@ -108,18 +121,22 @@ class Audiences:
         total = sum(answer.zones.values())
         if total != answer.total:
             log.error("snapshot_does_not_add_up", run_id=answer.run_id, total=answer.total, in_zones=total)
-        fixed = replace(run, state=apply_run(run.state, RunEvent.SNAPSHOT), total=total, reachable=answer.reachable)
+        counted = replace(run, total=total, reachable=answer.reachable)
+        if is_unsafe(answer.reachable, run.definition.who.safety_limit):
+            return await self._stop_unsafe(tx, counted, answer, now)
+        cut = await self._cut(tx, counted)
+        fixed = replace(counted, state=apply_run(run.state, RunEvent.SNAPSHOT), cut=cut)
         users = {zone: n for zone, n in answer.zones.items() if n > 0}
         zones = moves.open_zones(plan_zones(run.schedule, users, now), users)
         closing = moves.close_unsent(run.name, [zone for zone in zones if zone.state not in OPEN_ZONES])
-        await store.save_run(tx, fixed)
-        await store.add_zones(tx, run.name.run_id, zones)
+        await run_rows.save_run(tx, fixed)
+        await run_rows.add_zones(tx, run.name.run_id, zones)
         metrics.RUNS.labels(fixed.state.value).inc()
         log.info("audience_fixed", run_id=run.name.run_id, total=total, zones=len(zones), unsent=len(closing.zones))
         outgoing = [
             *self._records.moves(moves.qualify(run.name, total), f"{run.name.run_id}:qualified"),
             *self._records.moves(closing.moves, f"{run.name.run_id}:unsent"),
-            self._records.run_changed(fixed.changed(now)),
+            self._records.run_changed(fixed, now),
         ]
         for reason in sorted({zone.reason for zone in closing.zones}):
             named = {zone.zone: 0 for zone in closing.zones if zone.reason == reason and zone.remaining}
@@ -127,14 +144,47 @@ class Audiences:
             outgoing += self._records.unexpanded(run.name, named, "expired", reason, now, cause)
         return fixed, outgoing
 
+    async def _cut(self, tx: AsyncConnection, run: Run) -> int | None:
+        """How many may be texted, taken from what the campaign has left. None: no limit."""
+        limits = run.definition.who.limits
+        if limits.run is None and limits.total is None:
+            return None
+        key = (run.name.campaign_id, WHOLE_CAMPAIGN)
+        books = await book_rows.open_books(tx, [key] if limits.total is not None else [], [])
+        granted = run_cut(run.reachable, limits, books.counters.get(key, Counter()))
+        if limits.total is not None:
+            await book_rows.save_counters(tx, {key: granted.counter})
+        return granted.n
+
+    async def _stop_unsafe(
+        self, tx: AsyncConnection, run: Run, answer: AudienceSnapshotted, now: datetime
+    ) -> tuple[Run, list[Outgoing]]:
+        """The run does not start: all are cancelled, and whoever owns the campaign gets a letter."""
+        stopped = replace(run, state=apply_run(run.state, RunEvent.UNSAFE), reason=SAFETY_CHECK)
+        await run_rows.save_run(tx, stopped)
+        definition = run.definition
+        if definition.owner_email:
+            letter = safety_letter(run, definition.owner_email)
+            await letter_rows.add(tx, letter)
+        metrics.RUNS.labels(stopped.state.value).inc()
+        log.warning("run_stopped_by_safety_check", run_id=run.name.run_id, reachable=run.reachable)
+        everybody = {zone: 0 for zone, n in answer.zones.items() if n > 0}
+        cause = f"{run.name.run_id}:unsafe"
+        return stopped, [
+            *self._records.moves(moves.qualify(run.name, run.total), f"{run.name.run_id}:qualified"),
+            *self._records.moves(moves.cancel(run.name, run.total, SAFETY_CHECK), cause),
+            self._records.run_changed(stopped, now),
+            *self._records.unexpanded(run.name, everybody, "cancelled", SAFETY_CHECK, now, cause),
+        ]
+
     async def _refuse(
         self, tx: AsyncConnection, run: Run, answer: AudienceRefused, now: datetime
     ) -> tuple[Run, list[Outgoing]]:
         failed = replace(run, state=apply_run(run.state, RunEvent.REFUSE), reason=answer.reason)
-        await store.save_run(tx, failed)
+        await run_rows.save_run(tx, failed)
         metrics.RUNS.labels(failed.state.value).inc()
         log.warning("audience_refused", run_id=run.name.run_id, reason=answer.reason)
-        return failed, [self._records.run_changed(failed.changed(now))]
+        return failed, [self._records.run_changed(failed, now)]
 
     async def _expand_pages(
         self,
@@ -158,15 +208,15 @@ class Audiences:
                 elif page.page > zone.next_page:
                     ahead[(*key, page.page)] = page
                 else:
-                    zones[key], records = self._expand(runs[page.run_id], zone, page, now)
+                    zones[key], records = await self._expand(tx, runs[page.run_id], zone, page, now)
                     outgoing += records
                     room -= 1
                     await asyncio.sleep(0)  # a batch of pages is more work than the event loop may be kept from
             due = self._next_keys(zones, before)[: max(room, 0)]
-            ready = [ahead.pop(key) for key in due if key in ahead] + await store.unpark_pages(tx, due)
-        await store.park_pages(tx, list(ahead.values()))
-        await store.save_zones(tx, [(key[0], zone) for key, zone in zones.items() if zone is not before[key]])
-        await store.unpark_zones(tx, [key for key, zone in zones.items() if zone.state is ZoneState.EXPANDED])
+            ready = [ahead.pop(key) for key in due if key in ahead] + await run_rows.unpark_pages(tx, due)
+        await run_rows.park_pages(tx, list(ahead.values()))
+        await run_rows.save_zones(tx, [(key[0], zone) for key, zone in zones.items() if zone is not before[key]])
+        await run_rows.unpark_zones(tx, [key for key, zone in zones.items() if zone.state is ZoneState.EXPANDED])
         return outgoing
 
     def _is_wanted(self, page: AudiencePage, runs: dict[str, Run]) -> bool:
@@ -185,10 +235,12 @@ class Audiences:
             if zone.state is ZoneState.REQUESTED and zone is not before[key]
         ]
 
-    def _expand(self, run: Run, zone: Zone, page: AudiencePage, now: datetime) -> tuple[Zone, list[Outgoing]]:
+    async def _expand(
+        self, tx: AsyncConnection, run: Run, zone: Zone, page: AudiencePage, now: datetime
+    ) -> tuple[Zone, list[Outgoing]]:
         version = what_version_for(run.definition, page.what_version)
         page = msgspec.structs.replace(page, what_version=version)
-        expansion = moves.expand(zone, page, run.definition.message_class, now)
+        expansion = moves.expand(zone, page, await self._decide(tx, run, zone, page, now), now)
         cause = f"{page.run_id}:{page.zone}:{page.page}"
         if expansion.unexpanded or expansion.zone.users != zone.users:
             log.error("pages_do_not_add_up", run_id=page.run_id, zone=page.zone, counted=zone.users)
@@ -203,3 +255,20 @@ class Audiences:
                 run.name, expansion.unexpanded, "cancelled", moves.MISSING_FROM_PAGES, now, cause
             ),
         ]
+
+    async def _decide(
+        self, tx: AsyncConnection, run: Run, zone: Zone, page: AudiencePage, now: datetime
+    ) -> list[SendJob | Settled]:
+        own = read_slot(page.zone)[0]
+        waiting = [page_candidate(page, user, own, zone.due_at) for user in page.users]
+        candidates = [each for each in waiting if isinstance(each, Candidate)]
+        terms = terms_of(run.definition, self._settings(), run.account_zone, run.cut, zone_end(run.schedule, own))
+        decided = iter(await let_through(tx, candidates, {run.name.campaign_id: terms}, now))
+        outcomes: list[SendJob | Settled] = []
+        for user, each in zip(page.users, waiting, strict=True):
+            decision = each if isinstance(each, Settled) else next(decided)
+            if isinstance(decision, Leave):
+                outcomes.append(page_job(page, user, own, decision, run.definition.message_class))
+            else:
+                outcomes.append(decision)
+        return outcomes

@@ -1,4 +1,4 @@
-"""Definitions → runs: a scheduled campaign has its run, a stopped one has nothing left that could still be emitted.
+"""Definitions → runs: a scheduled campaign has its next run, a stopped one nothing left that could still be emitted.
 
 Repeats change nothing. Must not wait or publish: `loops.definitions` does.
 """
@@ -6,30 +6,31 @@ Repeats change nothing. Must not wait or publish: `loops.definitions` does.
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postrider.contracts.definitions import AccountSettings, CampaignDefinition
 from postrider.contracts.envelope import Outgoing
 from postrider.logs import log
-from postrider.scheduling.occurrences import is_scheduled
-from scheduler import metrics, store
+from postrider.scheduling.occurrences import is_occurrence, is_scheduled
+from scheduler import metrics
 from scheduler.domain import moves
-from scheduler.domain.run_states import ACTIVE_RUNS, RunEvent, apply_run
-from scheduler.domain.runs import Run, edited, new_run
+from scheduler.domain.run_states import UNFIXED_RUNS, RunEvent, RunState, apply_run
+from scheduler.domain.runs import Run, edited
+from scheduler.handlers.planning import Planner
 from scheduler.records import Records
+from scheduler.store import run_rows
 
-STARTING_STATUSES = frozenset({"scheduled", "running"})
+PAUSED = "paused"
+STARTING_STATUSES = frozenset({"scheduled", "running", PAUSED})
 ENDED_STATUSES = frozenset({"stopped", "completed"})
 
 
 class Campaigns:
-    """`lead`: how long ahead of the first zone an audience is asked for."""
-
-    def __init__(self, records: Records, lead: timedelta) -> None:
+    def __init__(self, records: Records, planner: Planner) -> None:
         self._records = records
-        self._lead = lead
+        self._planner = planner
 
     async def align(
         self, tx: AsyncConnection, campaign_id: str, campaign: CampaignDefinition | None, settings: AccountSettings
@@ -37,44 +38,63 @@ class Campaigns:
         """Brings the runs of one campaign in line with its definition; None: it was deleted."""
         if campaign is not None and not is_scheduled(campaign):
             return []
-        runs = await store.lock_campaign_runs(tx, campaign_id)
+        runs = await run_rows.lock_open_runs(tx, campaign_id)
         if campaign is None:
             return await self._stop_all(tx, runs, "campaign_deleted")
-        if campaign.status == "stopped":
+        # Another scheduler may have read on.
+        newest = max([campaign, *(run.definition for run in runs)], key=lambda definition: definition.version)
+        if newest.status == "stopped":
             return await self._stop_all(tx, runs, "campaign_stopped")
-        if campaign.status not in STARTING_STATUSES:
+        if newest.status not in STARTING_STATUSES:
             return []
-        if not runs:
-            run = new_run(campaign, settings.account_time_zone, self._lead, await store.db_now(tx))
-            if await store.add_run(tx, run):
-                metrics.RUNS.labels(run.state.value).inc()
-                log.info("run_planned", run_id=run.name.run_id, request_at=run.request_at.isoformat())
+        now = await run_rows.db_now(tx)
+        outgoing: list[Outgoing] = []
+        planned = False
         for run in runs:
-            after = edited(run, campaign, settings.account_time_zone, self._lead)
-            if run.state in ACTIVE_RUNS and after is not run:
-                await store.save_run(tx, after)
-        return []
+            after = self._aligned(run, newest, settings.account_time_zone, now)
+            if after is not run:
+                await run_rows.save_run(tx, after)
+            if after.state is RunState.REMOVED:
+                metrics.RUNS.labels(after.state.value).inc()
+                log.info("run_removed", run_id=run.name.run_id, occurrence=run.name.occurrence)
+                outgoing.append(self._records.run_changed(after, now))
+            planned = planned or after.state is RunState.PLANNED
+        if not planned:
+            outgoing += await self._planner.plan_next(tx, newest, settings.account_time_zone, now)
+        return outgoing
+
+    def _aligned(self, run: Run, campaign: CampaignDefinition, account_zone: str, now: datetime) -> Run:
+        """The same object when nothing changes."""
+        after = run
+        if run.state in UNFIXED_RUNS:
+            scheduled_at = campaign.scheduled_at or run.scheduled_at
+            if not is_occurrence(campaign, account_zone, scheduled_at, run.name.occurrence):
+                return replace(run, state=apply_run(run.state, RunEvent.REMOVE), reason="edited")
+        after = edited(run, campaign, account_zone, self._planner.lead)
+        paused = campaign.status == PAUSED
+        if paused != run.paused:
+            after = replace(after, paused=paused, resumed_at=run.resumed_at if paused else now)
+        return after
 
     async def _stop_all(self, tx: AsyncConnection, runs: list[Run], reason: str) -> list[Outgoing]:
         outgoing = []
         for run in runs:
-            if run.state in ACTIVE_RUNS:
-                outgoing += await self._stop(tx, run, reason)
+            outgoing += await self._stop(tx, run, reason)
         return outgoing
 
     async def _stop(self, tx: AsyncConnection, run: Run, reason: str) -> list[Outgoing]:
         """The run's row is locked: pages that come later find it stopped and are ignored."""
-        now = await store.db_now(tx)
+        now = await run_rows.db_now(tx)
         stopped = replace(run, state=apply_run(run.state, RunEvent.STOP), reason=reason)
-        closing = moves.stop(run.name, await store.lock_zones_of(tx, run.name.run_id), reason)
-        await store.save_run(tx, stopped)
-        await store.save_zones(tx, [(run.name.run_id, zone) for zone in closing.zones])
-        await store.unpark_run(tx, run.name.run_id)
+        closing = moves.stop(run.name, await run_rows.lock_zones_of(tx, run.name.run_id), reason)
+        await run_rows.save_run(tx, stopped)
+        await run_rows.save_zones(tx, [(run.name.run_id, zone) for zone in closing.zones])
+        await run_rows.unpark_run(tx, run.name.run_id)
         metrics.RUNS.labels(stopped.state.value).inc()
         log.info("run_stopped", run_id=run.name.run_id, zones=len(closing.zones), reason=reason)
         cause = f"{run.name.run_id}:stop"
         return [
             *self._records.moves(closing.moves, cause),
-            self._records.run_changed(stopped.changed(now)),
+            self._records.run_changed(stopped, now),
             *self._records.unexpanded(run.name, closing.unexpanded, "cancelled", reason, now, cause),
         ]

@@ -6,22 +6,24 @@ Each method takes some of what is due, by the database's clock, and leaves what 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from postrider.contracts.audience import SnapshotRequested, ZoneRequested
+from postrider.contracts.audience import ZoneRequested
+from postrider.contracts.definitions import AccountSettings
 from postrider.contracts.envelope import Outgoing
 from postrider.logs import log
-from postrider.scheduling.zone_plan import missed_reason
-from scheduler import metrics, store
+from scheduler import metrics
 from scheduler.domain import moves
 from scheduler.domain.moves import Zone
 from scheduler.domain.run_states import RunEvent, ZoneEvent, apply_run, apply_zone, finish_event
-from scheduler.domain.runs import Run
+from scheduler.domain.runs import Run, snapshot_request
+from scheduler.handlers.planning import Planner
 from scheduler.records import Records
+from scheduler.store import run_rows
 
 BATCH = 50
 
@@ -35,50 +37,58 @@ class Turn:
 
 
 class Timers:
-    def __init__(self, records: Records, page_size: int) -> None:
+    """`settings`: the account's, as they are known now."""
+
+    def __init__(
+        self, records: Records, planner: Planner, settings: Callable[[], AccountSettings], page_size: int
+    ) -> None:
         self._records = records
+        self._settings = settings
+        self._planner = planner
         self._page_size = page_size
 
     async def request_audiences(self, tx: AsyncConnection) -> Turn:
-        runs = await store.runs_to_request(tx, BATCH)
+        runs = await run_rows.runs_to_request(tx, BATCH)
         outgoing: list[Outgoing] = []
         for run in runs:
-            now = await store.db_now(tx)
-            requested = replace(run, state=apply_run(run.state, RunEvent.REQUEST), requested_at=now)
-            await store.save_run(tx, requested)
-            metrics.RUNS.labels(requested.state.value).inc()
-            log.info("audience_requested", run_id=run.name.run_id)
-            who = run.definition.who
-            request = SnapshotRequested(
-                run_id=run.name.run_id,
-                campaign_id=run.name.campaign_id,
-                occurrence=run.name.occurrence,
-                seed=run.seed,
-                requested_at=now,
-                rule=who.rule,
-                segment_id=who.segment_id,
-            )
-            outgoing += [self._records.run_changed(requested.changed(now)), self._records.snapshot_requested(request)]
+            now = await run_rows.db_now(tx)
+            reason = run.missed_reason(now)
+            event = RunEvent.MISS if reason else RunEvent.REQUEST
+            after = replace(run, state=apply_run(run.state, event), reason=reason, requested_at=None if reason else now)
+            await run_rows.save_run(tx, after)
+            metrics.RUNS.labels(after.state.value).inc()
+            log.info("run_" + after.state.value, run_id=run.name.run_id, reason=reason)
+            outgoing.append(self._records.run_changed(after, now))
+            if not reason:
+                outgoing.append(
+                    self._records.snapshot_requested(snapshot_request(after, self._settings().control_percent, now))
+                )
+            outgoing += await self._planner.plan_next(tx, run.definition, run.account_zone, now)
         return Turn(len(runs) == BATCH, outgoing)
 
     async def fire_zones(self, tx: AsyncConnection) -> Turn:
-        due = await store.due_zones(tx, BATCH)
+        return await self._work_off(tx, await run_rows.due_zones(tx, BATCH))
+
+    async def expire_held_zones(self, tx: AsyncConnection) -> Turn:
+        """A pause holds what comes due, and its deadline runs on."""
+        return await self._work_off(tx, await run_rows.overdue_zones(tx, BATCH))
+
+    async def _work_off(self, tx: AsyncConnection, due: list[tuple[str, Zone]]) -> Turn:
         if not due:
             return Turn(False, [])
-        runs = await store.lock_runs(tx, [run_id for run_id, _ in due], exclusively=False)
-        now = await store.db_now(tx)
+        runs = await run_rows.lock_runs(tx, [run_id for run_id, _ in due], exclusively=False)
+        now = await run_rows.db_now(tx)
         outgoing: list[Outgoing] = []
         fired: list[tuple[str, Zone]] = []
         for run_id, zone in due:
             after, records = self._fire(runs[run_id], zone, now)
             fired.append((run_id, after))
             outgoing += records
-        await store.save_zones(tx, fired)
+        await run_rows.save_zones(tx, fired)
         return Turn(len(due) == BATCH, outgoing)
 
     def _fire(self, run: Run, zone: Zone, now: datetime) -> tuple[Zone, Sequence[Outgoing]]:
-        catch_up = timedelta(seconds=run.definition.when.catch_up_seconds)
-        reason = missed_reason(zone.due_at, zone.send_by, catch_up, now)
+        reason = run.zone_missed_reason(zone, now)
         metrics.TIMER_LATENESS.observe(max(0.0, (now - zone.due_at).total_seconds()))
         if reason:
             return self._miss(run, zone, reason, now)
@@ -108,13 +118,13 @@ class Timers:
         ]
 
     async def finish_runs(self, tx: AsyncConnection) -> Turn:
-        runs = await store.runs_to_finish(tx, BATCH)
+        runs = await run_rows.runs_to_finish(tx, BATCH)
         outgoing = []
         for run in runs:
-            states = Counter(zone.state for zone in await store.zones_of(tx, run.name.run_id))
+            states = Counter(zone.state for zone in await run_rows.zones_of(tx, run.name.run_id))
             finished = replace(run, state=apply_run(run.state, finish_event(states)))
-            await store.save_run(tx, finished)
+            await run_rows.save_run(tx, finished)
             metrics.RUNS.labels(finished.state.value).inc()
             log.info("run_finished", run_id=run.name.run_id, state=finished.state.value)
-            outgoing.append(self._records.run_changed(finished.changed(await store.db_now(tx))))
+            outgoing.append(self._records.run_changed(finished, await run_rows.db_now(tx)))
         return Turn(len(runs) == BATCH, outgoing)

@@ -10,8 +10,9 @@ from postrider.kafka.definitions import Definition, DefinitionsReader
 from postrider.logs import failure, log
 from postrider.postgres.database import Database, is_outage
 from postrider.postgres.outbox import Outbox
-from scheduler import metrics, store
+from scheduler import metrics
 from scheduler.handlers.campaigns import ENDED_STATUSES, Campaigns
+from scheduler.store import run_rows
 
 RETRY_SECONDS = 0.5
 WAIT_SECONDS = 0.2
@@ -75,7 +76,7 @@ class DefinitionsFollower:
     async def _all_that_matter(self, reader: DefinitionsReader) -> set[str]:
         """Campaigns that have not ended, and those with a run that is not over."""
         async with self._database.begin() as tx:
-            active = await store.active_campaigns(tx)
+            active = await run_rows.active_campaigns(tx)
         return active | {id for id, campaign in reader.campaigns.items() if campaign.status not in ENDED_STATUSES}
 
     async def _align(self, campaign_id: str, reader: DefinitionsReader) -> None:

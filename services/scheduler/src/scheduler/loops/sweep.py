@@ -6,7 +6,8 @@ import asyncio
 
 from postrider.logs import failure, log
 from postrider.postgres.database import Database, is_outage
-from scheduler import metrics, store
+from scheduler import metrics
+from scheduler.store import run_rows
 
 EVERY_SECONDS = 600.0
 CHUNK = 5000
@@ -36,6 +37,6 @@ class Sweep:
 
     async def sweep_some(self) -> int:
         async with self._database.begin() as tx:
-            swept = await store.sweep_live_sends(tx, self._days, CHUNK)
+            swept = await run_rows.sweep_live_sends(tx, self._days, CHUNK)
         metrics.LIVE_SWEPT.inc(swept)
         return swept

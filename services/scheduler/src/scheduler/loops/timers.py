@@ -11,8 +11,8 @@ from postrider.health import Check
 from postrider.logs import failure, log
 from postrider.postgres.database import Database, is_outage
 from postrider.postgres.outbox import Outbox
-from scheduler import store
 from scheduler.handlers.timers import Turn
+from scheduler.store import run_rows
 
 LONGEST_SLEEP_SECONDS = 0.5
 SHORTEST_SLEEP_SECONDS = 0.01
@@ -57,7 +57,7 @@ class TimerLoop:
             for step in self._steps:
                 is_full = await self._step(step) or is_full
         async with self._database.begin() as tx:
-            seconds = await store.seconds_to_next(tx)
+            seconds = await run_rows.seconds_to_next(tx)
         if seconds is None:
             return LONGEST_SLEEP_SECONDS
         return min(max(seconds, SHORTEST_SLEEP_SECONDS), LONGEST_SLEEP_SECONDS)

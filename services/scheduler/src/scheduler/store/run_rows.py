@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from postrider.contracts import codec
 from postrider.contracts.audience import AudiencePage
 from postrider.contracts.definitions import CampaignDefinition
+from postrider.scheduling.occurrences import ONE_TIME
 from scheduler.domain.moves import RunName, Zone
 from scheduler.domain.run_states import RunState, ZoneState
 from scheduler.domain.runs import Run
@@ -25,31 +26,40 @@ PageKey = tuple[str, str, int]
 
 
 _RUN_COLUMNS = """run_id, campaign_id, occurrence, state, seed, definition, account_zone, scheduled_at, request_at,
-                  requested_at, total, reachable, reason"""
-_ZONE_COLUMNS = "run_id, zone, users, state, due_at, send_by, next_page, expanded_users, reason"
+                  requested_at, total, reachable, reason, paused, resumed_at, cut"""
+_ZONE_COLUMNS = "run_id, zone, users, state, due_at, send_by, next_page, expanded_users, reason, following_at"
 
 _NOW = text("SELECT db_now()")
 _ADD_RUN = text("""
 INSERT INTO runs (run_id, campaign_id, occurrence, state, seed, definition_version, definition, account_zone,
-                  scheduled_at, request_at)
+                  scheduled_at, request_at, paused, reason)
 VALUES (:run_id, :campaign_id, :occurrence, :state, :seed, :version, :definition, :account_zone, :scheduled_at,
-        :request_at)
+        :request_at, :paused, :reason)
 ON CONFLICT DO NOTHING
 """)
 _SAVE_RUN = text("""
 UPDATE runs SET state = :state, definition_version = :version, definition = :definition, account_zone = :account_zone,
     scheduled_at = :scheduled_at, request_at = :request_at, requested_at = :requested_at, total = :total,
-    reachable = :reachable, reason = :reason, updated_at = clock_timestamp()
+    reachable = :reachable, reason = :reason, paused = :paused, resumed_at = :resumed_at, cut = :cut,
+    updated_at = clock_timestamp()
 WHERE run_id = :run_id
 """)
 _RUNS = f"SELECT {_RUN_COLUMNS} FROM runs WHERE run_id = ANY(CAST(:ids AS text[])) ORDER BY run_id "
 _RUNS_FOR_UPDATE = text(_RUNS + "FOR UPDATE")
 _RUNS_FOR_SHARE = text(_RUNS + "FOR SHARE")
-_CAMPAIGN_RUNS = text(f"SELECT {_RUN_COLUMNS} FROM runs WHERE campaign_id = :campaign_id ORDER BY run_id FOR UPDATE")
+_OPEN_RUNS = text(f"""
+SELECT {_RUN_COLUMNS} FROM runs
+WHERE campaign_id = :campaign_id AND state IN ('planned', 'requested', 'running') ORDER BY run_id FOR UPDATE
+""")
+_RUN_OF = text(f"SELECT {_RUN_COLUMNS} FROM runs WHERE run_id = :run_id FOR UPDATE")
+_LATEST_OCCURRENCE = text("""
+SELECT max(occurrence) FROM runs
+WHERE campaign_id = :campaign_id AND state <> 'removed' AND (occurrence = 'once') = :once
+""")
 _RUNS_OF = text(f"SELECT {_RUN_COLUMNS} FROM runs WHERE campaign_id = :campaign_id ORDER BY run_id")
 _ACTIVE_CAMPAIGNS = text("SELECT DISTINCT campaign_id FROM runs WHERE state IN ('planned', 'requested', 'running')")
 _TO_REQUEST = text(f"""
-SELECT {_RUN_COLUMNS} FROM runs WHERE state = 'planned' AND request_at <= (SELECT db_now())
+SELECT {_RUN_COLUMNS} FROM runs WHERE state = 'planned' AND NOT paused AND request_at <= (SELECT db_now())
 ORDER BY request_at, run_id LIMIT :limit FOR UPDATE SKIP LOCKED
 """)
 _TO_FINISH = text(f"""
@@ -59,15 +69,16 @@ ORDER BY run_id LIMIT :limit FOR UPDATE SKIP LOCKED
 """)
 _NEXT_TURN = text("""
 SELECT extract(epoch FROM least(
-    (SELECT min(request_at) FROM runs WHERE state = 'planned'),
-    (SELECT min(due_at) FROM zone_timers WHERE state = 'waiting')) - (SELECT db_now()))
+    (SELECT min(request_at) FROM runs WHERE state = 'planned' AND NOT paused),
+    (SELECT min(z.due_at) FROM zone_timers z JOIN runs r ON r.run_id = z.run_id
+     WHERE z.state = 'waiting' AND NOT r.paused)) - (SELECT db_now()))
 """)
 _ADD_ZONES = text("""
-INSERT INTO zone_timers (run_id, zone, users, state, due_at, send_by, reason)
-SELECT :run_id, v.zone, v.users, v.state, v.due_at, v.send_by, v.reason
+INSERT INTO zone_timers (run_id, zone, users, state, due_at, send_by, reason, following_at)
+SELECT :run_id, v.zone, v.users, v.state, v.due_at, v.send_by, v.reason, v.following_at
 FROM unnest(CAST(:zones AS text[]), CAST(:users AS int[]), CAST(:states AS text[]), CAST(:dues AS timestamptz[]),
-            CAST(:send_bys AS timestamptz[]), CAST(:reasons AS text[]))
-     AS v(zone, users, state, due_at, send_by, reason)
+            CAST(:send_bys AS timestamptz[]), CAST(:reasons AS text[]), CAST(:followings AS timestamptz[]))
+     AS v(zone, users, state, due_at, send_by, reason, following_at)
 """)
 _SAVE_ZONES = text("""
 UPDATE zone_timers z
@@ -85,12 +96,19 @@ SELECT {_ZONE_COLUMNS} FROM zone_timers
 WHERE (run_id, zone) IN (SELECT * FROM unnest(CAST(:run_ids AS text[]), CAST(:zones AS text[])))
 ORDER BY run_id, zone FOR UPDATE
 """)
-_DUE_ZONES = text("""
-SELECT z.run_id, z.zone, z.users, z.state, z.due_at, z.send_by, z.next_page, z.expanded_users, z.reason
+_WAITING_ZONES = """
+SELECT z.run_id, z.zone, z.users, z.state, z.due_at, z.send_by, z.next_page, z.expanded_users, z.reason, z.following_at
 FROM zone_timers z JOIN runs r ON r.run_id = z.run_id
-WHERE z.state = 'waiting' AND r.state = 'running' AND z.due_at <= (SELECT db_now())
-ORDER BY z.due_at, z.run_id, z.zone LIMIT :limit
-FOR SHARE OF r SKIP LOCKED FOR UPDATE OF z SKIP LOCKED
+WHERE z.state = 'waiting' AND r.state = 'running'
+"""
+_LOCKED_ZONES = "LIMIT :limit FOR SHARE OF r SKIP LOCKED FOR UPDATE OF z SKIP LOCKED"
+_DUE_ZONES = text(f"""
+{_WAITING_ZONES} AND NOT r.paused AND z.due_at <= (SELECT db_now())
+ORDER BY z.due_at, z.run_id, z.zone {_LOCKED_ZONES}
+""")
+_OVERDUE_ZONES = text(f"""
+{_WAITING_ZONES} AND r.paused AND z.send_by <= (SELECT db_now())
+ORDER BY z.send_by, z.run_id, z.zone {_LOCKED_ZONES}
 """)
 _PARK = text("""
 INSERT INTO pages_ahead (run_id, zone, page, value)
@@ -145,8 +163,21 @@ async def lock_runs(tx: AsyncConnection, run_ids: Iterable[str], exclusively: bo
     return {row.run_id: _run(row) for row in rows}
 
 
-async def lock_campaign_runs(tx: AsyncConnection, campaign_id: str) -> list[Run]:
-    return [_run(row) for row in await tx.execute(_CAMPAIGN_RUNS, {"campaign_id": campaign_id})]
+async def lock_open_runs(tx: AsyncConnection, campaign_id: str) -> list[Run]:
+    """Those that are not over."""
+    return [_run(row) for row in await tx.execute(_OPEN_RUNS, {"campaign_id": campaign_id})]
+
+
+async def lock_run(tx: AsyncConnection, run_id: str) -> Run | None:
+    row = (await tx.execute(_RUN_OF, {"run_id": run_id})).one_or_none()
+    return None if row is None else _run(row)
+
+
+async def latest_occurrence(tx: AsyncConnection, campaign_id: str, kind: str) -> str | None:
+    """The name of the last that has, or had, a run; names sort by time. An edit may have changed the kind."""
+    values = {"campaign_id": campaign_id, "once": kind == ONE_TIME}
+    found: str | None = (await tx.execute(_LATEST_OCCURRENCE, values)).scalar_one()
+    return found
 
 
 async def runs_of(tx: AsyncConnection, campaign_id: str) -> list[Run]:
@@ -183,6 +214,7 @@ async def add_zones(tx: AsyncConnection, run_id: str, zones: Sequence[Zone]) -> 
         "dues": [zone.due_at for zone in zones],
         "send_bys": [zone.send_by for zone in zones],
         "reasons": [zone.reason for zone in zones],
+        "followings": [zone.following_at for zone in zones],
     }
     await tx.execute(_ADD_ZONES, values)
 
@@ -219,6 +251,11 @@ async def lock_zones(tx: AsyncConnection, keys: Iterable[ZoneKey]) -> dict[ZoneK
 async def due_zones(tx: AsyncConnection, limit: int) -> list[tuple[str, Zone]]:
     """(run id, zone) of those that are due, locked; what somebody else works on is left to them."""
     return [(row.run_id, _zone(row)) for row in await tx.execute(_DUE_ZONES, {"limit": limit})]
+
+
+async def overdue_zones(tx: AsyncConnection, limit: int) -> list[tuple[str, Zone]]:
+    """(run id, zone) of those that a pause has held past their deadline, locked."""
+    return [(row.run_id, _zone(row)) for row in await tx.execute(_OVERDUE_ZONES, {"limit": limit})]
 
 
 async def park_pages(tx: AsyncConnection, pages: Sequence[AudiencePage]) -> None:
@@ -281,6 +318,9 @@ def _run(row: Row[Any]) -> Run:
         total=row.total,
         reachable=row.reachable,
         reason=row.reason,
+        paused=row.paused,
+        resumed_at=row.resumed_at,
+        cut=row.cut,
     )
 
 
@@ -300,6 +340,9 @@ def _run_values(run: Run) -> dict[str, object]:
         "total": run.total,
         "reachable": run.reachable,
         "reason": run.reason,
+        "paused": run.paused,
+        "resumed_at": run.resumed_at,
+        "cut": run.cut,
     }
 
 
@@ -313,6 +356,7 @@ def _zone(row: Row[Any]) -> Zone:
         next_page=row.next_page,
         expanded_users=row.expanded_users,
         reason=row.reason,
+        following_at=row.following_at,
     )
 
 

@@ -1,0 +1,73 @@
+"""What became of texts, for the books: a cap's reservation shrinks to what happened, or is given back, slots too.
+
+In doubt and unknown count as sent. Handler of a group of its own on delivery-events; of no text twice the same effect:
+a reservation or a slot that is gone is gone.
+"""
+
+from __future__ import annotations
+
+from collections import Counter as Tally
+from collections.abc import Sequence
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from postrider.contracts import codec
+from postrider.contracts.delivery_events import ACCEPTED_STATUSES, MESSAGE_CHANGED, NOT_SENT_STATUSES, MessageChanged
+from postrider.contracts.envelope import Outgoing, envelope_of
+from postrider.kafka.loop import Batch, ConsumerRecord
+from scheduler import metrics
+from scheduler.domain.caps import Reservation, released, settled
+from scheduler.domain.limits import give_back
+from scheduler.store import book_rows
+
+GROUP = "scheduler-settlements"
+_OURS = 0
+"""`seq` of the rows that the scheduler writes itself: they never held anything."""
+
+
+def decode(record: ConsumerRecord) -> MessageChanged | None:
+    """None for what settles nothing. Raises `Unreadable`."""
+    if envelope_of(record.headers).type != MESSAGE_CHANGED:
+        return None
+    changed = codec.decode(record.value, MessageChanged)
+    if changed.seq == _OURS or changed.status not in (*ACCEPTED_STATUSES, *NOT_SENT_STATUSES):
+        return None
+    return changed
+
+
+async def handle(tx: AsyncConnection, batch: Batch[MessageChanged]) -> Sequence[Outgoing]:
+    changes = [record.value for record in batch.records]
+    not_sent = [change for change in changes if change.status in NOT_SENT_STATUSES]
+    if not_sent:
+        await _give_back_slots(tx, [change.message_id for change in not_sent])
+    await _settle_reservations(tx, changes)
+    return ()
+
+
+async def _give_back_slots(tx: AsyncConnection, message_ids: list[str]) -> None:
+    """The day's and the campaign's, each once."""
+    freed = await book_rows.give_back_slots(tx, message_ids)
+    metrics.SLOTS_GIVEN_BACK.inc(len(freed))
+    keys = Tally(freed)
+    keys.update((campaign_id, "") for campaign_id, day in freed if day)
+    books = await book_rows.lock_known_counters(tx, keys)
+    await book_rows.save_counters(
+        tx, {key: give_back(counter, min(keys[key], counter.held)) for key, counter in books.items()}
+    )
+
+
+async def _settle_reservations(tx: AsyncConnection, changes: list[MessageChanged]) -> None:
+    ledgers = await book_rows.lock_known_ledgers(tx, {change.user_id for change in changes})
+    changed: dict[str, list[Reservation]] = {}
+    for change in changes:
+        ledger = changed.get(change.user_id) or ledgers.get(change.user_id)
+        if not ledger or all(known.message_id != change.message_id for known in ledger):
+            continue
+        if change.status in NOT_SENT_STATUSES:
+            changed[change.user_id] = released(ledger, change.message_id)
+        elif change.attempts:
+            at = change.attempts[-1].at
+            changed[change.user_id] = [
+                settled(known, at) if known.message_id == change.message_id else known for known in ledger
+            ]
+    await book_rows.save_ledgers(tx, changed)

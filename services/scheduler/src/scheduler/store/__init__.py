@@ -1,0 +1,1 @@
+"""SQL in and out of the shapes of the domain. Decides nothing."""
