@@ -1,4 +1,7 @@
-"""Spends a provider's parts per second: slices drawn from the shared bucket in Postgres (rule: domain/budget.py)."""
+"""Spends a rate: slices drawn from a bucket in Postgres that all replicas share (rule: domain/budget.py).
+
+Of a provider in parts per second, or of a campaign in texts.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,12 @@ from postrider.postgres.database import Database
 
 
 class Budget:
-    """Of one provider, in this process."""
+    """Of one provider or campaign, in this process. `name`: its id."""
 
-    def __init__(self, database: Database, clock: Clock, provider_id: str, parts_per_second: float | None) -> None:
+    def __init__(self, database: Database, clock: Clock, name: str, parts_per_second: float | None) -> None:
         self._database = database
         self._clock = clock
-        self._provider_id = provider_id
+        self._name = name
         self._rate = parts_per_second
         self._slice = UNLIMITED if parts_per_second is None else Slice()
         self._is_open = parts_per_second is None
@@ -36,9 +39,9 @@ class Budget:
             return have
         async with alone(self._database) as tx:
             if not self._is_open:
-                await store.open_bucket(tx, self._provider_id)
+                await store.open_bucket(tx, self._name)
             wanted = rule.ask(self._rate, next_parts - have, waiting_parts - have)
-            granted, left = await store.draw(tx, self._provider_id, self._rate, next_parts - have, wanted)
+            granted, left = await store.draw(tx, self._name, self._rate, next_parts - have, wanted)
         self._is_open = True
         now = self._clock.monotonic()
         if granted:

@@ -26,6 +26,7 @@ from dispatcher.preparation import compile_for, prepare
 from dispatcher.steps import not_admitted
 from dispatcher.store import claims
 from dispatcher.store.alone import alone
+from dispatcher.throttles import Throttles
 from postrider.contracts.definitions import CampaignDefinition, What
 from postrider.health import Check
 from postrider.logs import failure, log
@@ -57,6 +58,7 @@ class Claimer:
         self._pool = pool
         self._check = check
         self._on_not_sending = on_not_sending
+        self._throttles = Throttles(sending.database, sending.clock)
         self._active: set[tuple[int, str]] = set()
         self._discover_at = 0.0
         self._wake = asyncio.Event()
@@ -102,8 +104,11 @@ class Claimer:
             self._discover_at = now + DISCOVER_SECONDS
         for lane in (LIVE, BULK):
             wants = self._wants(lane, now)
-            if wants:
-                await self._claim(lane, wants)
+            limits = await self._throttles.within(
+                {name: n for name, (n, _) in wants.items()}, self._definitions.campaigns
+            )
+            if limits:
+                await self._claim(lane, {name: (n, wants[name][1]) for name, n in limits.items()})
                 return True
         return False
 
@@ -170,6 +175,7 @@ class Claimer:
             by_queue[message.queue].append(message)
         for name, messages in by_queue.items():
             limit, pipeline = wants[name]
+            self._throttles.spend(name, len(messages))
             if len(messages) >= limit:
                 self._active.add((lane, name))
             if not messages:
