@@ -49,5 +49,9 @@ class Budget:
         self.wait_seconds = rule.seconds_until(left, self._rate, next_parts - have - granted)
         return self._slice.available(now)
 
+    def in_hand(self) -> int:
+        """Of a rate that has a limit: what `spend` can take now."""
+        return self._slice.available(self._clock.monotonic()) or 0
+
     def spend(self, parts: int) -> None:
         self._slice = self._slice.spend(parts, self._clock.monotonic())

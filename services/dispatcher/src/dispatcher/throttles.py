@@ -24,7 +24,7 @@ class Throttles:
         self._budgets: dict[str, Budget] = {}
 
     async def within(self, wants: Mapping[str, int], campaigns: Mapping[str, CampaignDefinition]) -> dict[str, int]:
-        """Queue → how many texts of it may be claimed, of those wanted; queues whose campaign has to wait are absent."""
+        """Queue → how many of the texts wanted may be claimed; queues whose campaign has to wait are absent."""
         allowed: dict[str, int] = {}
         left: dict[str, int] = {}
         for name, wanted in wants.items():
@@ -46,8 +46,9 @@ class Throttles:
     def spend(self, queue: str, n: int) -> None:
         """So many texts of the queue were claimed."""
         budget = self._budgets.get(Queue.parse(queue).campaign_id)
-        if budget is not None and n:
-            budget.spend(n)
+        if budget is not None:
+            # A claim may take longer than the slice it was made on lasts.
+            budget.spend(min(n, budget.in_hand()))
 
     def _budget(self, campaign_id: str, per_minute: int) -> Budget:
         budget = self._budgets.get(campaign_id)
