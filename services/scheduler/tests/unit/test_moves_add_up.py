@@ -12,10 +12,14 @@ from hypothesis import strategies as st
 from postrider.contracts import ids
 from postrider.contracts.audience import AudiencePage, PageUser
 from postrider.contracts.delivery_events import FunnelMoved
+from postrider.contracts.send_jobs import Interval, SendJob
 from postrider.scheduling.zone_plan import Due, Unsent, ZoneOutcome
 from scheduler.domain import moves
+from scheduler.domain.gate import Leave
+from scheduler.domain.jobs import page_candidate, page_job
 from scheduler.domain.moves import RunName, Zone
 from scheduler.domain.run_states import OPEN_ZONES, ZoneEvent, ZoneState, apply_zone
+from scheduler.domain.settled import Settled
 
 NOW = datetime(2026, 12, 1, 9, tzinfo=UTC)
 NAME = RunName("run_1", "cmp_1", "once")
@@ -76,7 +80,8 @@ def test_every_person_is_counted_once(data: st.DataObject) -> None:
             break
         zone = data.draw(st.sampled_from(waiting + streaming))
         if zone.state is ZoneState.REQUESTED:
-            expansion = moves.expand(zone, pages[zone.zone][zone.next_page], "promotional", NOW)
+            page = pages[zone.zone][zone.next_page]
+            expansion = moves.expand(zone, page, outcomes_of(page, zone), NOW)
             zones[zone.zone] = expansion.zone
             funnel.add(expansion.moves)
             assert not expansion.unexpanded
@@ -105,6 +110,20 @@ def test_every_person_is_counted_once(data: st.DataObject) -> None:
     in_log = Counter(logged.values())
     assert in_log.pop("pending", 0) == len(jobs)
     assert in_log == +Counter({status: n for status, n in funnel.counts.items() if status != "pending"})
+
+
+def outcomes_of(page: AudiencePage, zone: Zone) -> list[SendJob | Settled]:
+    outcomes: list[SendJob | Settled] = []
+    for user in page.users:
+        candidate = page_candidate(page, user, "UTC", zone.due_at)
+        if isinstance(candidate, Settled):
+            outcomes.append(candidate)
+        elif zone.send_by <= NOW:
+            outcomes.append(Settled("expired", "deadline"))
+        else:
+            leave = Leave(zone.due_at, zone.send_by, (Interval(zone.due_at, zone.send_by),), "delay")
+            outcomes.append(page_job(page, user, "UTC", leave, "promotional"))
+    return outcomes
 
 
 def fire(zone: Zone) -> Zone:

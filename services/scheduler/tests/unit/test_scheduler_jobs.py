@@ -10,21 +10,17 @@ import pytest
 
 from postrider.contracts import ids
 from postrider.contracts.audience import AudiencePage, PageUser
-from postrider.contracts.definitions import CampaignDefinition, References, What, When, Who
+from postrider.contracts.definitions import AccountSettings, CampaignDefinition, References, What, When, Who
 from postrider.contracts.qualified import QualifiedUser
 from postrider.contracts.send_jobs import Interval, SendJob
 from postrider.scheduling.occurrences import is_scheduled
-from scheduler.domain.jobs import (
-    Settled,
-    live_job,
-    live_message,
-    page_job,
-    page_message,
-    what_version_for,
-)
+from scheduler.domain import jobs
+from scheduler.domain.gate import Books, consider, decide, terms_of
+from scheduler.domain.jobs import live_message, page_message, what_version_for
 from scheduler.domain.moves import RunName, Zone, expand, live_moves
 from scheduler.domain.run_states import RunState, ZoneState
 from scheduler.domain.runs import edited, new_run
+from scheduler.domain.settled import Settled
 
 NOW = datetime(2026, 12, 1, 9, 0, 1, tzinfo=UTC)
 DUE = datetime(2026, 12, 1, 9, 0, 0, tzinfo=UTC)
@@ -57,13 +53,36 @@ def qualified(**changes: object) -> QualifiedUser:
     return msgspec.structs.replace(user, **changes)
 
 
+def page_job(
+    page: AudiencePage, user: PageUser, due_at: datetime, message_class: str, now: datetime
+) -> SendJob | Settled:
+    candidate = jobs.page_candidate(page, user, page.zone, due_at)
+    if isinstance(candidate, Settled):
+        return candidate
+    made = msgspec.structs.replace(
+        campaign(send_by_seconds=4 * 3600), kind="one_time", message_class=message_class, who=Who(rule={"all": []})
+    )
+    (decided,) = decide([consider(candidate, terms_of(made, AccountSettings(), "UTC"), now)], Books())
+    return decided if isinstance(decided, Settled) else jobs.page_job(page, user, page.zone, decided, message_class)
+
+
+def live_job(user: QualifiedUser, made: CampaignDefinition | None, now: datetime) -> SendJob | Settled:
+    candidate = jobs.live_candidate(user, made, now)
+    if isinstance(candidate, Settled) or made is None:
+        assert isinstance(candidate, Settled)
+        return candidate
+    terms = terms_of(made, AccountSettings(), "UTC", end=made.when.end)
+    (decided,) = decide([consider(candidate, terms, now)], Books())
+    return decided if isinstance(decided, Settled) else jobs.live_job(user, made, decided)
+
+
 def test_a_page_makes_a_job_of_its_own_what_version() -> None:
-    job = page_job(page(USER), USER, DUE, SEND_BY, "promotional", NOW)
+    job = page_job(page(USER), USER, DUE, "transactional", NOW)
     assert isinstance(job, SendJob)
     assert job.message_id == ids.message_id("cmp_1", "once", "u1")
     assert (job.run_id, job.what_version, job.zone, job.phone) == ("run_1", 3, "UTC", "+12025550101")
-    assert (job.due_at, job.send_by, job.allowed, job.on_hit) == (DUE, SEND_BY, [Interval(DUE, SEND_BY)], "discard")
-    assert (job.profile, job.country, job.message_class) == ({"first_name": "Ann"}, "US", "promotional")
+    assert (job.due_at, job.send_by, job.allowed, job.on_hit) == (DUE, SEND_BY, [Interval(DUE, SEND_BY)], "delay")
+    assert (job.profile, job.country, job.message_class) == ({"first_name": "Ann"}, "US", "transactional")
 
 
 @pytest.mark.parametrize(
@@ -78,23 +97,23 @@ def test_a_page_makes_a_job_of_its_own_what_version() -> None:
 )
 def test_a_verdict_settles(verdict: str, reason: str, settled: Settled) -> None:
     user = PageUser("u1", 0, verdict, reason)
-    assert page_job(page(user), user, DUE, SEND_BY, "promotional", NOW) == settled
+    assert page_job(page(user), user, DUE, "transactional", NOW) == settled
     assert live_job(qualified(verdict=verdict, reason=reason), campaign(), NOW) == settled
 
 
 def test_past_the_deadline_there_is_no_job() -> None:
     expired = Settled("expired", "deadline")
-    assert page_job(page(USER), USER, DUE, SEND_BY, "promotional", SEND_BY) == expired
+    assert page_job(page(USER), USER, DUE, "transactional", SEND_BY) == expired
     assert live_job(qualified(), campaign(), DUE + timedelta(seconds=900)) == expired
 
 
 def test_an_unreachable_person_is_that_also_past_the_deadline() -> None:
     user = PageUser("u1", 0, "unreachable", "no_phone")
-    assert page_job(page(user), user, DUE, SEND_BY, "promotional", SEND_BY) == Settled("unreachable", "no_phone")
+    assert page_job(page(user), user, DUE, "transactional", SEND_BY) == Settled("unreachable", "no_phone")
 
 
 def test_everybody_has_a_first_row_in_the_message_log() -> None:
-    row = page_message(page(USER), USER, page_job(page(USER), USER, DUE, SEND_BY, "x", NOW), DUE, NOW)
+    row = page_message(page(USER), USER, page_job(page(USER), USER, DUE, "x", NOW), DUE, NOW)
     assert (row.status, row.seq, row.phone, row.due_at, row.run_id) == ("pending", 0, USER.phone, DUE, "run_1")
     row = live_message(qualified(), Settled("cancelled", "campaign_stopped"), NOW)
     assert (row.status, row.reason, row.seq, row.message_id) == (
@@ -150,7 +169,7 @@ def test_the_end_of_a_live_campaign_caps_the_deadline() -> None:
     job = live_job(qualified(), campaign(end=end), NOW)
     assert isinstance(job, SendJob)
     assert job.send_by == end
-    assert live_job(qualified(), campaign(end=DUE), NOW) == Settled("expired", "deadline")
+    assert live_job(qualified(), campaign(end=DUE), NOW) == Settled("expired", "campaign_ended")
 
 
 @pytest.mark.parametrize("kind", ["live_action", "live_inaction", "live_date"])
@@ -188,8 +207,14 @@ def zone(users: int, **changes: object) -> Zone:
     return replace(Zone("UTC", users, ZoneState.REQUESTED, DUE, SEND_BY), **changes)  # type: ignore[arg-type]
 
 
+def job() -> SendJob:
+    made = page_job(page(USER), USER, DUE, "transactional", NOW)
+    assert isinstance(made, SendJob)
+    return made
+
+
 def test_a_last_page_with_people_missing_accounts_for_them() -> None:
-    expansion = expand(zone(3), page(USER), "promotional", NOW)
+    expansion = expand(zone(3), page(USER), [job()], NOW)
     assert expansion.zone.state is ZoneState.EXPANDED
     assert [(m.from_status, m.to_status, m.reason, m.n) for m in expansion.moves] == [
         ("pending", "cancelled", "missing_from_pages", 2)
@@ -198,7 +223,7 @@ def test_a_last_page_with_people_missing_accounts_for_them() -> None:
 
 
 def test_a_page_with_more_people_than_counted_qualifies_them() -> None:
-    expansion = expand(zone(1), page(USER, PageUser("u2", 1, "suppressed", "stop")), "promotional", NOW)
+    expansion = expand(zone(1), page(USER, USER), [job(), Settled("suppressed", "stop")], NOW)
     assert [(m.from_status, m.to_status, m.n) for m in expansion.moves] == [
         ("", "pending", 1),
         ("pending", "suppressed", 1),
@@ -208,7 +233,7 @@ def test_a_page_with_more_people_than_counted_qualifies_them() -> None:
 
 def test_a_page_out_of_turn_is_refused() -> None:
     with pytest.raises(ValueError, match="page 1"):
-        expand(zone(1), page(USER, number=1), "promotional", NOW)
+        expand(zone(1), page(USER, number=1), [job()], NOW)
 
 
 def one_time(version: int, at: str, body: str = "a", what_version: int = 1) -> CampaignDefinition:
