@@ -110,7 +110,7 @@ async def test_a_run_from_definition_to_jobs_with_every_page_twice_and_in_any_or
     messages = await stage.messages()
     assert set(messages) == engine.user_ids()
     assert expected_log(funnel, list(messages.values()))
-    assert sorted(await stage.run_states()) == ["expanded", "requested", "running"]
+    assert sorted(await stage.run_states()) == ["expanded", "planned", "requested", "running"]
     [request] = await stage.requests(SNAPSHOT_REQUESTED, SnapshotRequested)
     assert (request.run_id, request.rule) == (RUN, {"all": []})
 
