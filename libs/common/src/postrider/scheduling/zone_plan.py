@@ -80,8 +80,8 @@ def due_in(schedule: Schedule, slot: str) -> ZoneOutcome:
     if schedule.start is not None:
         at = max(at, to_instant(schedule.start, zone).at)
         send_by = at + schedule.send_by
-    if schedule.end is not None:
-        end = to_instant(schedule.end.replace(second=0, microsecond=0) + _MINUTE, zone).at
+    end = _end_at(schedule, zone)
+    if end is not None:
         if at >= end:
             return Unsent(CAMPAIGN_ENDED, at)
         send_by = min(send_by, end)
@@ -92,6 +92,11 @@ def following_at(schedule: Schedule, slot: str) -> datetime | None:
     """When the campaign's next occurrence takes over in a slot; None: there is none, or its day does not exist."""
     own, at_time = read_slot(slot)
     return _following_at(schedule, _zone_of(schedule, own), at_time)
+
+
+def end_at(schedule: Schedule, slot: str) -> datetime | None:
+    """When the campaign ends in a slot: the cap of deadlines that quiet hours move."""
+    return _end_at(schedule, _zone_of(schedule, read_slot(slot)[0]))
 
 
 def missed_reason(
@@ -112,6 +117,12 @@ def missed_everywhere_reason(schedule: Schedule, now: datetime) -> str:
     if schedule.following is not None and now >= latest_due(replace(schedule, local=schedule.following)):
         return COALESCED
     return ""
+
+
+def _end_at(schedule: Schedule, zone: str) -> datetime | None:
+    if schedule.end is None:
+        return None
+    return to_instant(schedule.end.replace(second=0, microsecond=0) + _MINUTE, zone).at
 
 
 def _zone_of(schedule: Schedule, own: str) -> str:
