@@ -26,18 +26,19 @@ from postrider.contracts.audience import (
     UnexpandedSettled,
     ZoneRequested,
 )
-from postrider.contracts.definitions import CampaignDefinition, References, What, When, Who
+from postrider.contracts.definitions import AccountSettings, CampaignDefinition, References, What, When, Who
 from postrider.contracts.delivery_events import RUN_CHANGED, RunChanged
 from postrider.contracts.envelope import Outgoing, envelope_of
 from postrider.contracts.send_jobs import SEND_JOB
 from postrider.contracts.topics import QUALIFIED_USERS_BULK, SEND_JOBS_BULK
 from postrider.kafka.loop import Batch, Received
 from postrider.postgres.outbox import Outbox
-from scheduler.store import run_rows
 from scheduler.domain.runs import new_run
 from scheduler.handlers.audiences import PAGES_AT_ONCE, Answer, Audiences
+from scheduler.handlers.planning import Planner
 from scheduler.handlers.timers import Timers
 from scheduler.records import Records
+from scheduler.store import run_rows
 from tests.support.eventually import eventually
 from tests.support.scheduler_stage import Engine, Stage, make_stage
 
@@ -181,7 +182,9 @@ async def test_pages_that_have_waited_are_taken_a_few_at_a_time(stage: Stage) ->
     """Handlers on a real database: what one transaction holds does not grow with what has piled up behind a page."""
     count = 3 * PAGES_AT_ONCE
     records = Records(Outbox(stage.database, stage.publisher, "scheduler", stage.config.topic_prefix))
-    audiences, timers = Audiences(records, lambda: None), Timers(records, 1)
+    planner = Planner(records, timedelta(0))
+    audiences = Audiences(records, AccountSettings, lambda: None)
+    timers = Timers(records, planner, AccountSettings, 1)
     pages = [
         AudiencePage(RUN, CAMPAIGN, "once", "UTC", n, n == count - 1, 1, [PageUser(f"UTC-{n}", n, phone=PHONE)])
         for n in range(count)

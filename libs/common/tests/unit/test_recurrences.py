@@ -114,6 +114,7 @@ def test_a_rule_without_end_stops_at_the_end_of_the_calendar() -> None:
         ("FREQ=DAILY;UNTIL=soon", "local day"),
         ("FREQ=DAILY;COUNT=2;UNTIL=20261231", "exclude"),
         ("FREQ=DAILY;COUNT=0", "COUNT must be"),
+        ("FREQ=DAILY;COUNT=10001", "`end`"),
         ("FREQ=DAILY;INTERVAL=-1", "INTERVAL must be"),
         ("FREQ=DAILY;INTERVAL=1;INTERVAL=2", "twice"),
         ("FREQ=DAILY;DTSTART=20261231", "`start`"),

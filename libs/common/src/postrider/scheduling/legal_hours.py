@@ -67,19 +67,18 @@ class LegalRule:
 
 @dataclass(frozen=True, slots=True)
 class LegalPlace:
-    """What holds for a phone: the rules, and the zones whose clocks count beside the person's own.
-
-    `zones_only`: of a rule that goes by the country's clock, whatever the person's zone.
-    """
+    """What holds for a phone: the rules, and the zones whose clocks count beside the person's own. `country_zone`: of
+    rules that go by the country's clock."""
 
     rules: tuple[LegalRule, ...]
     zones: frozenset[str]
     country_zone: str | None
 
-    def clocks(self, rule: LegalRule, own_zone: str) -> frozenset[str]:
+    def clocks(self, rule: LegalRule, own_zone: str | None) -> frozenset[str]:
+        """`own_zone` None: by the number alone."""
         if rule.clock == "country" and self.country_zone is not None:
             return frozenset({self.country_zone})
-        return self.zones | {own_zone}
+        return self.zones if own_zone is None else self.zones | {own_zone}
 
 
 NOWHERE: Final = LegalPlace((), frozenset(), None)

@@ -106,6 +106,8 @@ def is_occurrence(campaign: CampaignDefinition, account_zone: str, scheduled_at:
         local = datetime.fromisoformat(name)
     except ValueError:
         return False
+    if name_of(local) != name:
+        return False
     base = _base(campaign.when, account_zone, scheduled_at)
     return next(_slots(campaign.kind, campaign.when, base, local), None) == local
 
@@ -187,7 +189,8 @@ def _slots(kind: str, when: When, base: Schedule, low: datetime | None) -> Itera
     if base.best_time:
         pattern = replace(pattern, times=pattern.times[:1])
     anchor = anchor_of(pattern, base.zone or base.account_zone, base.scheduled_at)
-    return pattern.slots(anchor, low, lambda slot: _is_passed(base, slot))
+    ahead = base.scheduled_at.astimezone(UTC).replace(tzinfo=None) - _LONGEST_MOVE
+    return pattern.slots(anchor, ahead if low is None else max(low, ahead), lambda slot: _is_passed(base, slot))
 
 
 def _is_passed(base: Schedule, slot: datetime) -> bool:

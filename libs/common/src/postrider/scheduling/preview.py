@@ -85,8 +85,8 @@ def _previews(
         planned = occurrences(kind, when, account_zone, scheduled)
     for occurrence in planned:
         schedule = occurrence.schedule
-        local = _shown_local(schedule, when, zone)
         outcome = due_in(schedule, slot)
+        local = _shown_local(schedule, when, zone, outcome.at)
         if isinstance(outcome, Due):
             if outcome.at >= now:
                 yield Preview(local, outcome.at, outcome.kind)
@@ -97,10 +97,9 @@ def _previews(
             yield Preview(local, outcome.at, "expired")
 
 
-def _shown_local(schedule: Schedule, when: When, zone: str) -> datetime:
+def _shown_local(schedule: Schedule, when: When, zone: str, at: datetime) -> datetime:
     if schedule.local is None:
-        clock = load_zone(schedule.zone or zone)
-        return schedule.scheduled_at.astimezone(clock).replace(tzinfo=None, microsecond=0)
+        return at.astimezone(load_zone(schedule.zone or zone)).replace(tzinfo=None, microsecond=0)
     if schedule.best_time:
         return datetime.combine(schedule.local, fallback_time_of(when))
     return schedule.local

@@ -34,7 +34,6 @@ LONGEST_DELAY: Final = timedelta(days=15)
 _DAY: Final = timedelta(days=1)
 _HOUR: Final = timedelta(hours=1)
 _SECOND: Final = timedelta(seconds=1)
-_MOST_KEPT: Final = 65_536
 
 Stretch = tuple[datetime, datetime]
 
@@ -96,7 +95,7 @@ def read_windows(windows: list[QuietWindow]) -> Windows:
 class QuietPlan:
     """The quiet hours of one campaign: its own, which replace the account's, and for promotional texts the law's.
 
-    Keeps what it worked out: make one for a version of the definitions and ask it for everybody.
+    Raises ValueError for windows that mean nothing.
     """
 
     def __init__(
@@ -109,7 +108,6 @@ class QuietPlan:
         self._windows = read_windows(chosen.windows)
         self._is_under_law = message_class == PROMOTIONAL
         self._account_zone = account_zone
-        self._known: dict[tuple[object, ...], Allowed | Refused] = {}
 
     def decide(
         self,
@@ -128,42 +126,47 @@ class QuietPlan:
         here counts as the account's.
         """
         place = place_of(phone, country) if self._is_under_law else NOWHERE
-        key = (due_at, send_by_after, zone, place, end, to_bucket)
-        known = self._known.get(key)
-        if known is None:
-            clock = zone if is_zone(zone) else self._account_zone
-            known = self._decide(due_at, send_by_after, clock, place, end, to_bucket)
-            if len(self._known) >= _MOST_KEPT:
-                self._known.clear()
-            self._known[key] = known
-        return known
+        clock = zone if is_zone(zone) else self._account_zone
+        is_discarding = self.on_hit == DISCARD
+        return _decision(self._windows, is_discarding, place, clock, due_at, send_by_after, end, to_bucket)
 
-    def _decide(
-        self,
-        due_at: datetime,
-        send_by_after: timedelta,
-        zone: str,
-        place: LegalPlace,
-        end: datetime | None,
-        to_bucket: bool,
-    ) -> Allowed | Refused:
-        own = ((self._windows, zone),) if self._windows else ()
-        if self.on_hit == DISCARD and _covering(own, due_at) is not None:
-            return Refused(QUIET_HOURS, IN_QUIET_HOURS)
-        law = tuple((rule, clock) for rule in place.rules for clock in sorted(place.clocks(rule, zone)))
-        rules = own + law
-        if not rules:
-            return _within(due_at, due_at + send_by_after, end, rules)
+
+@lru_cache(maxsize=16_384)
+def _decision(
+    windows: Windows,
+    is_discarding: bool,
+    place: LegalPlace,
+    zone: str,
+    due_at: datetime,
+    send_by_after: timedelta,
+    end: datetime | None,
+    to_bucket: bool,
+) -> Allowed | Refused:
+    """The same for everybody of a run who shares a zone and a place."""
+    own: Rules = ((windows, zone),) if windows else ()
+    if is_discarding and _covering(own, due_at) is not None:
+        return Refused(QUIET_HOURS, IN_QUIET_HOURS)
+    rules = own + _law(place, zone)
+    if not rules:
+        return _within(due_at, due_at + send_by_after, end, rules)
+    moved = _first_allowed(rules, due_at)
+    if moved is None and place.zones:
+        # No hour is open on both clocks (Rhode Island's and India's): the number's place is what the law presumes.
+        rules = own + _law(place, None)
         moved = _first_allowed(rules, due_at)
-        if moved is not None and moved > due_at and to_bucket:
-            moved = _first_bucket(rules, moved, zone) or moved
-        if moved is None:
-            return Refused(QUIET_HOURS, NEVER_ALLOWED)
-        return _within(moved, moved + send_by_after, end, rules)
+    if moved is None:
+        return Refused(QUIET_HOURS, NEVER_ALLOWED)
+    if moved > due_at and to_bucket:
+        moved = _first_bucket(rules, moved, zone) or moved
+    return _within(moved, moved + send_by_after, end, rules)
 
 
 Rules = tuple[tuple[QuietRule, str], ...]
 """With the zone whose clock each goes by."""
+
+
+def _law(place: LegalPlace, own_zone: str | None) -> Rules:
+    return tuple((rule, clock) for rule in place.rules for clock in sorted(place.clocks(rule, own_zone)))
 
 
 def _within(due_at: datetime, send_by: datetime, end: datetime | None, rules: Rules) -> Allowed | Refused:
@@ -175,7 +178,7 @@ def _within(due_at: datetime, send_by: datetime, end: datetime | None, rules: Ru
     for start, stop in _stretches(rules, due_at, send_by):
         if start > at:
             intervals.append(Interval(at, min(start, send_by)))
-        at = max(at, stop)
+        at = stop
     if at < send_by:
         intervals.append(Interval(at, send_by))
     return Allowed(due_at, send_by, tuple(intervals))

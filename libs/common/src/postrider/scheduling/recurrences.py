@@ -64,12 +64,13 @@ class Pattern:
         left = self.rule.count
         begin = first if low is None or left is not None else max(first, low)
         for slot in self._from(anchor, begin):
-            passed = is_passed is not None and is_passed(slot)
+            is_asked_for = low is None or slot >= low
+            passed = is_passed is not None and (is_asked_for or self.start is None) and is_passed(slot)
             if passed and self.start is None:
                 continue
             if left is not None:
                 left -= 1
-            if not passed and (low is None or slot >= low):
+            if is_asked_for and not passed:
                 yield slot
             if left == 0:
                 return

@@ -17,6 +17,9 @@ from postrider.contracts.fields import FIRST_YEAR, LAST_YEAR
 DAILY, WEEKLY, MONTHLY, YEARLY = "DAILY", "WEEKLY", "MONTHLY", "YEARLY"
 WEEKDAYS: Final = ("MO", "TU", "WE", "TH", "FR", "SA", "SU")
 
+MOST_COUNTED: Final = 10_000
+"""What COUNT counts is walked through from its start, each time somebody asks what is next."""
+
 _LONGEST: Final = 500
 _LAST_MOMENT: Final = time(23, 59, 59, 999999)
 _LIST: Final = re.compile(r"[+-]?[0-9]{1,3}(?:,[+-]?[0-9]{1,3}){0,365}")
@@ -61,7 +64,7 @@ def parse_rule(text: str) -> Rule:
     rule = Rule(
         freq=freq,
         interval=_number("INTERVAL", parts.pop("INTERVAL", "1")),
-        count=_optional(parts, "COUNT", _number),
+        count=_optional(parts, "COUNT", _count),
         until=_optional(parts, "UNTIL", _until),
         week_start=WEEKDAYS.index(_weekday(parts.pop("WKST", "MO"))),
         by_month=_numbers(parts, "BYMONTH", 1, 12, negative=False),
@@ -126,6 +129,13 @@ def _number(name: str, value: str) -> int:
     if not _NUMBER.fullmatch(value) or int(value) < 1:
         raise ValueError(f"{name} must be a whole number from 1 on, of at most nine digits")
     return int(value)
+
+
+def _count(name: str, value: str) -> int:
+    count = _number(name, value)
+    if count > MOST_COUNTED:
+        raise ValueError(f"{name} can be {MOST_COUNTED} at most: say `end` instead")
+    return count
 
 
 def _numbers(parts: dict[str, str], name: str, low: int, high: int, *, negative: bool = True) -> tuple[int, ...]:

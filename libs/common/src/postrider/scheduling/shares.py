@@ -8,6 +8,7 @@ store computes the same in SQL:
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import Final
 
 WHOLE: Final = 1_000_000
@@ -37,6 +38,11 @@ def share_of(seed: str, user_id: str) -> int:
 def threshold(percent: float) -> int:
     """How many of WHOLE a percentage takes."""
     return round(min(max(percent, 0.0), 100.0) * (WHOLE / 100))
+
+
+def ranked(seed: int, user_ids: Iterable[str]) -> list[str]:
+    """The random order of a run's people, as the event store ranks them: whoever is first takes what a limit leaves."""
+    return sorted(user_ids, key=lambda user_id: (hashlib.sha256(f"{seed}\n{user_id}".encode()).digest(), user_id))
 
 
 def is_in_share(seed: str, user_id: str, percent: float) -> bool:

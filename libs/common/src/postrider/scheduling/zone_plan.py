@@ -80,7 +80,7 @@ def due_in(schedule: Schedule, slot: str) -> ZoneOutcome:
     if schedule.start is not None:
         at = max(at, to_instant(schedule.start, zone).at)
         send_by = at + schedule.send_by
-    end = zone_end(schedule, own)
+    end = _end_at(schedule, zone)
     if end is not None:
         if at >= end:
             return Unsent(CAMPAIGN_ENDED, at)
@@ -88,17 +88,15 @@ def due_in(schedule: Schedule, slot: str) -> ZoneOutcome:
     return Due(at, send_by, instant.kind, _following_at(schedule, zone, at_time))
 
 
-def zone_end(schedule: Schedule, own: str) -> datetime | None:
-    """When a recurrence ends on the clock of a person's zone: nothing is sent from then on."""
-    if schedule.end is None:
-        return None
-    return to_instant(schedule.end.replace(second=0, microsecond=0) + _MINUTE, _zone_of(schedule, own)).at
-
-
 def following_at(schedule: Schedule, slot: str) -> datetime | None:
     """When the campaign's next occurrence takes over in a slot; None: there is none, or its day does not exist."""
     own, at_time = read_slot(slot)
     return _following_at(schedule, _zone_of(schedule, own), at_time)
+
+
+def end_at(schedule: Schedule, slot: str) -> datetime | None:
+    """When the campaign ends in a slot: the cap of deadlines that quiet hours move."""
+    return _end_at(schedule, _zone_of(schedule, read_slot(slot)[0]))
 
 
 def missed_reason(
@@ -119,6 +117,12 @@ def missed_everywhere_reason(schedule: Schedule, now: datetime) -> str:
     if schedule.following is not None and now >= latest_due(replace(schedule, local=schedule.following)):
         return COALESCED
     return ""
+
+
+def _end_at(schedule: Schedule, zone: str) -> datetime | None:
+    if schedule.end is None:
+        return None
+    return to_instant(schedule.end.replace(second=0, microsecond=0) + _MINUTE, zone).at
 
 
 def _zone_of(schedule: Schedule, own: str) -> str:

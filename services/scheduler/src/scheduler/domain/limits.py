@@ -75,9 +75,10 @@ def is_unsafe(would_text: int, safety_limit: int | None) -> bool:
     return safety_limit is not None and would_text > safety_limit
 
 
-def is_total_reached(total: Counter, limit: int | None, settled: int, in_doubt: int) -> bool:
-    """Whether a live campaign is complete: all of its slots are texts that were sent or may have been."""
-    return limit is not None and total.held >= limit and settled + in_doubt >= limit
+def is_total_reached(limit: int | None, accepted: int, in_doubt: int) -> bool:
+    """Whether a live campaign is complete: all of its slots are texts that were sent or may have been. Until then a
+    slot that is given back is free again."""
+    return limit is not None and accepted + in_doubt >= limit
 
 
 def counting_day(due_at: datetime, account_zone: str) -> date:

@@ -30,7 +30,7 @@ from postrider.contracts.envelope import Outgoing, envelope_of
 from postrider.contracts.send_jobs import SendJob
 from postrider.kafka.loop import Batch, ConsumerRecord
 from postrider.logs import log
-from postrider.scheduling.zone_plan import plan_zones, zone_end
+from postrider.scheduling.zone_plan import end_at, plan_zones
 from postrider.scheduling.zone_slots import read_slot
 from scheduler import metrics
 from scheduler.domain import moves
@@ -262,7 +262,7 @@ class Audiences:
         own = read_slot(page.zone)[0]
         waiting = [page_candidate(page, user, own, zone.due_at) for user in page.users]
         candidates = [each for each in waiting if isinstance(each, Candidate)]
-        terms = terms_of(run.definition, self._settings(), run.account_zone, run.cut, zone_end(run.schedule, own))
+        terms = terms_of(run.definition, self._settings(), run.account_zone, run.cut, end_at(run.schedule, page.zone))
         decided = iter(await let_through(tx, candidates, {run.name.campaign_id: terms}, now))
         outcomes: list[SendJob | Settled] = []
         for user, each in zip(page.users, waiting, strict=True):
