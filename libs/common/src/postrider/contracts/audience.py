@@ -31,7 +31,7 @@ class BestTime(Struct, frozen=True):
     fallback_time: Id
 
 
-class SnapshotRequested(Struct, frozen=True, omit_defaults=True):
+class SnapshotRequested(Struct, frozen=True):
     """Evaluate the campaign's rule once, after history has passed the log's end as it was at `requested_at`.
 
     `rule` is given whole when the campaign has its own; `segment_id` is resolved by the engine at evaluation. Of those

@@ -72,7 +72,7 @@ class QuietHours(Struct, frozen=True):
     on_hit: Id = "delay"
 
 
-class When(Struct, frozen=True, omit_defaults=True):
+class When(Struct, frozen=True):
     """`at`: local date-time without offset, or None for "now" (one_time: due is `scheduled_at`; live: no schedule).
 
     `dates`: those of multiple_dates; `recurrence`: that of recurring. `time_zone`: "account", "user", "best_time" or a
@@ -131,7 +131,7 @@ class Limits(Struct, frozen=True, omit_defaults=True):
     run: SmallCount | None = None
 
 
-class Who(Struct, frozen=True, omit_defaults=True):
+class Who(Struct, frozen=True):
     """One of `rule`, `segment_id` (past behaviour) or `trigger` (live), to which `filter`, a rule, may belong.
 
     `safety_limit`: a run that would text more does not start. `min_gap_seconds`: between two texts of this campaign to
