@@ -90,6 +90,7 @@ class ServiceSettings(KafkaSettings):
     campaign_api_url: str = Field("http://127.0.0.1:8080", alias="POSTRIDER_CAMPAIGN_API_URL")
     dispatcher_url: str = Field("http://127.0.0.1:8081", alias="POSTRIDER_DISPATCHER_URL")
     segment_engine_url: str = Field("http://127.0.0.1:8082", alias="POSTRIDER_SEGMENT_ENGINE_URL")
+    scheduler_url: str = Field("http://127.0.0.1:8083", alias="POSTRIDER_SCHEDULER_URL")
     public_url: str = Field("http://127.0.0.1:8081", alias="POSTRIDER_PUBLIC_URL")
     """The dispatcher's address as providers see it."""
     phone_hash_key: SecretStr | None = Field(None, alias="POSTRIDER_PHONE_HASH_KEY")
@@ -121,7 +122,7 @@ class ServiceSettings(KafkaSettings):
                 raise ValueError("must be postgresql://user:password@host:port/database") from None
         return value
 
-    @field_validator("campaign_api_url", "dispatcher_url", "segment_engine_url", "public_url")
+    @field_validator("campaign_api_url", "dispatcher_url", "segment_engine_url", "scheduler_url", "public_url")
     @classmethod
     def _is_http(cls, value: str) -> str:
         try:

@@ -69,6 +69,7 @@ async def build(
     token = settings.service_token.get_secret_value()
     segment_engine = Part("segment-engine", settings.segment_engine_url, token, internal_transport)
     dispatcher = Part("dispatcher", settings.dispatcher_url, token, internal_transport)
+    scheduler = Part("scheduler", settings.scheduler_url, token, internal_transport)
     events = delivery.DeliveryEvents(definitions)
     loop = ConsumerLoop(
         kafka, database, outbox, delivery.GROUP, [DELIVERY_EVENTS], delivery.decode, events.apply,
@@ -82,6 +83,7 @@ async def build(
         sealer=Sealer(settings.sealing_public_key),
         segment_engine=segment_engine,
         dispatcher=dispatcher,
+        scheduler=scheduler,
         clock=clock,
         public_url=settings.public_url.rstrip("/"),
         user_events_topic=USER_EVENTS.full_name(settings.topic_prefix),
@@ -94,6 +96,10 @@ async def build(
         await _prepare(database, publisher, health.check("postgres"), health.check("kafka"), stop)
         await definitions.run(stop)
 
+    async def end_streams(stop: asyncio.Event) -> None:
+        await stop.wait()
+        services.stopping.set()
+
     try:
         yield Service(
             app=create_application(services, health, settings.cors_origins),
@@ -105,13 +111,21 @@ async def build(
                 Component("published-definitions", published.run),
                 Component("delivery-events", loop.run),
                 Component("outbox-relay", outbox.run_relay),
+                Component("streams", end_streams),
                 Component("housekeeping", Housekeeping(database, segment_engine).run),
             ],
             drain_seconds=settings.drain_seconds,
             on_stopped=[outbox.flush],
         )
     finally:
-        for close in (events_publisher.stop, publisher.stop, segment_engine.close, dispatcher.close, database.close):
+        for close in (
+            events_publisher.stop,
+            publisher.stop,
+            segment_engine.close,
+            dispatcher.close,
+            scheduler.close,
+            database.close,
+        ):
             await close()
 
 

@@ -71,6 +71,7 @@ async def app(broker: Broker) -> AsyncIterator[FastAPI]:
         sealer=Sealer(SEALING_KEY),
         segment_engine=part,
         dispatcher=part,
+        scheduler=part,
         clock=SystemClock(),
         public_url="http://public",
         user_events_topic="t.user-events.v1",

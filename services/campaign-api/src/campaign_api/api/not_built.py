@@ -12,8 +12,7 @@ router = APIRouter(prefix="/v1", include_in_schema=False)
 PATHS = (
     ("POST", "/providers/{id}/verify"),
     ("POST", "/providers/{id}/test-send"),
-    *(("POST", f"/campaigns/{{id}}/{name}") for name in ("test-send",)),
-    *(("GET", f"/campaigns/{{id}}/{name}") for name in ("progress",)),
+    ("POST", "/campaigns/{id}/test-send"),
     *((method, "/linked-content") for method in ("GET", "POST")),
     ("GET", "/audit-log"),
 )

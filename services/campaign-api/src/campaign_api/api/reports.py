@@ -16,7 +16,7 @@ from campaign_api.api.requests import StrictRoute
 from campaign_api.api.services import FromServices, Services
 from campaign_api.domain import csv_rows
 from campaign_api.domain.errors import FieldProblem, Invalid
-from campaign_api.domain.funnel import report
+from campaign_api.domain.funnel import report, shown_run
 from campaign_api.handlers import common
 from campaign_api.store import funnel
 from postrider.contracts.delivery_events import STATUSES
@@ -39,11 +39,17 @@ async def read_report(services: FromServices, id: answers.CampaignId, caller: Re
 
 @router.get("/{id}/runs", response_model=Runs, responses=documented(404))
 async def read_runs(services: FromServices, id: answers.CampaignId, caller: Reader) -> Response:
-    """Runs of a scheduled campaign; a live one has none."""
+    """Runs of a scheduled campaign, the planned one included, each with its counts and what its zones are at; a live
+    campaign has none. 503: the scheduler, which knows the zones, is away."""
     async with services.database.begin() as tx:
         await common.get(tx, "campaign", id)
-        _, runs = await funnel.read_report(tx, id)
-    return answers.answer({"items": runs})
+        cells, runs = await funnel.read_report(tx, id)
+    if not runs:
+        return answers.answer({"items": []})
+    known = await services.scheduler.get("/internal/runs", {"campaign_id": id})
+    zones = {run["run_id"]: run["zones"] for run in known["items"]}
+    by_run = {row["run_id"]: row for row in report(cells, runs)["by_run"]}
+    return answers.answer({"items": [shown_run(run, by_run[run["run_id"]], zones) for run in runs]})
 
 
 @router.get(

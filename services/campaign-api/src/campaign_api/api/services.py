@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -26,6 +27,7 @@ class Services:
     sealer: Sealer
     segment_engine: Part
     dispatcher: Part
+    scheduler: Part
     clock: Clock
     public_url: str
     user_events_topic: str
@@ -33,6 +35,10 @@ class Services:
     ingestion_wait_seconds: float
     known_callers: dict[str, tuple[float, Caller]]
     """Keys seen within the last moments, so that ingestion does not ask Postgres for each body."""
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the service is told to stop: streams end."""
+    streams: set[object] = field(default_factory=set)
+    """One for each stream that is open."""
 
 
 def services_of(request: Request) -> Services:

@@ -96,6 +96,29 @@ def report(cells: Mapping[Cell, int], runs: Iterable[Mapping[str, Any]]) -> dict
     }
 
 
+def shown_run(
+    run: Mapping[str, Any], counted: Mapping[str, Any], zones: Mapping[str, list[Mapping[str, Any]]]
+) -> dict[str, Any]:
+    """A row of `GET /v1/campaigns/{id}/runs`. `counted`: its row of the report; `zones`: by run, as the scheduler has
+    them."""
+    return {
+        **run,
+        "counts": {name: n for name, n in counted.items() if name not in run},
+        "zones": [
+            {
+                "zone": zone["zone"],
+                "state": zone["state"],
+                "reason": zone["reason"] or None,
+                "users": zone["users"],
+                "expanded_users": zone["expanded_users"],
+                "due_at": zone["due_at"],
+                "send_by": zone["send_by"],
+            }
+            for zone in sorted(zones.get(run["run_id"], ()), key=lambda zone: (zone["due_at"], zone["zone"]))
+        ],
+    }
+
+
 def _grouped(items: list[tuple[Cell, int]], name: str) -> list[dict[str, Any]]:
     groups: dict[str, list[tuple[Cell, int]]] = {}
     for cell, n in items:

@@ -40,15 +40,30 @@ class ByVariant(Funnel):  # type: ignore[valid-type,misc]
     variant: str | None = Field(description="Null: the campaign has no variants.")
 
 
+class RunZone(Model):
+    zone: str = Field(description="IANA zone; at best time with the local hour of its people behind a #.")
+    state: str = Field(description="waiting, requested (being sent), expanded (done), dropped, expired or cancelled.")
+    reason: str | None = Field(description="Why nobody in it is texted.")
+    users: int = Field(description="People in it.")
+    expanded_users: int = Field(description="Of these, looked at so far.")
+    due_at: str = Field(description="When it is due, RFC 3339, UTC.")
+    send_by: str = Field(description="Its deadline, RFC 3339, UTC.")
+
+
 class Run(Model):
     run_id: str = Field(description="Id of the run.")
-    occurrence: str = Field(description="The slot it belongs to.")
-    state: str = Field(description="requested, running, expanded, stopped, expired or failed.")
+    occurrence: str = Field(description="The slot it belongs to: once, or the nominal local time.")
+    state: str = Field(
+        description="planned, requested (audience asked for), running (audience fixed), expanded (every text handed "
+        "over), stopped, expired, failed, stopped_by_safety_check or removed (by an edit)."
+    )
     reason: str | None = Field(description="Why it ended, when not by finishing.")
     total: int = Field(description="People in its audience.")
-    reachable: int = Field(description="Of these, reachable.")
-    started_at: str = Field(description="RFC 3339, UTC.")
+    reachable: int = Field(description="Of these, to be texted: reachable, in reach, in no control group.")
+    started_at: str = Field(description="When it was planned, RFC 3339, UTC.")
     changed_at: str = Field(description="RFC 3339, UTC.")
+    counts: Funnel = Field(description="What became of them.")  # type: ignore[valid-type]
+    zones: list[RunZone] = Field(description="In the order in which they are due.")
 
 
 class ByRun(Funnel):  # type: ignore[valid-type,misc]
