@@ -41,8 +41,8 @@ async def follow_progress(
     request: Request, services: FromServices, id: answers.CampaignId, caller: Reader
 ) -> StreamingResponse:
     """Server-sent events. `progress` carries `{"status","funnel","runs":[{"run_id","occurrence","state"}]}`, at once
-    and whenever it changes, at most once a second. After the last event of a campaign that has ended, `end` is sent and the
-    stream closes; a client that was cut off asks again and is told the present state."""
+    and whenever it changes, at most once a second. When a campaign has ended and nothing of it is open, `end` follows
+    and the stream closes. Whoever was cut off asks again and is told the present state."""
     if len(services.streams) >= MOST_STREAMS:
         raise Problem(503, f"{MOST_STREAMS} streams are open: ask again later", headers={"Retry-After": "10"})
     state = await _read(services, id)
