@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,6 @@ from segment_engine.domain.columns import (
     split,
 )
 from segment_engine.event_store.chdb_store import ChdbStore
-from segment_engine.event_store.clickhouse_http import ClickHouseStore, Server
 from segment_engine.event_store.port import (
     AudienceMember,
     Estimate,
@@ -40,7 +38,7 @@ from segment_engine.event_store.port import (
     UnexpandedOutcome,
 )
 from segment_engine.event_store.sql_store import SqlEventStore
-from tests.standins.clickhouse import PASSWORD, USER, ClickHouse
+from tests.support.event_stores import WAYS, opened
 
 NOW = datetime(2026, 3, 5, 12, tzinfo=UTC)
 EVERYBODY = parse_rule({"all": []})
@@ -57,16 +55,9 @@ async def embedded(tmp_path: Path) -> AsyncIterator[ChdbStore]:
     await store.close()
 
 
-@pytest_asyncio.fixture(params=["embedded", "http"])
+@pytest_asyncio.fixture(params=WAYS)
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SqlEventStore]:
-    async with AsyncExitStack() as closing:
-        if request.param == "embedded":
-            store: SqlEventStore = ChdbStore(tmp_path)
-        else:
-            server = await closing.enter_async_context(ClickHouse(tmp_path).serving())
-            store = ClickHouseStore(Server(server.url, USER, PASSWORD))
-        await store.open()
-        closing.push_async_callback(store.close)
+    async with opened(request.param, tmp_path) as store:
         yield store
 
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 import pytest_asyncio
 
 from postrider.rules import parse_rule, parse_where
@@ -18,20 +19,19 @@ from segment_engine.domain.columns import (
     profile_row,
     split,
 )
-from segment_engine.event_store.chdb_store import ChdbStore
 from segment_engine.event_store.port import Activity, EvaluationContext, Reach
+from segment_engine.event_store.sql_store import SqlEventStore
+from tests.support.event_stores import WAYS, opened
 
 NOW = datetime(2026, 3, 5, 12, tzinfo=UTC)
 EVERYBODY = parse_rule({"all": []})
 CONTEXT = EvaluationContext(NOW, "Europe/Paris", country_zones={"IN": "Asia/Kolkata"})
 
 
-@pytest_asyncio.fixture
-async def store(tmp_path: Path) -> AsyncIterator[ChdbStore]:
-    store = ChdbStore(tmp_path)
-    await store.open()
-    yield store
-    await store.close()
+@pytest_asyncio.fixture(params=WAYS)
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SqlEventStore]:
+    async with opened(request.param, tmp_path) as store:
+        yield store
 
 
 def person(user_id: str, phone: str = "", country: str = "", **known: Any) -> ProfileRow:
@@ -44,7 +44,7 @@ def bought(user_id: str, id: str, ago: timedelta, **properties: Any) -> EventRow
     return EventRow(user_id, "Bought", microseconds(NOW - ago), microseconds(NOW), id, *split(properties))
 
 
-async def test_who_is_not_reached_and_why_where_and_in_which_country(store: ChdbStore) -> None:
+async def test_who_is_not_reached_and_why_where_and_in_which_country(store: SqlEventStore) -> None:
     await store.upsert_profiles(
         [
             person("no-phone"),
@@ -70,7 +70,7 @@ async def test_who_is_not_reached_and_why_where_and_in_which_country(store: Chdb
     assert (each.reachable, each.duplicate_phone) == (3, 0)
 
 
-async def test_one_seed_draws_the_same_reachable_people(store: ChdbStore) -> None:
+async def test_one_seed_draws_the_same_reachable_people(store: SqlEventStore) -> None:
     zones = ("Asia/Tokyo", "Asia/Seoul", "")
     await store.upsert_profiles([person(f"u{n}", f"+{n}" if n % 2 else "", time_zone=zones[n % 3]) for n in range(400)])
     drawn = [(await store.estimate(EVERYBODY, CONTEXT, sample_size=50, seed=seed)).sample for seed in ("a", "a", "b")]
@@ -83,7 +83,7 @@ async def test_one_seed_draws_the_same_reachable_people(store: ChdbStore) -> Non
     assert (await store.estimate(EVERYBODY, CONTEXT)).sample == ()
 
 
-async def test_an_event_is_counted_with_its_filters_and_inside_its_days(store: ChdbStore) -> None:
+async def test_an_event_is_counted_with_its_filters_and_inside_its_days(store: SqlEventStore) -> None:
     day = timedelta(days=1)
     await store.insert_events(
         [
