@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -51,17 +52,19 @@ class ClickHouse:
     folder: Path
     port: int = 0
     is_cluster: bool = False
+    tls: ssl.SSLContext | None = None
     statements: list[str] = field(default_factory=list)
     settings: dict[str, str] = field(default_factory=dict)
     faults: list[tuple[str, Fault]] = field(default_factory=list)
     _thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
     _session: Any = None
     _known: frozenset[str] = frozenset()
+    _applied: set[tuple[str, str]] = field(default_factory=set)
     _distributed: dict[str, str] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'http' if self.tls is None else 'https'}://127.0.0.1:{self.port}"
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         if (request.headers.get("X-ClickHouse-User"), request.headers.get("X-ClickHouse-Key")) != (USER, PASSWORD):
@@ -104,8 +107,9 @@ class ClickHouse:
         unknown = settings.keys() - self._known
         if unknown:
             raise ChdbError(f"Code: 115. DB::Exception: Unknown setting {min(unknown)}. (UNKNOWN_SETTING)")
-        for name, value in settings.items():
+        for name, value in settings.items() - self._applied:
             self._session.query(f"SET {name} = {value if value.replace('-', '').isdigit() else repr(value)}")
+        self._applied = set(settings.items())
         if self.is_cluster:
             sql = self._on_the_only_node(sql)
         return bytes(self._session.query(sql, "JSONCompactEachRow", params=dict(params)).bytes())
@@ -141,7 +145,7 @@ class ClickHouse:
         app.router.add_post("/", self.handle)
         runner = web.AppRunner(app)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", self.port)
+        site = web.TCPSite(runner, "127.0.0.1", self.port, ssl_context=self.tls)
         await site.start()
         assert site._server is not None
         self.port = site._server.sockets[0].getsockname()[1]  # type: ignore[attr-defined]

@@ -31,6 +31,7 @@ from postrider.sms.render_pool import RenderPool
 from segment_engine.adapters.dedup_table import DedupTable
 from segment_engine.api import Services, make_app
 from segment_engine.domain.live_campaigns import LiveCampaigns
+from segment_engine.domain.wait_kinds import ReadUntil
 from segment_engine.event_store.chdb_store import ChdbStore
 from segment_engine.event_store.clickhouse_http import ClickHouseStore, Server
 from segment_engine.event_store.port import EventStore, StoreFailed, StoreInUse
@@ -56,7 +57,6 @@ from segment_engine.loops.snapshots import Snapshots
 from segment_engine.loops.suppressions import Suppressions
 from segment_engine.loops.sweep import Sweep
 from segment_engine.loops.told_barrier import ToldBarrier
-from segment_engine.loops.wait_changes import WaitChanges
 from segment_engine.loops.wait_filters import WaitFilters
 from segment_engine.loops.wait_sweep import WaitSweep
 from segment_engine.loops.work import unless
@@ -138,9 +138,10 @@ async def build(settings: Settings, make_store: MakeStore = ChdbStore) -> AsyncI
             clock,
         )
         reader = EventReader()
+        read_until = ReadUntil()
         live_group = Live(
-            outbox, identify_dedup, definitions, reader, placement, copier.wake, lambda due_at: firing.armed(due_at),
-            settings.dedup_key_bytes, phone_key, settings.dedup_horizon_days,
+            outbox, identify_dedup, definitions, reader, placement, read_until, copier.wake,
+            lambda due_at: firing.armed(due_at), settings.dedup_key_bytes, phone_key, settings.dedup_horizon_days,
         )  # fmt: skip
         history_group = History(
             store, event_dedup, reader, placement, settings.dedup_key_bytes, settings.dedup_horizon_days
@@ -194,15 +195,17 @@ async def build(settings: Settings, make_store: MakeStore = ChdbStore) -> AsyncI
             return sorted(partition for _, partition in live_loop.positions)
 
         firing = Firing(
-            database, outbox, definitions, campaigns, live_barrier, WaitFilters(store, definitions, clock), partitions,
-            phone_key,
+            database, outbox, definitions, campaigns, live_barrier, WaitFilters(store, definitions, clock), read_until,
+            partitions, phone_key,
         )  # fmt: skip
         alignments = Alignments(
-            database, store, definitions, campaigns, live_barrier, WaitChanges(placement), firing.armed
+            database, store, definitions, campaigns, live_barrier, live_group.waits, read_until, firing.armed
         )
-        wait_sweep = WaitSweep(database, live_barrier, campaigns, partitions)
+        wait_sweep = WaitSweep(database, live_barrier, campaigns, read_until, partitions)
         erasures = Erasures(database, store, live_group.forget)
-        phone_reading = PhoneReading(database, definitions, copier.wake)
+        phone_reading = PhoneReading(
+            database, definitions, campaigns, live_group.waits, copier.wake, firing.armed
+        )  # fmt: skip
         renderer = RenderPool()
         closing.push_async_callback(renderer.aclose)
         estimator = Estimator(database, store, renderer)

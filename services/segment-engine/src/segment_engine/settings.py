@@ -12,10 +12,10 @@ from postrider.settings import ServiceSettings
 
 class Settings(ServiceSettings):
     port: int = Field(8082, alias="POSTRIDER_SEGMENT_ENGINE_PORT", ge=0, le=65535)
-    clickhouse_url: str | None = Field(None, alias="POSTRIDER_CLICKHOUSE_URL", pattern=r"^https?://[^/?#]+/?$")
+    clickhouse_url: str | None = Field(None, alias="POSTRIDER_CLICKHOUSE_URL", pattern=r"^https?://[^/?#@]+/?$")
     """http(s)://host:port of a ClickHouse server, which any number of replicas share."""
     event_store_path: Path | None = Field(alias="POSTRIDER_EVENT_STORE_PATH")
-    """Folder of the embedded event store; one process owns it. Not needed, and not read, when there is a ClickHouse server."""
+    """Folder of the embedded event store; one process owns it. Neither needed nor read with a ClickHouse server."""
     clickhouse_user: str = Field("default", alias="POSTRIDER_CLICKHOUSE_USER")
     clickhouse_password: SecretStr = Field(SecretStr(""), alias="POSTRIDER_CLICKHOUSE_PASSWORD")
     clickhouse_database: str = Field(

@@ -17,7 +17,7 @@ from postrider.rules import compile_where, parse_rule, parse_where
 from segment_engine.domain.columns import EventRow, microseconds, profile_row, split
 from segment_engine.event_store.port import EvaluationContext
 from segment_engine.event_store.sql_store import SqlEventStore
-from tests.support.event_stores import WAYS, opened
+from tests.support.event_stores import FAR_APART, opened
 
 NOW = datetime(2026, 3, 5, 12, tzinfo=UTC)
 ZONE = "Europe/Paris"
@@ -25,7 +25,7 @@ CONTEXT = EvaluationContext(NOW, ZONE)
 MISSING = object()
 
 
-@pytest_asyncio.fixture(scope="module", params=WAYS)
+@pytest_asyncio.fixture(scope="module", params=FAR_APART)
 async def store(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[SqlEventStore]:

@@ -22,12 +22,12 @@ from segment_engine.event_store.catalog import MAX_PROPERTIES
 from segment_engine.event_store.chdb_store import ChdbStore
 from segment_engine.event_store.port import CatalogPage, MessageFilter
 from segment_engine.event_store.sql_store import SqlEventStore
-from tests.support.event_stores import WAYS, opened
+from tests.support.event_stores import FAR_APART, opened
 
 NOW = datetime(2026, 3, 5, 12, tzinfo=UTC)
 
 
-@pytest_asyncio.fixture(params=WAYS)
+@pytest_asyncio.fixture(params=FAR_APART)
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SqlEventStore]:
     async with opened(request.param, tmp_path) as store:
         yield store

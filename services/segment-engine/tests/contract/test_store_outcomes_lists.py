@@ -19,7 +19,7 @@ from segment_engine.event_store.port import EvaluationContext, MessageFilter
 from segment_engine.event_store.schema import MIGRATIONS
 from segment_engine.event_store.sql_store import SqlEventStore
 from segment_engine.loops.evaluation import SegmentUnknown, rule_of
-from tests.support.event_stores import WAYS, opened
+from tests.support.event_stores import FAR_APART, opened
 
 NOW = datetime(2026, 3, 5, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -27,7 +27,7 @@ CONTEXT = EvaluationContext(NOW, "Europe/Paris")
 PEOPLE = ["a", "b", "c"]
 
 
-@pytest_asyncio.fixture(params=WAYS)
+@pytest_asyncio.fixture(params=FAR_APART)
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SqlEventStore]:
     async with opened(request.param, tmp_path) as store:
         await store.upsert_profiles([profile_row(user_id, 1, {}) for user_id in PEOPLE])
@@ -198,7 +198,9 @@ def _hostile() -> list[tuple[str, dict[str, Any]]]:
 
 
 @pytest.mark.parametrize(("name", "body"), _hostile(), ids=[name for name, _ in _hostile()])
-async def test_a_hostile_rule_within_the_limits_is_answered(store: SqlEventStore, name: str, body: dict[str, Any]) -> None:
+async def test_a_hostile_rule_within_the_limits_is_answered(
+    store: SqlEventStore, name: str, body: dict[str, Any]
+) -> None:
     for i in range(20):
         await store.complete_list(f"lst_{i}")
     await store.insert_outcomes([came("a", NOW)])

@@ -21,14 +21,14 @@ from segment_engine.domain.columns import (
 )
 from segment_engine.event_store.port import Activity, EvaluationContext, Reach
 from segment_engine.event_store.sql_store import SqlEventStore
-from tests.support.event_stores import WAYS, opened
+from tests.support.event_stores import FAR_APART, opened
 
 NOW = datetime(2026, 3, 5, 12, tzinfo=UTC)
 EVERYBODY = parse_rule({"all": []})
 CONTEXT = EvaluationContext(NOW, "Europe/Paris", country_zones={"IN": "Asia/Kolkata"})
 
 
-@pytest_asyncio.fixture(params=WAYS)
+@pytest_asyncio.fixture(params=FAR_APART)
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SqlEventStore]:
     async with opened(request.param, tmp_path) as store:
         yield store

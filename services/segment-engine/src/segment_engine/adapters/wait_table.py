@@ -24,14 +24,19 @@ SELECT {_COLUMNS} FROM {_KEYS} CROSS JOIN LATERAL (
 """)
 _LOCK_USERS = text(f"""
 SELECT {_COLUMNS} FROM unnest(CAST(:campaigns AS text[]), CAST(:users AS text[])) AS v(c, u) CROSS JOIN LATERAL (
-    SELECT * FROM waits WHERE campaign_id = v.c AND user_id = v.u ORDER BY key FOR UPDATE
+    SELECT * FROM waits WHERE campaign_id = v.c AND user_id = v.u AND key = ANY (ARRAY(
+        SELECT key FROM waits WHERE campaign_id = v.c AND user_id = v.u AND due_at IS NOT NULL
+        ORDER BY due_at LIMIT :limit
+    )) ORDER BY key FOR UPDATE
 ) w
 """)
+# Never due before it was written: a firing that is under way has not waited for what is behind this event in the log.
 _INSERT = """
 INSERT INTO waits (campaign_id, user_id, key, partition, made_by, due_at, keep_until, state)
-SELECT * FROM unnest(CAST(:campaigns AS text[]), CAST(:users AS text[]), CAST(:keys AS text[]),
+SELECT c, u, k, p, m, CASE WHEN due IS NOT NULL THEN greatest(due, db_now()) END, keep, s
+FROM unnest(CAST(:campaigns AS text[]), CAST(:users AS text[]), CAST(:keys AS text[]),
     CAST(:partitions AS int[]), CAST(:made_by AS bigint[]), CAST(:dues AS timestamptz[]),
-    CAST(:keeps AS timestamptz[]), CAST(:states AS bytea[]))
+    CAST(:keeps AS timestamptz[]), CAST(:states AS bytea[])) AS v(c, u, k, p, m, due, keep, s)
 ON CONFLICT """
 _ADD = text(_INSERT + "DO NOTHING")
 _WRITE = text(f"""{_INSERT} (campaign_id, user_id, key) DO UPDATE SET
@@ -92,11 +97,15 @@ async def lock(tx: AsyncConnection, ids: Sequence[WaitId]) -> dict[WaitId, Row]:
     return {row.id: row for row in map(_row, await tx.execute(_LOCK, _keys(ids)))}
 
 
-async def lock_users(tx: AsyncConnection, pairs: Sequence[tuple[str, str]]) -> list[Row]:
-    """All rows of these (campaign, user), locked. `pairs` in their own order."""
-    found = await tx.execute(
-        _LOCK_USERS, {"campaigns": [campaign for campaign, _ in pairs], "users": [user for _, user in pairs]}
-    )
+async def lock_users(tx: AsyncConnection, pairs: Sequence[tuple[str, str]], limit: int) -> list[Row]:
+    """The timers of these (campaign, user), locked: of each pair up to `limit`, the next due first. `pairs` in their
+    own order."""
+    values = {
+        "campaigns": [campaign for campaign, _ in pairs],
+        "users": [user for _, user in pairs],
+        "limit": limit,
+    }
+    found = await tx.execute(_LOCK_USERS, values)
     return [_row(row) for row in found]
 
 

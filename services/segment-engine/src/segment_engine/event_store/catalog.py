@@ -53,7 +53,7 @@ _OF_NO_EVENT = f"""SELECT DISTINCT {_KEY} FROM catalog
 WHERE (kind = '{PROPERTY}' OR kind = '{LEFT_OUT}' AND event != '')
 AND event NOT IN (SELECT event FROM catalog WHERE kind = '{EVENT}')"""
 _TAKE_OUT = f"DELETE FROM catalog WHERE {_KEY} IN {{keys:Array(String)}}"
-_KEYS_AT_ONCE: Final = 3_000
+_KEYS_AT_ONCE: Final = 20_000
 
 _CLEAR_EVENTS = (
     f"DELETE FROM catalog WHERE kind IN ('{EVENT}', '{PROPERTY}') OR kind = '{LEFT_OUT}' AND name != '{ATTRIBUTE}'"

@@ -185,13 +185,20 @@ def _untrusted(error: BaseException | None) -> ssl.SSLCertVerificationError | No
     return error
 
 
+def error_of(text: str) -> tuple[str, str] | None:
+    """Name and code of the error that ClickHouse tells, None for what somebody else answers."""
+    match = _ERROR.search(text)
+    return None if match is None else (match[2], match[1])
+
+
 def _failed(answer: httpx.Response) -> StoreFailed:
     """The server's text may quote values: only its code and name go on."""
-    match = _ERROR.search(answer.text)
-    if match is None:
+    found = error_of(answer.text)
+    if found is None:
         reason = f"statement failed: HTTP {answer.status_code}"
         return StoreUnavailable(reason) if answer.status_code in _BUSY else StoreFailed(reason)
-    reason = f"statement failed: {match[2]} ({match[1]})"
-    if match[2] in _COLLISIONS:
+    name, code = found
+    reason = f"statement failed: {name} ({code})"
+    if name in _COLLISIONS:
         return _Collided(reason)
-    return StoreUnavailable(reason) if match[2] in _UNAVAILABLE else StoreFailed(reason)
+    return StoreUnavailable(reason) if name in _UNAVAILABLE else StoreFailed(reason)

@@ -32,6 +32,7 @@ from segment_engine.domain.live_campaigns import LiveCampaign, LiveCampaigns
 from segment_engine.domain.pages import suppressed_phones
 from segment_engine.domain.profiles import Contact, Profile
 from segment_engine.domain.verdicts import judge
+from segment_engine.domain.wait_kinds import ReadUntil
 from segment_engine.domain.waits import Row
 from segment_engine.loops.wait_filters import WaitFilters
 from segment_engine.loops.work import BACK_OFF_SECONDS, either, first_of, unless
@@ -41,10 +42,16 @@ AT_ONCE = 200
 LOOK_SECONDS = 1.0
 """Another process may have armed something of our partitions."""
 SHORTEST_SECONDS = 0.005
+OLD_NEWS_SECONDS = 3.0
+"""Definitions are compared with the log every second: older ones are those of a process that stood still."""
 
 
 class Definitions(Protocol):
     settings: AccountSettings
+
+    def confirmed_within(self, seconds: float) -> bool: ...
+
+    async def wait_until_confirmed(self) -> None: ...
 
 
 class Passable(Protocol):
@@ -65,6 +72,7 @@ class Firing:
         campaigns: Callable[[], LiveCampaigns],
         barrier: Passable,
         filters: WaitFilters,
+        read_until: ReadUntil,
         partitions: Callable[[], Sequence[int]],
         phone_hash_key: bytes,
     ) -> None:
@@ -74,6 +82,7 @@ class Firing:
         self._campaigns = campaigns
         self._barrier = barrier
         self._filters = filters
+        self._read_until = read_until
         self._partitions = partitions
         self._phone_hash_key = phone_hash_key
         self._wake = asyncio.Event()
@@ -116,12 +125,16 @@ class Firing:
             return min(max(left, SHORTEST_SECONDS), LOOK_SECONDS)
         self._remembered = False
         if await unless(stop, self._barrier.read()):
+            self._read_until.passed(look.now)
             while not stop.is_set() and await self._fire(stop, partitions, look.now):
                 continue
         return SHORTEST_SECONDS
 
     async def _fire(self, stop: asyncio.Event, partitions: Sequence[int], now: datetime) -> bool:
         """One batch of what was due at `now`; whether there may be more."""
+        is_news = self._definitions.confirmed_within(OLD_NEWS_SECONDS)
+        if not is_news and not await unless(stop, self._definitions.wait_until_confirmed()):
+            return False
         evaluated: Mapping[str, Evaluated] = {}
         campaigns = self._campaigns()
         if self._filters.any_of(campaigns):
