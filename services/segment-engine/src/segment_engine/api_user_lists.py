@@ -11,6 +11,7 @@ from starlette.requests import ClientDisconnect
 
 from segment_engine.api_base import Problem, Services, means_nothing
 
+LISTS = "/internal/user-lists/"
 MAX_LINE_BYTES = 32 * 1024 * 1024
 _decoder: msgspec.json.Decoder[list[str] | int] = msgspec.json.Decoder(list[str] | int)
 

@@ -17,6 +17,7 @@ import pytest_asyncio
 
 from postrider.contracts.ids import message_id
 from postrider.rules import parse_rule
+from postrider.rules.parse import MAX_CONDITIONS
 from segment_engine.domain.columns import (
     EventRow,
     MessageRow,
@@ -319,7 +320,7 @@ async def test_numbers_come_back_as_the_doubles_they_are(store: SqlEventStore) -
 
 async def test_a_rule_of_every_allowed_size_is_answered(store: SqlEventStore) -> None:
     await store.upsert_profiles([person("a", traits={"n": 9_999})])
-    wide = {"any": [{"attribute": {"name": f"n{i}", "op": "eq", "value": i}} for i in range(999)]}
+    wide = {"any": [{"attribute": {"name": f"n{i}", "op": "eq", "value": i}} for i in range(MAX_CONDITIONS - 1)]}
     wide["any"].append({"attribute": {"name": "n", "op": "in", "value": list(range(10_000))}})
     deep: dict[str, Any] = {"all": []}
     for _ in range(48):

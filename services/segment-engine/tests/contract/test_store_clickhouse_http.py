@@ -99,7 +99,7 @@ async def test_an_insert_that_meets_another_waits_a_moment_and_is_no_outage(
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [
-        ("Code: 27. DB::Exception: Cannot parse '(SECRET)' at (1). (CANNOT_PARSE_TEXT) (version 25.3.1.1 (official build))",
+        ("Code: 27. DB::Exception: Not '(SECRET)' at (1). (CANNOT_PARSE_TEXT) (version 25.3.1.1 (official build))",
          "CANNOT_PARSE_TEXT (27)"),
         ("Code: 279. DB::NetException: All tries failed. Log: \n\nCode: 210. DB: refused. (NETWORK_ERROR)\n. "
          "(ALL_CONNECTION_TRIES_FAILED) (version 26.9.1.1)\n", "ALL_CONNECTION_TRIES_FAILED (279)"),

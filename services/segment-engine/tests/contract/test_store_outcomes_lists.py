@@ -12,6 +12,7 @@ import pytest_asyncio
 
 from postrider.contracts.definitions import AccountSettings, SegmentDefinition
 from postrider.rules import RuleErrors, parse_rule
+from postrider.rules.parse import MAX_CONDITIONS
 from segment_engine.domain.columns import MessageRow, OutcomeRow, microseconds, profile_row
 from segment_engine.domain.compile_rule import compile_rule
 from segment_engine.event_store.chdb_store import ChdbRunner, ChdbStore
@@ -181,7 +182,7 @@ def test_a_segment_that_was_not_put_in_is_a_defect_and_never_a_condition() -> No
 
 
 def _hostile() -> list[tuple[str, dict[str, Any]]]:
-    segments = 20
+    segments, most = 20, range(MAX_CONDITIONS)
     text = "(a+)+$'\\%_*" * 40
     values = [f"{text}{i}"[-500:] for i in range(3_900)]
     deep: dict[str, Any] = {"did": {"event": "E", "count": {"op": "lt", "value": 3}}}
@@ -189,10 +190,13 @@ def _hostile() -> list[tuple[str, dict[str, Any]]]:
         deep = {"not": deep}
     return [
         ("values", {"any": [{"attribute": {"name": "n", "op": "in", "value": values}}]}),
-        ("contains", {"not": {"any": [{"attribute": {"name": "n", "op": "contains", "value": text[:400]}}] * 500}}),
-        ("dids", {"any": [{"did": {"event": f"E{i}", "count": {"op": "gte", "value": 2}}} for i in range(1_000)]}),
-        ("messaged", {"any": [messaged("accepted", last=f"PT{i + 1}S") for i in range(1_000)]}),
-        ("lists", {"any": [{"user_list": f"lst_{i % segments}"} for i in range(1_000)]}),
+        ("contains", {"not": {"any": [{"attribute": {"name": "n", "op": "contains", "value": text[:400]}}] * 299}}),
+        ("all of a hundred", {"any": [{"attribute": {"name": "n", "op": "contains", "value": values[:100]}}] * 30}),
+        ("dids", {"any": [{"did": {"event": f"E{i}", "count": {"op": "gte", "value": 2}}} for i in most]}),
+        ("clocks", {"any": [{"did": {"event": f"E{i}", "time_of_day": ["09:00", "12:00"]}} for i in most[:100]]}),
+        ("dates", {"any": [{"attribute": {"name": "d", "op": "before", "value": f"{1950 + i}-03-26"}} for i in most]}),
+        ("messaged", {"any": [messaged("accepted", last=f"PT{i + 1}S") for i in most]}),
+        ("lists", {"any": [{"user_list": f"lst_{i % segments}"} for i in most]}),
         ("deep", deep),
     ]
 

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from segment_engine.domain import inaction
-from segment_engine.domain.inaction import CAP, Happening, State, Terms
+from segment_engine.domain.inaction import CAP, MAX_BYTES, Happening, State, Terms
 from segment_engine.domain.waits import Kept, hash64
 
 SEND_BY = 900
@@ -280,3 +280,14 @@ def test_who_was_disarmed_stays_so_when_an_edit_moves_the_span_away_from_the_act
         assert known is not None
         fired = inaction.fire(known.state, 100, shorter)
         assert [o.name for o in fired.occurrences] == ["a20"]
+
+
+def test_large_values_do_not_make_a_large_row() -> None:
+    terms = Terms(10_000, 100_000)
+    known: Kept | None = None
+    for at in range(300):
+        large = a(at).happening(at)._replace(values={"text": ["x" * 500] * 60})
+        known = inaction.happened(known and known.state, [large], terms, at)
+    assert known is not None
+    assert len(known.state) <= MAX_BYTES
+    assert [o.name for o in inaction.fire(known.state, 10_000, terms).occurrences] == ["a0"]

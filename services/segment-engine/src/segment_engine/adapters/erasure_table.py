@@ -19,8 +19,11 @@ WITH RECURSIVE c (id) AS (
     SELECT (SELECT campaign_id FROM waits WHERE campaign_id > c.id ORDER BY campaign_id LIMIT 1) FROM c
     WHERE c.id IS NOT NULL
 )
-DELETE FROM waits w USING c, unnest(CAST(:users AS text[])) AS u (id)
-WHERE w.campaign_id = c.id AND w.user_id = u.id
+DELETE FROM waits WHERE ctid = ANY (ARRAY(
+    SELECT w.ctid FROM c CROSS JOIN unnest(CAST(:users AS text[])) AS u (id) CROSS JOIN LATERAL (
+        SELECT ctid FROM waits WHERE campaign_id = c.id AND user_id = u.id ORDER BY key FOR UPDATE
+    ) w
+))
 """)
 
 _ERASE = text("""

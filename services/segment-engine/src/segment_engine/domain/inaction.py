@@ -21,6 +21,8 @@ from segment_engine.domain.waits import Carried, Fired, Kept, Occurrence, hash64
 
 CAP = 100
 """Arms that are no timers, and acts, of one key: the oldest go first."""
+MAX_BYTES = 256 * 1024
+"""Of one row, which is written with every event: beyond it more of such arms go, with the values they carry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,12 +213,12 @@ def _settled(state: State, now: int, terms: Terms, read_until: int) -> Kept | No
     _forget(state, planned, read_until, terms)
     _cap(state, planned, terms)
     if planned:
-        return Kept(max(planned[0].at + terms.within, now), None, _encoder.encode(state))
+        return Kept(max(planned[0].at + terms.within, now), None, _encoded(state, planned))
     last = max(
         [arm.at for arm in state.arms] + [act.at for act in state.acts] + [gone.due for gone in state.fired],
         default=None,
     )
-    return None if last is None else Kept(None, last + terms.send_by, _encoder.encode(state))
+    return None if last is None else Kept(None, last + terms.send_by, _encoded(state, planned))
 
 
 def _forget(state: State, planned: Sequence[Arm], read_until: int, terms: Terms) -> None:
@@ -240,8 +242,20 @@ def _cap(state: State, planned: Sequence[Arm], terms: Terms) -> None:
     if len(state.acts) > CAP:
         dropped, state.acts = state.acts[:-CAP], state.acts[-CAP:]
         state.arms = [arm for arm in state.arms if arm.hash in timers or not _disarmed_by(arm, dropped, terms)]
-    surplus = len(state.arms) - len(timers) - CAP
+    _drop_idle(state, planned, len(state.arms) - len(timers) - CAP)
+
+
+def _drop_idle(state: State, planned: Sequence[Arm], surplus: int) -> None:
+    """The oldest of the arms that are no timers."""
     if surplus > 0:
-        idle = [arm.hash for arm in state.arms if arm.hash not in timers]
-        gone = set(idle[:surplus])
+        timers = {timer.hash for timer in planned}
+        gone = set([arm.hash for arm in state.arms if arm.hash not in timers][:surplus])
         state.arms = [arm for arm in state.arms if arm.hash not in gone]
+
+
+def _encoded(state: State, planned: Sequence[Arm]) -> bytes:
+    encoded = _encoder.encode(state)
+    while len(encoded) > MAX_BYTES and len(state.arms) > len(planned):
+        _drop_idle(state, planned, (len(state.arms) - len(planned) + 1) // 2)
+        encoded = _encoder.encode(state)
+    return encoded

@@ -21,10 +21,10 @@ import msgspec
 
 from postrider.health import Check
 from segment_engine.event_store.cluster import CLUSTER_SETTINGS, as_on, cluster_migrations
-from segment_engine.event_store.port import StoreFailed, StoreUnavailable
+from segment_engine.event_store.port import EvaluationTooLarge, StoreFailed, StoreUnavailable
 from segment_engine.event_store.schema import MIGRATIONS, Migrations
 from segment_engine.event_store.sql_store import SqlEventStore
-from segment_engine.event_store.statements import SESSION_SETTINGS
+from segment_engine.event_store.statements import SESSION_SETTINGS, is_too_large
 
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 120.0
@@ -175,7 +175,7 @@ class HttpRunner:
             raise StoreUnavailable(f"no answer: {type(error).__name__}") from None
         if answer.status_code == httpx.codes.OK:
             return answer.content
-        raise _failed(answer)
+        raise _failed(answer, sql)
 
 
 def _untrusted(error: BaseException | None) -> ssl.SSLCertVerificationError | None:
@@ -191,7 +191,7 @@ def error_of(text: str) -> tuple[str, str] | None:
     return None if match is None else (match[2], match[1])
 
 
-def _failed(answer: httpx.Response) -> StoreFailed:
+def _failed(answer: httpx.Response, sql: str) -> StoreFailed:
     """The server's text may quote values: only its code and name go on."""
     found = error_of(answer.text)
     if found is None:
@@ -199,6 +199,8 @@ def _failed(answer: httpx.Response) -> StoreFailed:
         return StoreUnavailable(reason) if answer.status_code in _BUSY else StoreFailed(reason)
     name, code = found
     reason = f"statement failed: {name} ({code})"
+    if is_too_large(sql, name, answer.text):
+        return EvaluationTooLarge(reason)
     if name in _COLLISIONS:
         return _Collided(reason)
     return StoreUnavailable(reason) if name in _UNAVAILABLE else StoreFailed(reason)

@@ -13,7 +13,9 @@ from typing import Final
 from segment_engine.event_store.schema import MIGRATIONS, Migrations
 
 SHARDED: Final = frozenset({"events", "profiles", "messages", "outcomes", "user_list_members"})
-EVERYWHERE: Final = frozenset({"suppressions", "audiences", "snapshots", "schema_versions", "user_lists", "catalog"})
+EVERYWHERE: Final = frozenset({
+    "suppressions", "audiences", "snapshots", "schema_versions", "user_lists", "catalog", "refills",
+})  # fmt: skip
 """An audience is all there or not at all: over several shards an insert could stop half-way."""
 
 CLUSTER_SETTINGS: Final[dict[str, object]] = {

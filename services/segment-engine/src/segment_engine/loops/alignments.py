@@ -168,7 +168,7 @@ class Alignments:
         if campaign.trigger.at_local_time is not None:
             profiles = await profile_table.read(tx, sorted({row.id[1] for row in rows}))
         zones = zones_of(profiles, account_zone)
-        now = microseconds((await wait_table.look(tx, [])).now)
+        now = microseconds(await wait_table.db_now(tx))
         changed, removed = [], []
         for row in rows:
             if row.kept.due is None or row.made_by != campaign.made_by:
@@ -196,7 +196,7 @@ class Alignments:
         people = await alignment_table.people_with(tx, attribute, (alignment.cursor or [""])[0], PAGE)
         await alignment_table.lock_people(tx, people.ids)
         profiles = await profile_table.read(tx, people.ids)
-        now = microseconds((await wait_table.look(tx, [])).now)
+        now = microseconds(await wait_table.db_now(tx))
         changes = {
             (campaign.id, user_id, short(attribute)): Change(
                 campaign, trait=Trait(profile.traits.get(attribute), now, True)
@@ -214,7 +214,7 @@ class Alignments:
     ) -> tuple[Alignment, datetime | None]:
         trigger, definition = campaign.trigger, campaign.definition
         account_zone = self._definitions.settings.account_time_zone
-        now = (await wait_table.look(tx, [])).now
+        now = await wait_table.db_now(tx)
         back = timedelta(seconds=definition.when.send_by_seconds + trigger.offset_seconds)
         since = None if trigger.yearly else now - back - CLOCKS
         found = await self._store.dated_events(

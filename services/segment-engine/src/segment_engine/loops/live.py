@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -27,14 +27,13 @@ from postrider.postgres.outbox import Outbox
 from segment_engine import metrics
 from segment_engine.adapters import forward_table, profile_table, suppression_table
 from segment_engine.adapters.dedup_table import DedupTable
-from segment_engine.domain.arrivals import Arrival, forwarded_headers, message_id_of
+from segment_engine.domain.arrivals import Arrival, forwarded_headers, message_id_of, read_record
 from segment_engine.domain.dedup_keys import DedupKey, dedup_key
 from segment_engine.domain.live_campaigns import LiveCampaigns, qualified
 from segment_engine.domain.pages import suppressed_phones
 from segment_engine.domain.profiles import Contact, Profile, merge, settle
 from segment_engine.domain.verdicts import judge
 from segment_engine.domain.wait_kinds import ReadUntil
-from segment_engine.loops.event_reader import EventReader
 from segment_engine.loops.known_users import KnownUsers
 from segment_engine.loops.placement import Placement
 from segment_engine.loops.wait_changes import Identified, WaitChanges, identified_people, is_ageless
@@ -56,8 +55,7 @@ class Definitions(Protocol):
     async def wait_until_confirmed(self) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Arrived:
+class Arrived(NamedTuple):
     """`forward`: the record's value, to be published again into the partition it belongs to."""
 
     arrival: Arrival
@@ -69,7 +67,6 @@ class _Effects:
     """What the memory of this process learns once the batch is committed."""
 
     users: set[str] = field(default_factory=set)
-    sent: set[str] = field(default_factory=set)
     turn: int = 0
     due_at: datetime | None = None
 
@@ -83,7 +80,6 @@ class Live:
         outbox: Outbox,
         dedup: DedupTable,
         definitions: Definitions,
-        reader: EventReader,
         placement: Placement,
         read_until: ReadUntil,
         on_profiles_changed: Callable[[], None],
@@ -96,7 +92,6 @@ class Live:
         self._dedup = dedup
         self._definitions = definitions
         self._placement = placement
-        self._reader = reader
         self._read = 0
         self._on_profiles_changed = on_profiles_changed
         self._on_armed = on_armed
@@ -118,14 +113,11 @@ class Live:
 
     def decode(self, record: Any) -> Arrived | None:
         self._read += 1
-        arrival = self._reader.read(record)
+        arrival = read_record(record)
         if isinstance(arrival, Ignored):
             metrics.EVENTS_IGNORED.labels(arrival.reason).inc()
             return None
-        if arrival.forwarded:
-            self._placement.arrived(arrival.origin)
         if self._placement.is_misplaced(arrival, record.partition):
-            self._placement.expect(arrival.origin)
             return Arrived(arrival, record.value)
         return Arrived(arrival)
 
@@ -157,7 +149,6 @@ class Live:
     async def committed(self) -> None:
         """After the commit of a batch."""
         effects, self._effects = self._effects, _Effects()
-        self._placement.sent(effects.sent)
         if effects.users:
             self._known.add(effects.users, effects.turn)
             self._on_profiles_changed()
@@ -256,7 +247,6 @@ class Live:
     def _forward(self, received: Received[Arrived]) -> Outgoing:
         arrival, value = received.value.arrival, received.value.forward
         assert value is not None
-        self._effects.sent.add(arrival.origin)
         metrics.EVENTS_FORWARDED.inc()
         user_id = arrival.event.user_id
         return Outgoing(

@@ -80,7 +80,7 @@ class PhoneReading:
             if changed:
                 await profile_table.write(tx, changed)
             if moved:
-                now = (await wait_table.look(tx, [])).now
+                now = await wait_table.db_now(tx)
                 people = {user_id: Identified(changed[user_id][0], True, received=now) for user_id in sorted(moved)}
                 account_zone = self._definitions.settings.account_time_zone
                 due = await self._waits.apply(tx, self._campaigns(), account_zone, [], people)

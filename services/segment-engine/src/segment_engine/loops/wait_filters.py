@@ -39,9 +39,6 @@ class WaitFilters:
         self._rules: dict[str, _Resolved] = {}
         """By campaign."""
 
-    def any_of(self, campaigns: LiveCampaigns) -> bool:
-        return any(campaign.definition.who.filter is not None for campaign in campaigns.waiting.values())
-
     async def evaluate(
         self, campaigns: LiveCampaigns, rows: Sequence[Row], remembered: Callable[[], Awaitable[bool]]
     ) -> dict[str, Evaluated]:

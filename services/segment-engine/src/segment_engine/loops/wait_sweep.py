@@ -18,6 +18,7 @@ from segment_engine.loops.work import unless, work
 
 EVERY_SECONDS = 60.0
 AT_ONCE = 5_000
+ERASED_AT_ONCE = 500
 LOOK_BACK = timedelta(days=1)
 """At the start: longer than an engine is down, as a rule."""
 
@@ -50,7 +51,7 @@ class WaitSweep:
     async def _step(self, stop: asyncio.Event) -> bool:
         partitions = list(self._partitions())
         async with self._database.begin() as tx:
-            now = (await wait_table.look(tx, [])).now
+            now = await wait_table.db_now(tx)
         if not await unless(stop, self._barrier.read()):
             return False
         self._read_until.passed(now)
@@ -75,10 +76,10 @@ class WaitSweep:
         since = now - LOOK_BACK if self._erased_until is None else self._erased_until
         while not stop.is_set():
             async with self._database.begin() as tx:
-                erased = await erasure_table.still_erased(tx, since, AT_ONCE)
+                erased = await erasure_table.still_erased(tx, since, ERASED_AT_ONCE)
                 if erased:
                     await erasure_table.forget_waits(tx, [user_id for user_id, _ in erased])
-            if len(erased) < AT_ONCE:
+            if len(erased) < ERASED_AT_ONCE:
                 self._erased_until = now
                 return
             since = erased[-1][1]
