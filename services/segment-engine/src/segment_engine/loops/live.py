@@ -39,7 +39,7 @@ from segment_engine.loops.placement import Placement
 from segment_engine.loops.wait_changes import Identified, WaitChanges, identified_people, is_ageless
 
 GROUP = "segment-engine-live"
-MAX_RECORDS = 2_000
+MAX_RECORDS = 4_000
 # A batch costs all services together some 45 ms of CPU, whatever is in it, and the rhythm of this one is that of all
 # that follow. Unpaced, two cores are full at 100 events a second and a text takes 150 ms; paced, 65 ms at 500 a second.
 PACE_SECONDS = 0.04
