@@ -30,7 +30,7 @@ from postrider.postgres.outbox import Outbox
 from postrider.runtime import CannotStart, Component, Service
 from postrider.sms.render_pool import RenderPool
 from segment_engine.adapters.dedup_table import DedupTable
-from segment_engine.api import Services, make_app
+from segment_engine.api.application import Services, make_app
 from segment_engine.domain.live_campaigns import LiveCampaigns
 from segment_engine.domain.wait_kinds import ReadUntil
 from segment_engine.event_store.chdb_store import ChdbStore

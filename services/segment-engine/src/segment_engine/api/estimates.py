@@ -12,7 +12,7 @@ from postrider.rules import Rule, RuleErrors, parse_rule, parse_where
 from postrider.rules.tree import AllOf
 from postrider.sms.message import Message, MessageError, MessageSource, compile_message
 from postrider.sms.render_pool import WorkerBroken
-from segment_engine.api_base import Problem, Services, caught_up, means_nothing
+from segment_engine.api.base import Problem, Services, caught_up, means_nothing
 from segment_engine.event_store.port import EvaluationTooLarge, Reach
 from segment_engine.loops.estimates import Answer, Question, Sample, Trigger
 from segment_engine.loops.evaluation import SegmentUnknown, context_of, rule_of
