@@ -20,7 +20,7 @@ UV ?= uv
 KAFKA_HERE := KAFKA_BOOTSTRAP_SERVERS=$${KAFKA_BOOTSTRAP_SERVERS:-127.0.0.1:$${POSTRIDER_KAFKA_PORT:-9092}}
 PYTEST := $(PY) -m pytest -p tests.support.totals $(ARGS)
 
-.PHONY: help setup setup-sdks sdk-node run demo test lint types format unit integration e2e images compose-smoke containers faults outages bench bench-memory bench-events bench-segments bench-timers check-times import-events replay-history export-events dead-letters replay-dead-letters lock stop clean
+.PHONY: help setup setup-sdks sdk-node run demo test lint types format unit integration e2e images compose-smoke containers faults outages bench bench-memory bench-events bench-heavy-user bench-segments bench-timers check-times import-events replay-history export-events dead-letters replay-dead-letters lock stop clean
 
 help: ## this list
 	@echo "Postrider. Needs Python >= 3.11, Java >= 17 and Maven (or Docker); make setup fetches the rest."
@@ -123,6 +123,9 @@ bench-memory: setup ## memory of each service while 200,000 texts go out
 
 bench-events: setup ## events a second through the segment-engine, matched against 10 to 1,000 campaigns
 	@exec $(PY) -m benchmarks.matching
+
+bench-heavy-user: setup ## how long others wait for a text while one person has a million events
+	@exec $(PY) -m benchmarks.heavy_user
 
 bench-timers: setup ## timers armed a second, and how late they fire beside a million others
 	@exec $(PY) -m benchmarks.timers

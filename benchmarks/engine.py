@@ -63,16 +63,16 @@ class Bench:
         )
 
     @asynccontextmanager
-    async def engine(self, module: str = "segment_engine") -> AsyncIterator[int]:
-        """Runs a segment-engine; its pid. `module`: what runs it."""
-        with tempfile.TemporaryDirectory(prefix="bench-", dir=LOCAL) as folder:
+    async def engine(self, module: str = "segment_engine", folder: str | None = None) -> AsyncIterator[int]:
+        """Runs a segment-engine; its pid. `module`: what runs it. `folder`: of an event store that outlives it."""
+        with tempfile.TemporaryDirectory(prefix="bench-", dir=LOCAL) as own:
             environment = {
                 **os.environ,
                 "KAFKA_BOOTSTRAP_SERVERS": self.config.bootstrap_servers,
                 "POSTRIDER_TOPIC_PREFIX": self.config.topic_prefix,
                 "DATABASE_URL": self.owner_url,
                 "POSTRIDER_SERVICE_TOKEN": "t" * 32,
-                "POSTRIDER_EVENT_STORE_PATH": folder,
+                "POSTRIDER_EVENT_STORE_PATH": folder or own,
                 "POSTRIDER_DEDUP_KEY": "ab" * 16,
                 "POSTRIDER_PHONE_HASH_KEY": "cd" * 32,
                 "POSTRIDER_SEGMENT_ENGINE_PORT": "0",

@@ -1,7 +1,10 @@
 """`make bench-events`: events consumed, deduplicated, stored and matched against live campaigns, on this machine.
 
-One segment-engine with both its groups, Kafka and Postgres beside it. The topic is filled first; told is the rate from
-the moment both groups are past the warm-up to the moment both are past the rest, and what each process spent.
+One segment-engine with both its groups, Kafka and Postgres beside it. Its people are known to it; then, while it is
+stopped, the topic is filled. Told is the rate from the moment either group begins to the moment both are through, and
+what each process spent meanwhile.
+
+In the same run a naive consumer (`naive_events`) reads the same events for a few seconds.
 
 First 200 campaigns that listen to the events, ten to each of twenty names, each with filters of its own; then 10, 200
 and 1,000 campaigns of which none listens: the cost of an event must be the same.
@@ -12,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,21 +24,22 @@ from typing import Any
 
 import asyncpg
 
-from benchmarks.engine import Bench, bench, durability, pids
-from benchmarks.processes import spent, usage_of
+from benchmarks import naive_events
+from benchmarks.engine import GROUPS, LOCAL, LOOK_SECONDS, Bench, bench, durability, pids
+from benchmarks.processes import busy_seconds, spent, usage_of
 from postrider.contracts.definitions import CampaignDefinition, References, Trigger, What, When, Who
 from postrider.local.parts import Parts
 from postrider.local.parts import print_line as say
 from tests.support.parts import session_parts
 
-EVENTS = int(os.environ.get("BENCH_EVENTS", "200000"))
-QUIET_EVENTS = int(os.environ.get("BENCH_QUIET_EVENTS", "80000"))
+EVENTS = int(os.environ.get("BENCH_EVENTS", "400000"))
+QUIET_EVENTS = int(os.environ.get("BENCH_QUIET_EVENTS", "200000"))
 USERS = 20_000
 NAMES = 20
-WARM_UP = 0.2
 BEHIND = 20_000
 """More events behind those that are measured: history's last batch would wait a second for others to fill it."""
 PATIENCE_SECONDS = 120.0
+NAIVE_SECONDS = 5.0
 CITIES = ("Pune", "Mumbai", "Delhi", "Chennai", "Kochi")
 
 
@@ -43,6 +48,7 @@ class Case:
     title: str
     events: int
     campaigns: list[CampaignDefinition]
+    beside_naive: bool = False
 
 
 def campaign(number: int, event: str) -> CampaignDefinition:
@@ -88,44 +94,69 @@ def events(count: int) -> Iterator[dict[str, Any]]:
         }  # fmt: skip
 
 
-async def measure(parts: Parts, case: Case) -> None:
+async def measure(parts: Parts, case: Case) -> float:
+    """CPU µs per event, of all processes."""
     async with bench(parts) as stage:
-        await stage.publish(people())
-        await stage.define(case.campaigns)
-        await stage.publish(events(case.events + BEHIND))
-        await _work_off(parts, stage, case)
+        connection = await asyncpg.connect(stage.owner_url)
+        try:
+            await stage.define(case.campaigns)
+            await stage.publish(people())
+            with tempfile.TemporaryDirectory(prefix="bench-", dir=LOCAL) as folder:
+                async with stage.engine(folder=folder):
+                    await stage.until(connection, USERS, PATIENCE_SECONDS)
+                await stage.publish(events(case.events + BEHIND))
+                async with stage.engine(folder=folder) as engine:
+                    cpu = await _work_off(parts, stage, connection, engine, case)
+            if case.beside_naive:
+                naive = await naive_events.rate(stage, connection, case.campaigns, NAIVE_SECONDS)
+                say(f"  a naive consumer beside it: {naive:,.0f} events/s")
+            return cpu
+        finally:
+            await connection.close()
 
 
-async def _work_off(parts: Parts, stage: Bench, case: Case) -> None:
-    warm, total = USERS + int(case.events * WARM_UP), USERS + case.events
-    connection = await asyncpg.connect(stage.owner_url)
-    try:
-        async with stage.engine() as engine:
-            await stage.until(connection, warm, PATIENCE_SECONDS)
-            named = pids(parts, engine)
-            began, before, begun = time.monotonic(), usage_of(named), await stage.positions(connection)
-            await stage.until(connection, total, PATIENCE_SECONDS)
-            took, usage = time.monotonic() - began, usage_of(named)
-    finally:
-        await connection.close()
-    worked = total - sum(begun.values()) / len(begun)
-    each = spent(before, usage)
-    told = ", ".join(f"{name} {seconds / worked * 1e6:.1f}" for name, seconds in each.items())
-    say(f"{case.title}: {worked / took:,.0f} events/s ({worked:,.0f} in {took:.1f} s)")
-    say(f"  CPU µs per event: {told}; together {sum(each.values()) / worked * 1e6:.1f}")
-    say(f"  memory of the segment-engine: {usage['segment-engine'].memory_bytes / 1e6:.0f} MB")
+async def _work_off(parts: Parts, stage: Bench, connection: asyncpg.Connection, engine: int, case: Case) -> float:
+    named = pids(parts, engine)
+    before, began, busy = usage_of(named), time.monotonic(), busy_seconds()
+    while max((await stage.positions(connection)).values()) <= USERS:
+        before, began, busy = usage_of(named), time.monotonic(), busy_seconds()
+        await asyncio.sleep(LOOK_SECONDS)
+    through = await _both_through(stage, connection, USERS + case.events)
+    took, each = time.monotonic() - began, spent(before, usage_of(named))
+    ours = sum(each.values())
+    others = max(0.0, busy_seconds() - busy - ours)
+    told = ", ".join(f"{name} {seconds / case.events * 1e6:.1f}" for name, seconds in each.items())
+    say(f"{case.title}: {case.events / took:,.0f} events/s ({case.events:,.0f} in {took:.1f} s)")
+    say("  " + ", ".join(f"{group} took {at - began:.1f} s" for group, at in through.items()))
+    say(f"  CPU µs per event: {told}; together {ours / case.events * 1e6:.1f}")
+    say(f"  cores used: {ours / took:.2f}, by whatever else runs on this machine {others / took:.2f}")
+    say(f"  memory of the segment-engine: {usage_of(named)['segment-engine'].memory_bytes / 1e6:.0f} MB")
+    return ours / case.events * 1e6
+
+
+async def _both_through(stage: Bench, connection: asyncpg.Connection, wanted: int) -> dict[str, float]:
+    """When each group was."""
+    through: dict[str, float] = {}
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while len(through) < len(GROUPS):
+            await asyncio.sleep(LOOK_SECONDS)
+            for group, done in (await stage.positions(connection)).items():
+                if done >= wanted:
+                    through.setdefault(group, time.monotonic())
+    return through
 
 
 def cases() -> list[Case]:
     quiet = [Case(f"{count} campaigns, none listens", QUIET_EVENTS, deaf(count)) for count in (10, 200, 1_000)]
-    return [Case("200 live campaigns, ten listen to each event", EVENTS, listening(200)), *quiet]
+    return [Case("200 live campaigns, ten listen to each event", EVENTS, listening(200), beside_naive=True), *quiet]
 
 
 async def main(wanted: int | None = None) -> int:
     async with session_parts() as parts:
         say(f"Postgres: {await durability(await parts.start_postgres())}; {os.cpu_count()} cores for everything")
-        for case in cases()[:wanted]:
-            await measure(parts, case)
+        costs = [await measure(parts, case) for case in cases()[:wanted]]
+        if wanted is None:
+            say(f"cost of an event with 1,000 campaigns that do not listen: {costs[-1] / costs[1]:.2f} × that with 10")
     return 0
 
 

@@ -35,6 +35,13 @@ def spent(before: Mapping[str, Usage], after: Mapping[str, Usage]) -> dict[str, 
     return dict(sorted(each.items(), key=lambda item: -item[1]))
 
 
+def busy_seconds() -> float:
+    """CPU seconds that everything on this machine has spent since it started."""
+    fields = Path("/proc/stat").read_text().split(maxsplit=9)
+    user, nice, system, _idle, _waiting, irq, softirq = map(int, fields[1:8])
+    return (user + nice + system + irq + softirq) / TICKS
+
+
 def _tree(pid: int, stats: Mapping[int, list[str]], children: Mapping[int, list[int]], others: set[int]) -> Usage:
     seconds, memory, waiting = 0.0, 0, [pid]
     while waiting:

@@ -10,7 +10,7 @@ from postrider.runtime import Service, main
 from segment_engine.app import SERVICE, build
 from segment_engine.settings import Settings
 
-PARTS = frozenset({"definitions", "outbox", "live", "firing", "alignments"})
+PARTS = frozenset({"definitions", "outbox", "live", "firing", "firing_filtered", "alignments"})
 
 
 @asynccontextmanager

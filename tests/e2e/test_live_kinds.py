@@ -80,6 +80,24 @@ async def test_whoever_does_not_act_in_time_gets_one_text(api: ApiClient) -> Non
     assert (await api.get(f"/v1/campaigns/{id}"))["status"] == "stopped"
 
 
+async def test_a_stop_forgets_what_is_armed(api: ApiClient) -> None:
+    cart = f"Cart-{new()}"
+    who = {"trigger": {"event": cart, "unless": {"event": f"Bought-{new()}"}, "within": "PT2S"}}
+    id = (await scheduled(api, "live_inaction", who, "Cart"))["id"]
+    early, late = new(), new()
+    await api.batch([person(early, 11), did(early, cart)])
+
+    async def texted() -> bool:
+        return await texts(api, id) == [(early, "Cart")]
+
+    await eventually(texted, 30)
+    await api.batch([person(late, 12), did(late, cart)])
+    await api.post(f"/v1/campaigns/{id}/stop")
+    await asyncio.sleep(4)
+    assert await texted()
+    assert (await api.get(f"/v1/campaigns/{id}/report"))["funnel"]["qualified"] == 1
+
+
 async def test_a_date_of_the_profile_and_one_of_an_event(api: ApiClient) -> None:
     soon = datetime.now(UTC) + timedelta(seconds=8)
     known, later = new(), new()

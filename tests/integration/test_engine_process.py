@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import signal
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from postrider.clock import SystemClock
@@ -28,9 +24,9 @@ from postrider.contracts.audience import (
 )
 from postrider.contracts.qualified import QUALIFIED, QualifiedUser
 from postrider.contracts.topics import AUDIENCE_REQUESTS, QUALIFIED_USERS, QUALIFIED_USERS_BULK, USER_EVENTS
-from postrider.local.ports import free_port
+from tests.support.engine_process import engine_process, is_ready
 from tests.support.eventually import eventually
-from tests.support.segment_engine import TOKEN, Engine, engine, identify, live_campaign, track
+from tests.support.segment_engine import Engine, engine, identify, live_campaign, track
 
 pytestmark = pytest.mark.integration
 USERS = 300
@@ -46,48 +42,6 @@ async def made(
         yield made
 
 
-class EngineProcess:
-    """`python -m segment_engine`, started as often as needed on one port."""
-
-    def __init__(self, made: Engine) -> None:
-        settings = made.settings
-        self.port = free_port()
-        self.process: asyncio.subprocess.Process | None = None
-        self._environment = {
-            **os.environ,
-            "KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers,
-            "DATABASE_URL": settings.database_url,
-            "POSTRIDER_TOPIC_PREFIX": settings.topic_prefix,
-            "POSTRIDER_SERVICE_TOKEN": TOKEN,
-            "POSTRIDER_EVENT_STORE_PATH": str(settings.event_store_path),
-            "POSTRIDER_DEDUP_KEY": settings.dedup_key.get_secret_value(),
-            "POSTRIDER_PHONE_HASH_KEY": settings.phone_hash_key.get_secret_value(),
-            "POSTRIDER_SEGMENT_ENGINE_PORT": str(self.port),
-        }
-
-    async def start(self) -> None:
-        self.process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "segment_engine", env=self._environment, stdout=asyncio.subprocess.DEVNULL
-        )
-
-    async def end(self, number: signal.Signals) -> int:
-        process, self.process = self.process, None
-        assert process is not None
-        if process.returncode is None:
-            process.send_signal(number)
-        return await asyncio.wait_for(process.wait(), 30)
-
-
-@asynccontextmanager
-async def engine_process(made: Engine) -> AsyncIterator[EngineProcess]:
-    running = EngineProcess(made)
-    try:
-        yield running
-    finally:
-        if running.process is not None:
-            await running.end(signal.SIGKILL)
-
-
 async def test_kills_at_random_moments_lose_and_double_nothing(made: Engine) -> None:
     chance = random.Random(20261124)
     await made.define(live_campaign("Bought"))
@@ -96,9 +50,7 @@ async def test_kills_at_random_moments_lose_and_double_nothing(made: Engine) -> 
     step = len(events) // KILLS
     async with (
         engine_process(made) as engine_,
-        httpx.AsyncClient(
-            base_url=f"http://127.0.0.1:{engine_.port}", headers={"Authorization": f"Bearer {TOKEN}"}, timeout=30
-        ) as http,
+        engine_.client() as http,
     ):
         for number in range(KILLS):
             await engine_.start()
@@ -118,7 +70,7 @@ async def test_kills_at_random_moments_lose_and_double_nothing(made: Engine) -> 
         wrong = (made.partition_of("u-0") + 1) % USER_EVENTS.partitions
         await made.send(track("u-0", "m-0-0", "Bought"), partition=wrong)
         await engine_.start()
-        await eventually(lambda: _is_ready(http), 40)
+        await eventually(lambda: is_ready(http), 40)
         exactly = {"did": {"event": "Bought", "count": {"op": "eq", "value": EVENTS_EACH}}}
         answer = await http.post("/internal/estimate", json={"rule": exactly})
         assert answer.json()["qualified"] == USERS, answer.text
@@ -131,13 +83,6 @@ async def test_kills_at_random_moments_lose_and_double_nothing(made: Engine) -> 
     qualified = await made.published(QUALIFIED_USERS, QUALIFIED, QualifiedUser)
     assert {(q.user_id, q.occurrence) for q in qualified} == {(e["userId"], e["messageId"]) for e in events}
     assert all(user.phone == f"+1555{2000000 + int(user.user_id[2:])}" for user in qualified)
-
-
-async def _is_ready(http: httpx.AsyncClient) -> bool:
-    try:
-        return (await http.get("/readyz")).status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 async def _pages(made: Engine) -> list[AudiencePage]:

@@ -160,3 +160,39 @@ async def test_two_replicas_and_a_rebalance_in_mid_stream(made: Engine, tmp_path
         assert len(found) == len(set(found))
     finally:
         await store.close()
+
+
+class Held:
+    """A store that takes no events until `back` is set."""
+
+    def __init__(self, store: ChdbStore, back: asyncio.Event) -> None:
+        self._store = store
+        self._back = back
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def insert_events(self, *arguments: Any) -> None:
+        await self._back.wait()
+        await self._store.insert_events(*arguments)
+
+
+async def test_a_store_that_is_away_holds_up_only_those_whose_filter_needs_it(made: Engine) -> None:
+    back = asyncio.Event()
+    made_by = Who(trigger=Trigger("Cart", unless=Unless("Bought"), within_seconds=1))
+    filter = {"did": {"event": "Cart", "count": {"op": "eq", "value": 1}}}
+    filtered = Who(trigger=made_by.trigger, filter=filter)
+    await made.define(live_campaign("Cart", campaign_id="cmp_filtered", kind="live_inaction", who=filtered))
+    await made.define(live_campaign("Cart", campaign_id="cmp_plain", kind="live_inaction", who=made_by))
+
+    async def texted(*campaigns: str) -> bool:
+        assert sorted(user.campaign_id for user in await qualified(made)) == list(campaigns)
+        return True
+
+    async with made.running(lambda folder, check: Held(ChdbStore(folder, check), back)):
+        await made.send(track("u-1", "m-1", "Cart"))
+        await eventually(lambda: texted("cmp_plain"))
+        await made.send(track("u-2", "m-2", "Cart"))
+        await eventually(lambda: texted("cmp_plain", "cmp_plain"))
+        back.set()
+        await eventually(lambda: texted("cmp_filtered", "cmp_filtered", "cmp_plain", "cmp_plain"))

@@ -215,6 +215,23 @@ async def test_two_members_share_the_partitions_and_nothing_is_handled_twice(ben
     assert len(set(await bench.seen())) == 400
 
 
+async def test_a_backlog_in_one_partition_leaves_the_others_their_share(bench: Bench) -> None:
+    backlog = 20_000
+    topic = SOURCE.full_name(bench.config.topic_prefix)
+    await bench.publisher.publish([Outgoing(topic, b"busy", f"a{n}".encode()) for n in range(backlog)])
+    async with running(bench.loop(max_records=50)):
+        await eventually(lambda: _has(bench, 100), 20)
+        await bench.send(*(f"b{number}" for number in range(60)))
+        await eventually(lambda: _has(bench, backlog + 60), 60)
+    busy = {record.partition for batch in bench.batches for record in batch.records if record.value == "a0"}
+    others = [
+        number
+        for number, batch in enumerate(bench.batches)
+        if any(record.value.startswith("b") and record.partition not in busy for record in batch.records)
+    ]
+    assert others[-1] < len(bench.batches) - 100  # they came behind 20,000 that were fetched already
+
+
 async def test_a_takeover_replays_exactly_the_planned_range(bench: Bench) -> None:
     await bench.send(*(f"a{number}" for number in range(40)))
     bench.die_before_commit = True
@@ -234,6 +251,28 @@ async def test_a_takeover_replays_exactly_the_planned_range(bench: Bench) -> Non
     for partition, planned in first.items():
         assert replayed[partition] == planned
     assert len(await bench.seen()) == 440
+
+
+async def test_a_lane_that_fails_leaves_the_other_its_work_and_is_replayed_exactly(bench: Bench) -> None:
+    await bench.send(*(f"a{number}" for number in range(40)))
+    bench.fail_on = {"a7"}
+    async with running(bench.loop(planned=True, lanes=2, linger_seconds=1.0)) as task:
+        with pytest.raises(RuntimeError, match="handler bug"):
+            await asyncio.wait_for(task, 20)
+    done = await bench.seen()
+    assert 0 < len(done) < 40
+    (failed,) = [batch for batch in bench.batches if "a7" in [record.value for record in batch.records]]
+    assert not set(done) & {record.value for record in failed.records}
+    await bench.send(*(f"b{number}" for number in range(400)))
+    bench.fail_on = set()
+    bench.batches.clear()
+    async with running(bench.loop(planned=True, lanes=2)):
+        await eventually(lambda: _has(bench, 440), 30)
+    assert len(set(await bench.seen())) == 440
+    replayed = [each for batch in bench.batches for each in batch.ranges]
+    for planned in failed.ranges:
+        first = next(each for each in replayed if each.partition == planned.partition)
+        assert first == planned
 
 
 async def test_what_a_crash_left_in_the_outbox_is_published_by_the_next_start(bench: Bench) -> None:

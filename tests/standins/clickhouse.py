@@ -1,12 +1,15 @@
 """A ClickHouse server's HTTP interface in front of chDB: what the adapter sends is run, by the engine itself.
 
-No real server: one node, no cluster, no users but one. Knows which settings exist, as a server does.
+No real server: one node, no users but one. Knows which settings exist, as a server does. Of a cluster it plays the only
+node, with as much as one engine can tell: a replicated table is a plain one that refuses what replicas refuse, a
+Distributed one reads its local table and can neither be altered nor deleted from.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -24,8 +27,22 @@ NO_SETTINGS = frozenset({"database", "query", "default_format", "wait_end_of_que
 MAX_BODY_BYTES = 256 * 1024 * 1024
 _CODE = re.compile(r"Code: (\d+)")
 
-Fault = Literal["busy", "cut before", "cut after"]
-"""503 from something in between · the connection ends before the statement ran · or after it ran, without an answer."""
+Fault = Literal["busy", "collision", "cut before", "cut after"]
+"""503 from something in between · another insert waits for its quorum · the connection ends before the statement ran ·
+or after it ran, without an answer."""
+
+_ON_CLUSTER = re.compile(
+    r"^(CREATE TABLE IF NOT EXISTS|ALTER TABLE|DELETE FROM|TRUNCATE TABLE) (\w+) ON CLUSTER 'main'"
+)
+_REPLICATED = re.compile(r"ENGINE = Replicated(\w*MergeTree)\('/[^']*', '[^']*'(?:, )?")
+_WINDOW = re.compile(r"\breplicated_deduplication_window = (\d+), replicated_deduplication_window_seconds = \d+")
+_DISTRIBUTED = re.compile(r"ENGINE = Distributed\('main', '(\w+)', '(\w+)', sipHash64\(user_id\)\)$")
+_INSERT = re.compile(r"^INSERT INTO (\w+)")
+_MUTATION = re.compile(r"^(?:ALTER TABLE \w+ (?:UPDATE|DELETE)|DELETE FROM)\b.*\bSELECT\b", re.DOTALL)
+_NO_SUBQUERY = "Code: 36. DB::Exception: statement with subquery may be nondeterministic. (BAD_ARGUMENTS)"
+_COLLISION = (
+    "Code: 286. DB::Exception: Quorum for previous write. (UNSATISFIED_QUORUM_FOR_PREVIOUS_WRITE) (version 26.9)"
+)
 
 
 @dataclass
@@ -34,16 +51,20 @@ class ClickHouse:
 
     folder: Path
     port: int = 0
+    is_cluster: bool = False
+    tls: ssl.SSLContext | None = None
     statements: list[str] = field(default_factory=list)
     settings: dict[str, str] = field(default_factory=dict)
     faults: list[tuple[str, Fault]] = field(default_factory=list)
     _thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
     _session: Any = None
     _known: frozenset[str] = frozenset()
+    _applied: set[tuple[str, str]] = field(default_factory=set)
+    _distributed: dict[str, str] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'http' if self.tls is None else 'https'}://127.0.0.1:{self.port}"
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         if (request.headers.get("X-ClickHouse-User"), request.headers.get("X-ClickHouse-Key")) != (USER, PASSWORD):
@@ -62,6 +83,8 @@ class ClickHouse:
         fault = self._fault(sql)
         if fault == "busy":
             return web.Response(status=503, text="upstream is away")
+        if fault == "collision":
+            return _error(_COLLISION, 500)
         if fault == "cut before":
             return _cut(request)
         self.statements.append(sql)
@@ -84,9 +107,26 @@ class ClickHouse:
         unknown = settings.keys() - self._known
         if unknown:
             raise ChdbError(f"Code: 115. DB::Exception: Unknown setting {min(unknown)}. (UNKNOWN_SETTING)")
-        for name, value in settings.items():
+        for name, value in settings.items() - self._applied:
             self._session.query(f"SET {name} = {value if value.replace('-', '').isdigit() else repr(value)}")
+        self._applied = set(settings.items())
+        if self.is_cluster:
+            sql = self._on_the_only_node(sql)
         return bytes(self._session.query(sql, "JSONCompactEachRow", params=dict(params)).bytes())
+
+    def _on_the_only_node(self, sql: str) -> str:
+        """What a cluster of one node would do, in the words of an engine that has no Keeper."""
+        if _MUTATION.match(sql):
+            raise ChdbError(_NO_SUBQUERY)
+        insert = _INSERT.match(sql)
+        if insert is not None and insert[1] in self._distributed:
+            return f"INSERT INTO {self._distributed[insert[1]]}{sql[insert.end() :]}"
+        sql = _ON_CLUSTER.sub(r"\1 \2", sql)
+        distributed = _DISTRIBUTED.search(sql)
+        if distributed is not None:
+            self._distributed[sql.split()[5]] = distributed[2]
+            return f"{sql[: distributed.start()]}ENGINE = Merge('{distributed[1]}', '^{distributed[2]}$')"
+        return _WINDOW.sub(r"non_replicated_deduplication_window = \1", _REPLICATED.sub(r"ENGINE = \1(", sql))
 
     def start_engine(self) -> None:
         session: Any = Session(str(self.folder))  # type: ignore[no-untyped-call]
@@ -105,7 +145,7 @@ class ClickHouse:
         app.router.add_post("/", self.handle)
         runner = web.AppRunner(app)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", self.port)
+        site = web.TCPSite(runner, "127.0.0.1", self.port, ssl_context=self.tls)
         await site.start()
         assert site._server is not None
         self.port = site._server.sockets[0].getsockname()[1]  # type: ignore[attr-defined]

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from tests.support.rule_oracle import DAYS, Happened, Person, Told
 
-ZONES = ["Europe/Paris", "America/New_York", "Asia/Kolkata", "UTC", "Australia/Lord_Howe", "Asia/Beirut"]
+ZONES = ["Europe/Paris", "America/New_York", "Asia/Kolkata", "UTC", "Australia/Lord_Howe", "Asia/Beirut",
+         "America/Santiago", "Africa/Casablanca", "Antarctica/Troll"]  # fmt: skip
 EVENTS = ["E", "e", "Ordered ★", "E'; --"]
 NAMES = ["p", "P", "a.b", "", "é'\\"]
 CAMPAIGNS = ["cmp_1", "cmp_2", "cmp_'; --"]
@@ -18,10 +19,11 @@ LISTS = ["lst_1", "lst_2", "lst_3"]
 SEGMENTS = ["seg_1", "seg_2", "seg_3"]
 """Each may name those after it, so that there is no cycle."""
 _STATUSES = ["awaiting_receipt", "sent", "delivered", "undelivered", "pending", "rejected", "in_doubt", "unknown"]
-# Europe's, America's, Lord Howe's and Lebanon's changes of the clock in 2025 and 2026, and an ordinary noon.
+# Europe's, America's, Lord Howe's, Lebanon's and (at midnight) Chile's changes of the clock, and an ordinary noon.
 _MOMENTS = [
     datetime(2026, 3, 29, 1, tzinfo=UTC), datetime(2025, 10, 26, 1, tzinfo=UTC), datetime(2026, 3, 8, 7, tzinfo=UTC),
     datetime(2026, 4, 4, 15, tzinfo=UTC), datetime(2026, 3, 28, 22, tzinfo=UTC), datetime(2026, 3, 30, 12, tzinfo=UTC),
+    datetime(2026, 9, 6, 4, tzinfo=UTC),
 ]  # fmt: skip
 _SHIFTS = [
     timedelta(0), timedelta(microseconds=1), timedelta(microseconds=-1), timedelta(minutes=30), timedelta(hours=-1),
@@ -30,14 +32,17 @@ _SHIFTS = [
 DATES = [
     "2026-03-29", "2026-03-28", "2026-03-30", "2025-10-26", "2026-03-08", "2026-03-29T02:30", "2026-03-29T03:15:00",
     "2026-03-29T00:30:00.5", "2025-10-26T02:30:00", "2026-03-08T02:59:59.999999", "2026-03-29T01:00:00Z",
+    "2026-09-06", "2026-09-06T00:30",
     "2026-03-29T00:59:59.9999999Z", "2026-03-29T06:30+05:30", "2026-03-30T12:00:00-00:00", "2026-04-05T01:45",
 ]  # fmt: skip
 _TEXTS = [
     "", "a", "A", "ab", "ba", "10", "true", "null", "é", "e\u0301", "%", "_", "*", "\\", "'", '"', "a\tb\n", " a",
+    "2026-03-29T24:00:00", "2026-03-29T23:59:60Z", "2026-03-29T02:30+24:00", "2026-03-29T02:30.5", "\u0662026-03-29",
     "2026-02-30", "2026-3-29", "2026-03-29 02:30", "2026-03-29T02:30z", "1774746000", "a, b", "🙂", "[]", "\r",
 ]  # fmt: skip
 _NUMBERS: list[int | float] = [
     0, -0.0, 1, 10, 10.0, 0.1, 33.33, 33.34, 100, 99.99999999999, -5, 9007199254740992, 9007199254740993, 1e300, 5e-324,
+    -1e308,
 ]  # fmt: skip
 
 moments = st.builds(lambda at, shift: at + shift, st.sampled_from(_MOMENTS), st.sampled_from(_SHIFTS))
@@ -48,6 +53,7 @@ stored = st.one_of(
     scalars,
     st.none(),
     st.sampled_from(DATES),
+    st.just(10**400),
     st.lists(st.one_of(scalars, st.none(), st.just({"p": 1}), st.just(["a"])), max_size=3),
     st.just({"p": 1}),
     st.just({}),
@@ -120,7 +126,7 @@ def every_stored_value() -> list[Any]:
     alone: list[Any] = [*_TEXTS, *DATES, *_NUMBERS, True, False]
     lists: list[Any] = [[value] for value in alone]
     pairs: list[Any] = [["a", "b"], [10, "10"], [0, 1], ["a", "b", 1], ["b", True], [0.1, 33.33, 100, 7]]
-    return [*alone, *lists, *pairs, [], [None], [["a"]], [{"p": 1}], {}, {"p": "a"}, None]
+    return [*alone, *lists, *pairs, 10**400, [10**400, 1], [], [None], [["a"]], [{"p": 1}], {}, {"p": "a"}, None]
 
 
 @st.composite

@@ -122,9 +122,8 @@ def _element_holds(op: str, value: Any, stored: Any, now: datetime, zone: str) -
         moment = _stored_moment(stored, zone)
         window = value if op == "within" else {op: value}
         return moment is not None and _inside(window, moment, now, zone)
-    if isinstance(stored, bool) or not isinstance(stored, int | float):
-        return False
-    return _compare(op, float(stored), value)
+    number = _double(stored)
+    return number is not None and _compare(op, number, value)
 
 
 def _same(value: Any, stored: Any) -> bool:
@@ -132,9 +131,17 @@ def _same(value: Any, stored: Any) -> bool:
         return isinstance(value, bool) and isinstance(stored, bool) and value == stored
     if isinstance(value, str) or isinstance(stored, str):
         return isinstance(value, str) and isinstance(stored, str) and value == stored
-    if isinstance(value, int | float) and isinstance(stored, int | float):
-        return float(value) == float(stored)
-    return False
+    return _double(value) is not None and _double(value) == _double(stored)
+
+
+def _double(stored: Any) -> float | None:
+    """T7; what no double can hold is a number that compares with nothing."""
+    if isinstance(stored, bool) or not isinstance(stored, int | float):
+        return None
+    try:
+        return float(stored)
+    except OverflowError:
+        return None
 
 
 def _compare(op: str, x: float, value: Any) -> bool:
@@ -183,7 +190,7 @@ def _did(body: dict[str, Any], person: Person, now: datetime, zone: str) -> bool
         return True
     aggregate = body["aggregate"]
     stored = [e.properties.get(aggregate["property"]) for e in events]
-    numbers = [float(x) for x in stored if isinstance(x, int | float) and not isinstance(x, bool)]
+    numbers = [number for number in map(_double, stored) if number is not None]
     if not numbers:
         return False
     functions: dict[str, Callable[[list[float]], float]] = {

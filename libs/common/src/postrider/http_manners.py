@@ -42,11 +42,18 @@ def problem(
     return JSONResponse(body, status, headers, media_type="application/problem+json")
 
 
-def install(app: FastAPI, max_body_bytes: int = MAX_BODY_BYTES, body_seconds: float = BODY_SECONDS) -> None:
+def install(
+    app: FastAPI,
+    max_body_bytes: int = MAX_BODY_BYTES,
+    body_seconds: float = BODY_SECONDS,
+    streamed: tuple[str, ...] = (),
+) -> None:
+    """`streamed`: internal paths, by how they begin, whose routes read the body themselves, bound it, and ask for the
+    key before."""
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(Exception, _defect)
-    app.add_middleware(BoundedBodies, max_bytes=max_body_bytes, seconds=body_seconds)
+    app.add_middleware(BoundedBodies, max_bytes=max_body_bytes, seconds=body_seconds, streamed=streamed)
 
 
 async def _refused(_: Request, error: Exception) -> JSONResponse:
@@ -73,14 +80,18 @@ class BoundedBodies:
     """Of internal calls: reads the whole body, then lets the application begin. Nobody holds a call open or fills the
     memory, not even without a key, since the framework reads bodies before it asks for one."""
 
-    def __init__(self, app: ASGIApp, max_bytes: int, seconds: float) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, seconds: float, streamed: tuple[str, ...] = ()) -> None:
         self._app = app
+        self._streamed = streamed
         self._max_bytes = max_bytes
         self._seconds = seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not scope["path"].startswith(INTERNAL):
             await self._app(scope, receive, send)
+            return
+        if self._streamed and scope["path"].startswith(self._streamed):
+            await self._app(scope, self._while_it_comes(receive), send)
             return
         messages: list[Message] = []
         size = 0
@@ -110,3 +121,21 @@ class BoundedBodies:
             return {"type": "http.request", "body": body, "more_body": False}
 
         await self._app(scope, replay, send)
+
+    def _while_it_comes(self, receive: Receive) -> Receive:
+        """A body that stands still is as good as cut off."""
+        is_over = False
+
+        async def in_time() -> Message:
+            nonlocal is_over
+            if is_over:
+                return await receive()
+            try:
+                async with asyncio.timeout(self._seconds):
+                    message = await receive()
+            except TimeoutError:
+                return {"type": "http.disconnect"}
+            is_over = not message.get("more_body", False)
+            return message
+
+        return in_time

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import uvicorn
 import uvloop
@@ -35,7 +35,8 @@ from postrider.settings import ServiceSettings, explain, problems_with
 
 S = TypeVar("S", bound=ServiceSettings)
 
-COLLECT_AFTER = (100_000, 50, 100)
+Thresholds: TypeAlias = tuple[int, int, int]
+COLLECT_AFTER: Thresholds = (100_000, 50, 100)
 """Batches of thousands of small objects live for a moment: with Python's own thresholds, counting them all the time
 cost a third of the segment-engine's event loop."""
 
@@ -73,7 +74,9 @@ class Service:
 Build = Callable[[S], AbstractAsyncContextManager[Service]]
 
 
-def main(service: str, package: str, settings_type: type[S], build: Build[S]) -> None:
+def main(
+    service: str, package: str, settings_type: type[S], build: Build[S], collect_after: Thresholds = COLLECT_AFTER
+) -> None:
     """`python -m <package>` runs the service, `python -m <package> migrate` brings its schema up to date."""
     try:
         settings = settings_type()  # type: ignore[call-arg]  # the environment supplies them
@@ -86,7 +89,7 @@ def main(service: str, package: str, settings_type: type[S], build: Build[S]) ->
         sys.exit(asyncio.run(_migrate(service, package, settings)))
     if sys.argv[1:]:
         sys.exit(f"usage: python -m {package} [migrate]")
-    gc.set_threshold(*COLLECT_AFTER)
+    gc.set_threshold(*collect_after)
     sys.exit(uvloop.run(_run(service, package, settings, build)))
 
 

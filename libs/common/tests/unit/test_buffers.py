@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from postrider.kafka.buffers import Buffer, Buffers
+from postrider.kafka.buffers import Buffer, Buffers, parts_of
 
 
 @dataclass
@@ -110,3 +110,16 @@ def test_what_is_not_owned_is_nowhere() -> None:
     assert list(buffers) == ["b"]
     buffers.clear()
     assert len(buffers) == 0
+
+
+def test_parts_of_a_batch_are_about_the_same_size_and_share_no_partition() -> None:
+    batch = holding(a=entries(0, 9), b=entries(0, 5), c=entries(0, 3), d=entries(0, 2)).batch()
+    parts = parts_of(batch, 2)
+    assert sorted(sum(map(len, part.values())) for part in parts) == [9, 10]
+    assert parts[0].keys() & parts[1].keys() == set()
+    assert {**parts[0], **parts[1]} == batch
+
+
+def test_no_part_is_empty() -> None:
+    assert parts_of(holding(a=entries(0, 3)).batch(), 2) == [{"a": entries(0, 3)}]
+    assert parts_of({}, 2) == []

@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
-from fastapi import FastAPI, HTTPException
+from fastapi import FastAPI, HTTPException, Request
 from pydantic import BaseModel
+from starlette.requests import ClientDisconnect
 
 from postrider import http_manners
 
@@ -19,12 +20,20 @@ class Body(BaseModel):
 
 def make_app(body_seconds: float = 5.0) -> tuple[FastAPI, list[str]]:
     app, reached = FastAPI(), list[str]()
-    http_manners.install(app, max_body_bytes=1_000, body_seconds=body_seconds)
+    http_manners.install(app, max_body_bytes=1_000, body_seconds=body_seconds, streamed=("/internal/streams/",))
 
     @app.post("/internal/echo")
     async def echo(body: Body) -> Body:
         reached.append("echo")
         return body
+
+    @app.put("/internal/streams/{id}")
+    async def stream(id: str, request: Request) -> int:
+        reached.append(id)
+        try:
+            return sum([len(chunk) async for chunk in request.stream()])
+        except ClientDisconnect:
+            return -1
 
     @app.get("/internal/refused")
     async def refused() -> None:
@@ -100,3 +109,30 @@ async def test_every_error_is_a_problem_document(
     assert "555" not in answer.text
     if pointer is not None:
         assert [each["pointer"] for each in document["errors"]] == [pointer]
+
+
+async def test_a_route_that_streams_gets_its_body_as_it_comes_however_large() -> None:
+    app, reached = make_app()
+
+    async def body() -> AsyncIterator[bytes]:
+        for n in range(50):
+            if n == 1:
+                assert reached == ["x"]  # the route has begun
+            yield b"x" * 1_000
+            await asyncio.sleep(0)
+
+    async with client_of(app) as http:
+        answer = await http.put("/internal/streams/x", content=body())
+    assert (answer.status_code, answer.json()) == (200, 50_000)
+
+
+async def test_a_stream_that_stands_still_is_cut_off() -> None:
+    app, _ = make_app(body_seconds=0.05)
+    never = asyncio.Event()
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"x"
+        await never.wait()
+
+    async with client_of(app) as http:
+        assert (await http.put("/internal/streams/x", content=body())).json() == -1

@@ -67,6 +67,10 @@ async def import_(path: Path, topic: Topic, *arguments: str, chunk_rows: int = 5
     return await run(job, topic.publish, FakeClock(NOW))
 
 
+def names_in(folder: Path) -> list[str]:
+    return sorted(file.name for file in folder.iterdir())
+
+
 def rejects(path: Path) -> list[dict[str, Any]]:
     lines = path.with_name(path.name + ".rejects.jsonl").read_text().splitlines()
     return [json.loads(line) for line in lines]
@@ -181,6 +185,10 @@ async def test_a_file_that_has_grown_goes_on_and_another_one_does_not(tmp_path: 
         ("userId,event,timestamp\n" + "u" * 257 + ",E,2026-01-01\n", "/userId: is longer"),
         ("userId,event,timestamp,p\nu,E,2026-01-01," + "x" * 513 + "\n", "/properties/p: is longer"),
         ("userId,event,timestamp\nu,E,\n", "no time"),
+        (
+            'userId,event,timestamp\nu,"E\nE"x,2026-01-01\n',
+            "not CSV: ',' expected after '\"', in a row that begins at line 2",
+        ),
         ("userId,event,timestamp\n,E,2026-01-01\n", "/userId"),
     ],
 )
@@ -208,6 +216,28 @@ def test_a_file_without_names_is_refused_as_a_whole(tmp_path: Path, text: str, m
     with pytest.raises(WrongFile, match=message):
         with closing(Source(path, "csv")) as source:
             list(source.rows())
+
+
+@pytest.mark.parametrize(
+    ("header", "arguments", "message"),
+    [
+        ("userId,event,timestamp", ["--user", "custmer"], "no column custmer: the file has userId, event, timestamp"),
+        ("userId,event,timestamp", ["--number", "amount,timestamp"], "no column amount"),
+        ("userId,event,timestamp", ["--only", "color", "--rename", "size=s"], "no column color, size"),
+        ("customer,event,timestamp", [], "no column userId or user_id: say --user"),
+        ("userId,event,day", [], "no column timestamp or originalTimestamp: say --time"),
+        ("userId,what,timestamp", [], "no column event: say --event or --event-name"),
+        ("customer,name", ["--type", "identify"], "say --user"),
+    ],
+)
+async def test_columns_that_are_not_there_are_told_before_every_row_is_refused(
+    tmp_path: Path, header: str, arguments: list[str], message: str
+) -> None:
+    path = tmp_path / "events.csv"
+    path.write_text(f"{header}\na,b,2026-01-01\n")
+    with pytest.raises(WrongFile, match=message):
+        await import_(path, Topic(), *arguments)
+    assert names_in(tmp_path) == ["events.csv"]
 
 
 def test_what_is_no_gzip_and_what_has_no_known_name_is_said(tmp_path: Path) -> None:

@@ -195,10 +195,10 @@ def test_depth_is_bounded_whatever_comes(depth: int, fine: bool) -> None:
 
 def test_the_number_of_conditions_is_bounded() -> None:
     one = {"property": "p", "op": "exists"}
-    parse_rule(did(where=[one] * 999))
-    groups: dict[str, Any] = {"all": [{"all": []}] * 1001}
+    parse_rule(did(where=[one] * 299))
+    groups: dict[str, Any] = {"all": [{"all": []}] * 301}
     named = {"any": [{"in_segment": "s"}, {"user_list": "l"}, {"messaged": {"campaign_id": "c", "status": "clicked"}}]}
-    for body in (did(where=[one] * 1000), {"all": [did()] * 1001}, {"all": [named] * 334}, groups):
+    for body in (did(where=[one] * 300), {"all": [did()] * 301}, {"all": [named] * 101}, groups):
         with pytest.raises(RuleErrors) as errors:
             parse_rule(body)
         assert len(errors.value.problems) == 1

@@ -38,7 +38,7 @@ AROUND = Surroundings(
         "seg_1": {"all": []},
         "seg_gap": {"in_segment": "seg_9"},
         "seg_loop": {"not": {"in_segment": "seg_loop"}},
-        "seg_wide": {"any": [{"attribute": {"name": str(n), "op": "exists"}} for n in range(600)]},
+        "seg_wide": {"any": [{"attribute": {"name": str(n), "op": "exists"}} for n in range(200)]},
     },
     campaigns=frozenset({"cmp_1"}),
     user_lists={"lst_1": "ready", "lst_2": "loading"},

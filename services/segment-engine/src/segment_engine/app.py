@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,9 @@ from postrider.postgres.outbox import Outbox
 from postrider.runtime import CannotStart, Component, Service
 from postrider.sms.render_pool import RenderPool
 from segment_engine.adapters.dedup_table import DedupTable
-from segment_engine.api import Services, make_app
+from segment_engine.api.application import Services, make_app
 from segment_engine.domain.live_campaigns import LiveCampaigns
+from segment_engine.domain.wait_kinds import ReadUntil
 from segment_engine.event_store.chdb_store import ChdbStore
 from segment_engine.event_store.clickhouse_http import ClickHouseStore, Server
 from segment_engine.event_store.port import EventStore, StoreFailed, StoreInUse
@@ -42,7 +44,6 @@ from segment_engine.loops.catalog_keeper import CatalogKeeper
 from segment_engine.loops.copier import ProfileCopier
 from segment_engine.loops.erasures import Erasures
 from segment_engine.loops.estimates import Estimator
-from segment_engine.loops.event_reader import EventReader
 from segment_engine.loops.firing import Firing
 from segment_engine.loops.history import History
 from segment_engine.loops.live import Live
@@ -56,7 +57,6 @@ from segment_engine.loops.snapshots import Snapshots
 from segment_engine.loops.suppressions import Suppressions
 from segment_engine.loops.sweep import Sweep
 from segment_engine.loops.told_barrier import ToldBarrier
-from segment_engine.loops.wait_changes import WaitChanges
 from segment_engine.loops.wait_filters import WaitFilters
 from segment_engine.loops.wait_sweep import WaitSweep
 from segment_engine.loops.work import unless
@@ -85,6 +85,17 @@ def store_of(settings: Settings, check: Check, make_embedded: MakeStore = ChdbSt
     return ClickHouseStore(server, check)
 
 
+async def refuse_half_a_history(store: EventStore) -> None:
+    """Rules that ask what did not happen would hold for too many. Raises `CannotStart`."""
+    begun = await store.refill()
+    if begun is not None:
+        await store.close()
+        raise CannotStart(
+            f"the event store has half a history: the replay from {begun.source} was stopped. The same replay goes on "
+            "(docs/imports.md), with --replace it begins anew"
+        )
+
+
 @asynccontextmanager
 async def build(settings: Settings, make_store: MakeStore = ChdbStore) -> AsyncIterator[Service]:
     clock = SystemClock()
@@ -96,6 +107,7 @@ async def build(settings: Settings, make_store: MakeStore = ChdbStore) -> AsyncI
         store = store_of(settings, store_check, make_store)
         try:
             await store.open()
+            await refuse_half_a_history(store)
         except StoreInUse as error:
             raise CannotStart(f"POSTRIDER_EVENT_STORE_PATH: {error}") from error
         except StoreFailed as error:
@@ -137,14 +149,12 @@ async def build(settings: Settings, make_store: MakeStore = ChdbStore) -> AsyncI
             health.check("definitions"),
             clock,
         )
-        reader = EventReader()
+        read_until = ReadUntil()
         live_group = Live(
-            outbox, identify_dedup, definitions, reader, placement, copier.wake, lambda due_at: firing.armed(due_at),
-            settings.dedup_key_bytes, phone_key, settings.dedup_horizon_days,
+            outbox, identify_dedup, definitions, placement, read_until, copier.wake,
+            lambda due_at: armed(due_at), settings.dedup_key_bytes, phone_key, settings.dedup_horizon_days,
         )  # fmt: skip
-        history_group = History(
-            store, event_dedup, reader, placement, settings.dedup_key_bytes, settings.dedup_horizon_days
-        )
+        history_group = History(store, event_dedup, placement, settings.dedup_key_bytes, settings.dedup_horizon_days)
         intake = AudienceIntake(wake_ups)
         message_log = Messages(store)
         suppressed = Suppressions(store)
@@ -180,7 +190,7 @@ async def build(settings: Settings, make_store: MakeStore = ChdbStore) -> AsyncI
             Follower(history.GROUP, history_loop, events),
             Follower(suppressions.GROUP, suppressions_loop, frozenset({SUPPRESSIONS.full_name(settings.topic_prefix)})),
         ]
-        barrier = Barrier(database, ends, followers, placement, copier, definitions)
+        barrier = Barrier(database, ends, followers[0], followers[1:], copier, definitions)
 
         # A connection of its own: a firing must not wait for an answer that somebody else asked for.
         event_ends = LogEnds(kafka, [USER_EVENTS])
@@ -193,16 +203,26 @@ async def build(settings: Settings, make_store: MakeStore = ChdbStore) -> AsyncI
         def partitions() -> list[int]:
             return sorted(partition for _, partition in live_loop.positions)
 
-        firing = Firing(
-            database, outbox, definitions, campaigns, live_barrier, WaitFilters(store, definitions, clock), partitions,
-            phone_key,
+        filters = WaitFilters(store, definitions, clock)
+        firing, firing_filtered = (
+            Firing(
+                database, outbox, definitions, campaigns, live_barrier, of, read_until, partitions, phone_key
+            )
+            for of in (None, filters)
         )  # fmt: skip
+
+        def armed(due_at: datetime) -> None:
+            firing.armed(due_at)
+            firing_filtered.armed(due_at)
+
         alignments = Alignments(
-            database, store, definitions, campaigns, live_barrier, WaitChanges(placement), firing.armed
+            database, store, definitions, campaigns, live_barrier, live_group.waits, read_until, armed
         )
-        wait_sweep = WaitSweep(database, live_barrier, campaigns, partitions)
+        wait_sweep = WaitSweep(database, live_barrier, campaigns, read_until, partitions)
         erasures = Erasures(database, store, live_group.forget)
-        phone_reading = PhoneReading(database, definitions, copier.wake)
+        phone_reading = PhoneReading(
+            database, definitions, campaigns, live_group.waits, copier.wake, armed
+        )  # fmt: skip
         renderer = RenderPool()
         closing.push_async_callback(renderer.aclose)
         estimator = Estimator(database, store, renderer)
@@ -249,6 +269,7 @@ async def build(settings: Settings, make_store: MakeStore = ChdbStore) -> AsyncI
             Component("live", run_live),
             Component("history", history_loop.run),
             after_definitions(Component("firing", firing.run)),
+            after_definitions(Component("firing_filtered", firing_filtered.run)),
             after_definitions(Component("alignments", alignments.run)),
             after_definitions(Component("wait_sweep", wait_sweep.run)),
             Component("suppressions", suppressions_loop.run),

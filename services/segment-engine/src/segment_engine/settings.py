@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from pydantic import Field, SecretStr, ValidationInfo, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from postrider.settings import ServiceSettings
 
 
 class Settings(ServiceSettings):
     port: int = Field(8082, alias="POSTRIDER_SEGMENT_ENGINE_PORT", ge=0, le=65535)
-    clickhouse_url: str | None = Field(None, alias="POSTRIDER_CLICKHOUSE_URL", pattern=r"^https?://[^/?#]+/?$")
+    clickhouse_url: str | None = Field(None, alias="POSTRIDER_CLICKHOUSE_URL", pattern=r"^https?://[^/?#@]+/?$")
     """http(s)://host:port of a ClickHouse server, which any number of replicas share."""
-    event_store_path: Path | None = Field(None, alias="POSTRIDER_EVENT_STORE_PATH", validate_default=True)
-    """Folder of the embedded event store; one process owns it. Not read when there is a ClickHouse server."""
+    event_store_path: Path | None = Field(alias="POSTRIDER_EVENT_STORE_PATH")
+    """Folder of the embedded event store; one process owns it. Neither needed nor read with a ClickHouse server."""
     clickhouse_user: str = Field("default", alias="POSTRIDER_CLICKHOUSE_USER")
     clickhouse_password: SecretStr = Field(SecretStr(""), alias="POSTRIDER_CLICKHOUSE_PASSWORD")
     clickhouse_database: str = Field(
@@ -42,13 +43,14 @@ class Settings(ServiceSettings):
             raise ValueError("must have 16 to 64 bytes")
         return value
 
-    @field_validator("event_store_path")
+    @model_validator(mode="before")
     @classmethod
-    def _has_a_store(cls, value: Path | None, info: ValidationInfo) -> Path | None:
-        # A ClickHouse address that is wrong is not among the data, and is told by itself.
-        if value is None and info.data.get("clickhouse_url", "wrong") is None:
-            raise ValueError("is required, or POSTRIDER_CLICKHOUSE_URL")
-        return value
+    def _needs_one_store(cls, given: dict[str, Any]) -> dict[str, Any]:
+        path = "POSTRIDER_EVENT_STORE_PATH"
+        if given.get(path):
+            return given
+        others = {name: value for name, value in given.items() if name != path}
+        return {**others, path: None} if given.get("POSTRIDER_CLICKHOUSE_URL") else others
 
     @property
     def dedup_key_bytes(self) -> bytes:

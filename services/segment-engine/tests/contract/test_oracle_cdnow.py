@@ -52,6 +52,7 @@ RULES: list[dict[str, Any]] = [
     bought(days_of_week=["sat", "sun"], time_of_day=["03:00", "05:00"], count={"op": "gte", "value": 3}),
     {"any": [{"in_segment": "seg_lapsed"}, {"attribute": {"name": "first_name", "op": "in", "value": ["Béla", "b"]}}]},
     {"all": [{"not": {"in_segment": "seg_lapsed"}}, {"user_list": LIST}, {"not": messaged("accepted")}]},
+    {"all": [{"user_list": LIST}, bought(first_time=True)]},
     {"any": [messaged("delivered"), messaged("accepted", last="P30D"), {"not": {"any": [{"user_list": LIST}]}}]},
 ]
 

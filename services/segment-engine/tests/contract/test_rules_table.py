@@ -15,8 +15,9 @@ import pytest_asyncio
 
 from postrider.rules import compile_where, parse_rule, parse_where
 from segment_engine.domain.columns import EventRow, microseconds, profile_row, split
-from segment_engine.event_store.chdb_store import ChdbStore
 from segment_engine.event_store.port import EvaluationContext
+from segment_engine.event_store.sql_store import SqlEventStore
+from tests.support.event_stores import FAR_APART, opened
 
 NOW = datetime(2026, 3, 5, 12, tzinfo=UTC)
 ZONE = "Europe/Paris"
@@ -24,12 +25,12 @@ CONTEXT = EvaluationContext(NOW, ZONE)
 MISSING = object()
 
 
-@pytest_asyncio.fixture(scope="module")
-async def store(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ChdbStore]:
-    store = ChdbStore(Path(tmp_path_factory.mktemp("table")))
-    await store.open()
-    yield store
-    await store.close()
+@pytest_asyncio.fixture(scope="module", params=FAR_APART)
+async def store(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[SqlEventStore]:
+    async with opened(request.param, Path(tmp_path_factory.mktemp("table"))) as store:
+        yield store
 
 
 _N: Any = MISSING
@@ -100,7 +101,7 @@ FILTERS: list[tuple[str, dict[str, Any], list[Any], list[Any]]] = [
 
 @pytest.mark.parametrize(("row", "test", "satisfy", "fail"), FILTERS)
 async def test_row_of_filters(
-    store: ChdbStore, row: str, test: dict[str, Any], satisfy: list[Any], fail: list[Any]
+    store: SqlEventStore, row: str, test: dict[str, Any], satisfy: list[Any], fail: list[Any]
 ) -> None:
     stored = {f"{row}-{i}": {} if value is MISSING else {"a.b": value} for i, value in enumerate([*satisfy, *fail])}
     version = microseconds(datetime.now(UTC))
@@ -203,7 +204,7 @@ HISTORIES: list[tuple[str, dict[str, Any], list[list[tuple[Any, ...]]], list[lis
 
 @pytest.mark.parametrize(("row", "rule", "qualify", "fail"), HISTORIES)
 async def test_row_of_histories(
-    store: ChdbStore, row: str, rule: dict[str, Any], qualify: list[Any], fail: list[Any]
+    store: SqlEventStore, row: str, rule: dict[str, Any], qualify: list[Any], fail: list[Any]
 ) -> None:
     version = microseconds(datetime.now(UTC))
     people = {f"{row}-{version}-{i}": history for i, history in enumerate([*qualify, *fail])}
@@ -218,7 +219,7 @@ async def test_row_of_histories(
     assert await store.matching(parse_rule(rule), CONTEXT, list(people)) == expected
 
 
-async def test_row_t31_reserved_traits_are_compared_as_kept(store: ChdbStore) -> None:
+async def test_row_t31_reserved_traits_are_compared_as_kept(store: SqlEventStore) -> None:
     await store.upsert_profiles([profile_row("T31", 1, {"phone": "+919812345678"}, phone="+919812345678")])
     rule = parse_rule({"attribute": {"name": "phone", "op": "starts_with", "value": "+91"}})
     assert await store.matching(rule, CONTEXT, ["T31"]) == {"T31"}

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 import pytest_asyncio
 
 from segment_engine.domain.columns import (
@@ -20,16 +21,16 @@ from segment_engine.domain.columns import (
 from segment_engine.event_store.catalog import MAX_PROPERTIES
 from segment_engine.event_store.chdb_store import ChdbStore
 from segment_engine.event_store.port import CatalogPage, MessageFilter
+from segment_engine.event_store.sql_store import SqlEventStore
+from tests.support.event_stores import FAR_APART, opened
 
 NOW = datetime(2026, 3, 5, 12, tzinfo=UTC)
 
 
-@pytest_asyncio.fixture
-async def store(tmp_path: Path) -> AsyncIterator[ChdbStore]:
-    store = ChdbStore(tmp_path)
-    await store.open()
-    yield store
-    await store.close()
+@pytest_asyncio.fixture(params=FAR_APART)
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SqlEventStore]:
+    async with opened(request.param, tmp_path) as store:
+        yield store
 
 
 def did(name: str, id: str, at: datetime = NOW, user_id: str = "u", **properties: Any) -> EventRow:
@@ -43,7 +44,7 @@ def shown(page: CatalogPage) -> dict[str, Any]:
     }
 
 
-async def test_events_come_with_properties_types_and_examples(store: ChdbStore) -> None:
+async def test_events_come_with_properties_types_and_examples(store: SqlEventStore) -> None:
     rows = [
         did("Bought", "1", amount=59.9, color="red", when="2026-03-01", gift=True),
         did("Bought", "2", amount="59.9", color="blue", address={"city": "Pune"}, tags=["a", 1]),
@@ -91,7 +92,7 @@ async def test_counts_add_up_over_batches_restarts_and_times(tmp_path: Path) -> 
     await store.close()
 
 
-async def test_pages_follow_names_and_a_prefix_in_any_case(store: ChdbStore) -> None:
+async def test_pages_follow_names_and_a_prefix_in_any_case(store: SqlEventStore) -> None:
     names = ["App Opened", "application", "Àpropos", "Bought", "b", "'; DROP", "%"]
     await store.insert_events([did(name, name) for name in names], "t")
     seen: list[str] = []
@@ -106,7 +107,7 @@ async def test_pages_follow_names_and_a_prefix_in_any_case(store: ChdbStore) -> 
     assert [item.name for item in (await store.catalog_events("%", "", 9)).items] == ["%"]
 
 
-async def test_attributes_are_those_of_profiles_and_phones_are_nobodys_example(store: ChdbStore) -> None:
+async def test_attributes_are_those_of_profiles_and_phones_are_nobodys_example(store: SqlEventStore) -> None:
     traits = {"city": "Pune", "phone": "+12025550142", "contact": "ada@example.com", "mobile": "202-555-0143"}
     await store.upsert_profiles([profile_row("a", 1, traits), profile_row("b", 1, {"city": "Delhi", "age": 7})])
     await store.upsert_profiles([profile_row("c", 2, {}, deleted=True)])
@@ -121,7 +122,7 @@ async def test_attributes_are_those_of_profiles_and_phones_are_nobodys_example(s
     assert [item.name for item in (await store.catalog_attributes("c", "city", 10)).items] == ["contact"]
 
 
-async def test_a_flood_of_names_leaves_out_those_used_least_and_counts_them(store: ChdbStore) -> None:
+async def test_a_flood_of_names_leaves_out_those_used_least_and_counts_them(store: SqlEventStore) -> None:
     await store.insert_events([did("Bought", f"real-{n}", amount=n, color="red") for n in range(50)], "real")
     flood = 100_000
     for start in range(0, flood, 10_000):
@@ -143,7 +144,7 @@ async def test_a_flood_of_names_leaves_out_those_used_least_and_counts_them(stor
     assert kept[0][0] <= MAX_PROPERTIES + 2
 
 
-async def test_a_flood_of_events_leaves_out_their_properties_too(store: ChdbStore) -> None:
+async def test_a_flood_of_events_leaves_out_their_properties_too(store: SqlEventStore) -> None:
     await store.insert_events([did("Bought", f"{n}", amount=n) for n in range(5)], "real")
     await store.insert_events([did(f"e{n}", f"e{n}", p=1) for n in range(3_000)], "flood")
     await store.flush_catalog()
@@ -155,7 +156,7 @@ async def test_a_flood_of_events_leaves_out_their_properties_too(store: ChdbStor
     assert rows[0][0] == 1_000
 
 
-async def test_a_history_that_is_written_anew_is_counted_anew(store: ChdbStore) -> None:
+async def test_a_history_that_is_written_anew_is_counted_anew(store: SqlEventStore) -> None:
     await store.upsert_profiles([profile_row("a", 1, {"city": "Pune"})])
     await store.insert_events([did("Bought", "1", color="red"), did("Left", "2")], "t")
     await store.clear_events()
@@ -165,7 +166,7 @@ async def test_a_history_that_is_written_anew_is_counted_anew(store: ChdbStore) 
     assert [item.name for item in (await store.catalog_attributes("", "", 10)).items] == ["city"]
 
 
-async def test_an_erased_person_leaves_events_phone_text_and_examples(store: ChdbStore) -> None:
+async def test_an_erased_person_leaves_events_phone_text_and_examples(store: SqlEventStore) -> None:
     before, after = NOW - timedelta(minutes=1), NOW + timedelta(minutes=1)
     await store.upsert_profiles([profile_row("a", 1, {"nick": "Ada L"}), profile_row("b", 1, {"nick": "Bob"})])
     await store.insert_events(

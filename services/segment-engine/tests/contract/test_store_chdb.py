@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import pytest_asyncio
 
 from postrider.contracts.ids import message_id
 from postrider.rules import parse_rule
+from postrider.rules.parse import MAX_CONDITIONS
 from segment_engine.domain.columns import (
     EventRow,
     MessageRow,
@@ -28,7 +28,6 @@ from segment_engine.domain.columns import (
     split,
 )
 from segment_engine.event_store.chdb_store import ChdbStore
-from segment_engine.event_store.clickhouse_http import ClickHouseStore, Server
 from segment_engine.event_store.port import (
     AudienceMember,
     Estimate,
@@ -40,7 +39,7 @@ from segment_engine.event_store.port import (
     UnexpandedOutcome,
 )
 from segment_engine.event_store.sql_store import SqlEventStore
-from tests.standins.clickhouse import PASSWORD, USER, ClickHouse
+from tests.support.event_stores import WAYS, opened
 
 NOW = datetime(2026, 3, 5, 12, tzinfo=UTC)
 EVERYBODY = parse_rule({"all": []})
@@ -57,16 +56,9 @@ async def embedded(tmp_path: Path) -> AsyncIterator[ChdbStore]:
     await store.close()
 
 
-@pytest_asyncio.fixture(params=["embedded", "http"])
+@pytest_asyncio.fixture(params=WAYS)
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SqlEventStore]:
-    async with AsyncExitStack() as closing:
-        if request.param == "embedded":
-            store: SqlEventStore = ChdbStore(tmp_path)
-        else:
-            server = await closing.enter_async_context(ClickHouse(tmp_path).serving())
-            store = ClickHouseStore(Server(server.url, USER, PASSWORD))
-        await store.open()
-        closing.push_async_callback(store.close)
+    async with opened(request.param, tmp_path) as store:
         yield store
 
 
@@ -328,7 +320,7 @@ async def test_numbers_come_back_as_the_doubles_they_are(store: SqlEventStore) -
 
 async def test_a_rule_of_every_allowed_size_is_answered(store: SqlEventStore) -> None:
     await store.upsert_profiles([person("a", traits={"n": 9_999})])
-    wide = {"any": [{"attribute": {"name": f"n{i}", "op": "eq", "value": i}} for i in range(999)]}
+    wide = {"any": [{"attribute": {"name": f"n{i}", "op": "eq", "value": i}} for i in range(MAX_CONDITIONS - 1)]}
     wide["any"].append({"attribute": {"name": "n", "op": "in", "value": list(range(10_000))}})
     deep: dict[str, Any] = {"all": []}
     for _ in range(48):

@@ -1,21 +1,21 @@
-"""What the HTTP adapter does when the server is away, busy or answers an error, and the tables of a cluster."""
+"""What the HTTP adapter does when the server is away, busy or answers an error."""
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
+import trustme
 
 from postrider.clock import SystemClock
 from postrider.health import Check
 from segment_engine.domain.columns import EventRow, profile_row, split
-from segment_engine.event_store.clickhouse_http import ClickHouseStore, HttpRunner, Server, migrations_of
-from segment_engine.event_store.cluster import EVERYWHERE, SHARDED, on_cluster, statements_of
+from segment_engine.event_store.clickhouse_http import ClickHouseStore, HttpRunner, Server, error_of
 from segment_engine.event_store.port import StoreFailed, StoreUnavailable
-from segment_engine.event_store.schema import MIGRATIONS
 from segment_engine.event_store.sql_store import SqlEventStore
 from tests.standins.clickhouse import PASSWORD, USER, ClickHouse
 
@@ -86,6 +86,53 @@ async def test_an_error_of_the_statement_is_none_and_quotes_nothing(store: SqlEv
     assert check.status != "down"
 
 
+async def test_an_insert_that_meets_another_waits_a_moment_and_is_no_outage(
+    store: SqlEventStore, server: ClickHouse, check: Check
+) -> None:
+    check.up()
+    server.faults += [("INSERT INTO profiles", "collision")] * 20
+    await store.upsert_profiles([profile_row("a", 1, {})])  # has no token, and was not begun
+    assert server.faults == []
+    assert check.status == "up"
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("Code: 27. DB::Exception: Not '(SECRET)' at (1). (CANNOT_PARSE_TEXT) (version 25.3.1.1 (official build))",
+         "CANNOT_PARSE_TEXT (27)"),
+        ("Code: 279. DB::NetException: All tries failed. Log: \n\nCode: 210. DB: refused. (NETWORK_ERROR)\n. "
+         "(ALL_CONNECTION_TRIES_FAILED) (version 26.9.1.1)\n", "ALL_CONNECTION_TRIES_FAILED (279)"),
+        ("Code: 60. DB::Exception: Table x does not exist. (UNKNOWN_TABLE)", "UNKNOWN_TABLE (60)"),
+        ("<html>(NOT_CLICKHOUSE)</html>", None),
+    ],
+)  # fmt: skip
+def test_an_error_is_told_by_its_name_which_comes_last(text: str, wanted: str | None) -> None:
+    found = error_of(text)
+    assert (None if found is None else f"{found[0]} ({found[1]})") == wanted
+
+
+async def test_a_server_over_tls_is_trusted_by_its_authority_alone(tmp_path: Path) -> None:
+    authority, server_side = trustme.CA(), ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(server_side)
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    async with ClickHouse(tmp_path / "server", tls=server_side).serving() as server:
+        with pytest.raises(StoreFailed, match="certificate is not trusted") as failed:
+            await ClickHouseStore(Server(server.url, USER, PASSWORD)).open()
+        assert not isinstance(failed.value, StoreUnavailable)
+        store = ClickHouseStore(Server(server.url, USER, PASSWORD, ca_file=str(tmp_path / "ca.pem")))
+        await store.open()
+        assert await store.count_events() == 0
+        await store.close()
+    with pytest.raises(StoreFailed, match=r"missing\.pem: No such file"):
+        await ClickHouseStore(Server(server.url, ca_file=str(tmp_path / "missing.pem"))).open()
+
+
+async def test_a_password_may_have_any_letters(server: ClickHouse) -> None:
+    with pytest.raises(StoreFailed, match="AUTHENTICATION_FAILED"):
+        await ClickHouseStore(Server(server.url, USER, "grün–✓")).open()
+
+
 async def test_a_wrong_password_is_told_and_never_shown(server: ClickHouse) -> None:
     wrong = Server(server.url, USER, "a-wrong-password")
     assert "a-wrong-password" not in repr(wrong)
@@ -136,58 +183,3 @@ async def test_rows_are_read_as_they_were_inserted(store: SqlEventStore) -> None
     again = await store.events_after(None, 100)
     assert again == found
     assert again[0].lists == {"l": (["x"], [1.0], [True], [])}
-
-
-def test_every_table_is_placed_and_every_version_is_there() -> None:
-    placed = SHARDED | EVERYWHERE
-    created = {statement.split()[5] for _, statement in MIGRATIONS if statement.startswith("CREATE TABLE")}
-    assert created | {"schema_versions"} == placed
-    made = migrations_of(Server("http://h", cluster="main"))
-    assert {version for version, _ in made} == {version for version, _ in MIGRATIONS}
-    assert migrations_of(Server("http://h")) == MIGRATIONS
-
-
-def test_a_sharded_table_is_a_replicated_one_and_a_distributed_one() -> None:
-    [events] = [statement for _, statement in MIGRATIONS if "CREATE TABLE IF NOT EXISTS events (" in statement]
-    local, distributed = statements_of(events, "main")
-    assert local.startswith("CREATE TABLE IF NOT EXISTS events_local ON CLUSTER 'main' (\n  user_id String")
-    assert (
-        "ENGINE = ReplicatedMergeTree('/clickhouse/tables/{database}/{shard}/events', '{replica}')"
-        " ORDER BY (event, user_id, at)" in local
-    )
-    assert "replicated_deduplication_window_seconds = 2592000" in local
-    assert "non_replicated" not in local
-    assert distributed.endswith("ENGINE = Distributed('main', currentDatabase(), events_local, sipHash64(user_id))")
-    [profiles] = [statement for _, statement in MIGRATIONS if "CREATE TABLE IF NOT EXISTS profiles (" in statement]
-    assert "/profiles', '{replica}', version)" in statements_of(profiles, "main")[0]
-
-
-def test_a_table_of_every_node_is_one_replicated_table() -> None:
-    [suppressions] = [s for _, s in MIGRATIONS if "CREATE TABLE IF NOT EXISTS suppressions (" in s]
-    [made] = statements_of(suppressions, "main")
-    assert (
-        "ReplicatedReplacingMergeTree('/clickhouse/tables/{database}/suppressions', '{shard}-{replica}', version)"
-        in made
-    )
-
-
-@pytest.mark.parametrize(
-    ("statement", "wanted"),
-    [
-        ("DELETE FROM events WHERE user_id = {user_id:String}",
-         "DELETE FROM events_local ON CLUSTER 'main' WHERE user_id = {user_id:String}"),
-        ("ALTER TABLE messages UPDATE phone = '' WHERE true",
-         "ALTER TABLE messages_local ON CLUSTER 'main' UPDATE phone = '' WHERE true"),
-        ("TRUNCATE TABLE events", "TRUNCATE TABLE events_local ON CLUSTER 'main'"),
-        ("DELETE FROM user_lists WHERE true", "DELETE FROM user_lists WHERE true"),
-        ("SELECT count() FROM events", "SELECT count() FROM events"),
-        ("INSERT INTO audiences SELECT 1", "INSERT INTO audiences SELECT 1"),
-    ],
-)  # fmt: skip
-def test_changes_reach_the_shards(statement: str, wanted: str) -> None:
-    assert on_cluster(statement, "main") == wanted
-
-
-def test_a_table_that_nobody_placed_is_no_table() -> None:
-    with pytest.raises(ValueError, match="neither sharded nor everywhere"):
-        statements_of("CREATE TABLE IF NOT EXISTS news (a String) ENGINE = MergeTree ORDER BY a", "main")

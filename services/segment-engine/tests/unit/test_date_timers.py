@@ -138,7 +138,13 @@ def test_a_date_fires_once_and_its_name_knows_no_spelling() -> None:
         assert kept is not None
         assert kept.due is not None
         fired = date_timers.fire(kept.state, kept.due, terms())
-        assert fired.kept is None
+        assert fired.kept is not None
+        assert (fired.kept.due, fired.kept.keep_until) == (
+            None,
+            kept.due + terms().send_by // timedelta(microseconds=1),
+        )
+        assert date_timers.moved(fired.kept.state, text, kept.due + 1, terms()) == fired.kept
+        assert date_timers.moved(fired.kept.state, "2026-03-06", kept.due + 1, terms()) is not None
         names |= {occurrence.name for occurrence in fired.occurrences}
     assert names == {"m-1:2026-03-05T10:00:00Z"}
 
@@ -169,7 +175,8 @@ def test_an_armed_occurrence_fires_however_late(yearly: bool) -> None:
     for state in (kept.state, (date_timers.replanned(kept.state, late, wanted) or kept).state):
         fired = date_timers.fire(state, late, wanted)
         assert [(o.name, o.due) for o in fired.occurrences] == [("k:2026-03-05", kept.due)]
-        assert (fired.kept is not None) is yearly
+        assert fired.kept is not None
+        assert (fired.kept.due is not None) is yearly
     again = date_timers.moved(kept.state, "2026-03-05", late, wanted)
     assert again is not None
     assert again.due == late

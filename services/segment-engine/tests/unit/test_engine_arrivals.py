@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
@@ -80,47 +79,6 @@ def test_misplaced_is_what_the_default_partitioner_puts_elsewhere_unless_it_was_
     assert [placement.is_misplaced(arrival, partition) for partition in range(6)] == [p != home for p in range(6)]
     forwarded = read(UNNAMED, [(FORWARDED, mark_of(arrival))])
     assert not any(placement.is_misplaced(forwarded, partition) for partition in range(6))
-
-
-async def test_the_barrier_waits_for_what_is_under_way() -> None:
-    placement = Placement(6)
-    mark = placement.mark()
-    assert not await placement.settled(mark)
-    for origin in ("a", "b"):
-        placement.expect(origin)
-    waiting = asyncio.ensure_future(placement.settled(mark))
-    placement.sent({"a", "b"})
-    placement.arrived("a")
-    placement.arrived("c")
-    await asyncio.sleep(0)
-    assert not waiting.done()
-    placement.arrived("b")
-    assert await waiting
-    assert not await placement.settled(placement.mark())
-
-
-async def test_what_was_forwarded_after_the_mark_asks_for_a_second_look_even_when_it_has_arrived() -> None:
-    """The other group may not be past it."""
-    placement = Placement(6)
-    placement.expect("before")
-    placement.sent({"before"})
-    for origin in ("before", "after"):
-        mark = placement.mark()
-        placement.expect("after")
-        placement.sent({"after"})
-        placement.arrived(origin)
-        placement.arrived("after")
-        assert await placement.settled(mark)
-
-
-async def test_a_misplaced_record_whose_batch_failed_is_not_waited_for() -> None:
-    placement = Placement(6)
-    placement.expect("dead")
-    waiting = asyncio.ensure_future(placement.settled(placement.mark()))
-    await asyncio.sleep(0)
-    assert not waiting.done()
-    placement.sent(set())
-    assert await waiting
 
 
 def test_hashes_are_keyed_and_keep_user_and_message_apart() -> None:

@@ -18,7 +18,6 @@ from postrider.contracts.envelope import headers_of
 from postrider.contracts.suppressions import SUPPRESSION_CHANGED, SuppressionChanged
 from segment_engine.event_store.chdb_store import ChdbStore
 from segment_engine.loops.audience_intake import AudienceIntake, WakeUps
-from segment_engine.loops.event_reader import EventReader
 from segment_engine.loops.messages import Messages
 from segment_engine.loops.suppressions import Suppressions
 
@@ -74,27 +73,3 @@ def test_a_settlement_that_cannot_be_written_is_unreadable(changes: dict[str, An
     assert intake.decode(record(settled, UNEXPANDED_SETTLED)) is not None
     with pytest.raises(Unreadable, match=next(iter(changes))):
         intake.decode(record(msgspec.structs.replace(settled, **changes), UNEXPANDED_SETTLED))
-
-
-def event(offset: int, padding: int = 0) -> Record:
-    body = {"type": "track", "userId": "u", "event": "E", "properties": {"p": "x" * padding}}
-    return Record(msgspec.json.encode(body), offset=offset)
-
-
-def test_the_second_group_gets_what_the_first_has_parsed() -> None:
-    reader = EventReader(capacity=2)
-    first = reader.read(event(1))
-    assert reader.read(event(1)) is first
-    assert reader.read(event(1)) is not first
-
-
-def test_the_reader_keeps_no_more_than_its_capacity_in_records_and_in_bytes() -> None:
-    few = EventReader(capacity=2)
-    kept = [few.read(event(offset)) for offset in range(3)]
-    assert few.read(event(2)) is kept[2]
-    assert few.read(event(1)) is kept[1]
-    assert few.read(event(0)) is not kept[0]
-    small = EventReader(capacity_bytes=1_000)
-    kept = [small.read(event(offset, padding=400)) for offset in range(3)]
-    assert small.read(event(0, padding=400)) is not kept[0]
-    assert small.read(event(2, padding=400)) is kept[2]

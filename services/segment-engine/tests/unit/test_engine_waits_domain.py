@@ -147,7 +147,7 @@ def change_of(definition: CampaignDefinition, *events: UserEvent) -> dict[WaitId
 
 def armed(definition: CampaignDefinition, *events: UserEvent) -> Row:
     ((id, change),) = change_of(definition, *(events or (event(),))).items()
-    kept = wait_kinds.apply(None, change, "UTC", "UTC")
+    kept = wait_kinds.apply(None, change, "UTC", "UTC", US)
     assert kept is not None
     return Row(id, 0, change.campaign.made_by, kept)
 
@@ -166,7 +166,7 @@ def test_the_time_of_what_is_armed_follows_the_terms_of_now() -> None:
     row = armed(campaign())
     assert row.kept.due == US + 60_000_000
     longer = live(campaign(within_seconds=90))
-    later = wait_kinds.replanned(longer, row.kept.state, US, "UTC", "UTC")
+    later = wait_kinds.replanned(longer, row.kept.state, US, "UTC", "UTC", US)
     assert later is not None
     assert later.due == US + 90_000_000
     early = settle(row, longer, now=US + 60_000_000)
@@ -214,7 +214,24 @@ def test_an_action_whose_filter_was_taken_away_is_not_forgotten() -> None:
     fired = settle(row, live(campaign("live_action")), now=US)
     assert fired is not None
     assert [o.name for o in fired.occurrences] == ["m-1"]
-    assert fired.kept is None
+
+
+def test_a_repeat_of_what_was_decided_asks_no_filter_again() -> None:
+    """As long as an event of that time could arm."""
+    for definition, repeat in (
+        (campaign("live_action", FILTER), event()),
+        (campaign("live_date", FILTER, date_property="d"), event(values={"d": "2026-12-01T09:00:00Z"})),
+    ):
+        row = armed(definition, repeat)
+        asked = Evaluated(frozenset({"u-1"}), frozenset())
+        outcome = settle(row, live(definition), filtered=asked, now=US)
+        assert outcome is not None
+        assert (outcome.occurrences, outcome.dropped) == ([], "filtered")
+        assert outcome.kept is not None
+        assert (outcome.kept.due, outcome.kept.keep_until) == (None, US + 900_000_000)
+        if definition.kind == "live_date":
+            ((_, again),) = change_of(definition, repeat).items()
+            assert wait_kinds.apply(outcome.kept.state, again, "UTC", "UTC", US) == outcome.kept
 
 
 def test_the_text_is_the_newest_whose_values_were_kept() -> None:
@@ -249,11 +266,11 @@ def test_a_row_of_a_date_is_made_once_and_moves_with_the_zone() -> None:
     row = armed(definition, happened)
     assert row.id == ("cmp_1", "u-1", "m-1")
     ((_, again),) = change_of(definition, happened).items()
-    assert wait_kinds.apply(row.kept.state, again, "UTC", "UTC") == row.kept
-    moved = wait_kinds.apply(row.kept.state, Change(live(definition), moved_at=US), "Asia/Tokyo", "UTC")
+    assert wait_kinds.apply(row.kept.state, again, "UTC", "UTC", US) == row.kept
+    moved = wait_kinds.apply(row.kept.state, Change(live(definition), moved_at=US), "Asia/Tokyo", "UTC", US)
     assert moved is not None
     assert moved.due == microseconds(datetime(2026, 12, 24, tzinfo=UTC))
-    assert wait_kinds.apply(None, Change(live(definition), moved_at=US), "UTC", "UTC") is None
+    assert wait_kinds.apply(None, Change(live(definition), moved_at=US), "UTC", "UTC", US) is None
 
 
 def test_a_trait_that_may_not_arm_moves_and_disarms() -> None:
@@ -261,7 +278,7 @@ def test_a_trait_that_may_not_arm_moves_and_disarms() -> None:
 
     def after(known: bytes | None, value: object, may_arm: bool) -> Kept | None:
         trait = wait_kinds.Trait(value, US, may_arm)
-        return wait_kinds.apply(known, Change(attribute, trait=trait), "UTC", "UTC")
+        return wait_kinds.apply(known, Change(attribute, trait=trait), "UTC", "UTC", US)
 
     assert after(None, "2026-12-24", False) is None
     row = after(None, "2026-12-24", True)

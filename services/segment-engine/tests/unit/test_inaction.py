@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from segment_engine.domain import inaction
-from segment_engine.domain.inaction import CAP, Happening, State, Terms
+from segment_engine.domain.inaction import CAP, MAX_BYTES, Happening, State, Terms
 from segment_engine.domain.waits import Kept, hash64
 
 SEND_BY = 900
@@ -78,14 +78,14 @@ def run(arrivals: list[tuple[int, E]], terms: Terms, batches: random.Random) -> 
     for received, event in arrivals:
         later = not last or received > last
         if waiting and (later or batches.random() < 0.5):
-            known = inaction.happened(known and known.state, waiting, terms)
+            known = inaction.happened(known and known.state, waiting, terms, last)
             waiting = []
         if later:
             fire(received)
         last = received
         waiting.append(event.happening(received))
     if waiting:
-        known = inaction.happened(known and known.state, waiting, terms)
+        known = inaction.happened(known and known.state, waiting, terms, last)
     fire(1 << 60)
     return fired
 
@@ -125,7 +125,7 @@ def test_late_events_that_come_before_the_due_time_count_as_if_they_came_in_time
     )
     known: Kept | None = None
     for received, event in arrivals:
-        known = inaction.happened(known and known.state, [event.happening(received)], short)
+        known = inaction.happened(known and known.state, [event.happening(received)], short, received)
     fired = []
     while known is not None and known.due is not None:
         outcome = inaction.fire(known.state, 1 << 60 if shuffle.random() < 0.5 else known.due, short)
@@ -145,7 +145,7 @@ def test_nobody_who_acted_in_time_is_texted_whatever_the_order_and_the_moment_of
     now = 100
     for event in events:
         now += shuffle.randrange(0, 30)
-        known = inaction.happened(known and known.state, [event.happening(now)], terms)
+        known = inaction.happened(known and known.state, [event.happening(now)], terms, now)
         seen.append(event)
         if known is not None and shuffle.random() < 0.3:
             outcome = inaction.fire(known.state, now, terms)
@@ -186,30 +186,31 @@ def test_what_fires(events: list[E], keep: list[str], restart: list[str]) -> Non
 
 def test_an_act_that_comes_after_the_text_sends_nothing_and_unsends_nothing() -> None:
     terms = TERMS[0]
-    known = inaction.happened(None, [a(0).happening(0)], terms)
+    known = inaction.happened(None, [a(0).happening(0)], terms, 0)
     assert known is not None
     fired = inaction.fire(known.state, 10, terms)
     assert [o.name for o in fired.occurrences] == ["a0"]
     assert fired.occurrences[0].carried.values == {"n": "a0"}
     assert fired.kept is not None
-    later = inaction.happened(fired.kept.state, [b(5).happening(12), a(6).happening(12), a(0).happening(13)], terms)
+    late = [b(5).happening(12), a(6).happening(12), a(0).happening(13)]
+    later = inaction.happened(fired.kept.state, late, terms, 13)
     assert later is not None
     assert later.due is None
 
 
 def test_a_row_is_of_no_use_once_nothing_can_come_that_it_would_change() -> None:
     terms = TERMS[0]
-    only = inaction.happened(None, [b(5).happening(5)], terms)
+    only = inaction.happened(None, [b(5).happening(5)], terms, 5)
     assert only is not None
     assert (only.due, only.keep_until) == (None, 5 + SEND_BY)
-    assert inaction.replanned(only.state, 5 + SEND_BY, terms) is not None
-    assert inaction.replanned(only.state, 5 + SEND_BY + 1, terms) is None
+    assert inaction.replanned(only.state, 2_000, terms, 5 + SEND_BY) is not None
+    assert inaction.replanned(only.state, 2_000, terms, 5 + SEND_BY + 1) is None
 
 
 def test_a_shorter_or_longer_span_moves_what_is_armed() -> None:
-    known = inaction.happened(None, [a(100).happening(100)], TERMS[0])
+    known = inaction.happened(None, [a(100).happening(100)], TERMS[0], 100)
     assert known is not None
-    moved = inaction.replanned(known.state, 101, Terms(3, SEND_BY))
+    moved = inaction.replanned(known.state, 101, Terms(3, SEND_BY), 100)
     assert moved is not None
     assert moved.due == 103
     assert inaction.fire(known.state, 110, Terms(500, SEND_BY)).occurrences == []
@@ -217,9 +218,10 @@ def test_a_shorter_or_longer_span_moves_what_is_armed() -> None:
 
 def test_a_key_with_a_million_events_stays_small_and_keeps_its_timer() -> None:
     terms = Terms(10_000, 100_000)
-    known = inaction.happened(None, [a(0).happening(0)], terms)
+    known = inaction.happened(None, [a(0).happening(0)], terms, 0)
     for at in range(1, 2_000):
-        known = inaction.happened(known and known.state, [x(at).happening(at), b(at + 20_000).happening(at)], terms)
+        both = [x(at).happening(at), b(at + 20_000).happening(at)]
+        known = inaction.happened(known and known.state, both, terms, at)
     assert known is not None
     state = inaction._decoder.decode(known.state)
     assert isinstance(state, State)
@@ -231,12 +233,12 @@ def test_a_key_with_a_million_events_stays_small_and_keeps_its_timer() -> None:
 def test_nothing_is_due_before_it_was_known() -> None:
     """What is in the log right behind the event that arms may disarm it, and has to be read first."""
     terms = TERMS[0]
-    late = inaction.happened(None, [a(0).happening(50)], terms)
+    late = inaction.happened(None, [a(0).happening(50)], terms, 50)
     assert late is not None
     assert late.due == 50
     fired = inaction.fire(late.state, 50, terms)
     assert [(o.name, o.due) for o in fired.occurrences] == [("a0", 10)]
-    shortened = inaction.replanned(late.state, 70, Terms(1, SEND_BY))
+    shortened = inaction.replanned(late.state, 70, Terms(1, SEND_BY), 50)
     assert shortened is not None
     assert shortened.due == 70
 
@@ -246,9 +248,46 @@ def test_a_repeat_stays_one_as_long_as_it_is_kept() -> None:
     terms = Terms(10, 15)
     known: Kept | None = None
     for received, event in [(14, a(14)), (15, b(0)), (32, a(17)), (34, a(24)), (41, a(34))]:
-        known = inaction.happened(known and known.state, [event.happening(received)], terms)
+        known = inaction.happened(known and known.state, [event.happening(received)], terms, received)
     assert known is not None
     first = inaction.fire(known.state, 41, terms)
     assert first.kept is not None
     second = inaction.fire(first.kept.state, 1_000, terms)
     assert [o.name for fired in (first, second) for o in fired.occurrences] == ["a14", "a34"]
+
+
+def test_what_came_by_a_detour_meets_acts_that_are_older_than_any_deadline() -> None:
+    """A misplaced event keeps the time of its first arrival: until it has been read, the acts behind it are kept."""
+    terms, detour = Terms(10_000, 15), 40
+    known = inaction.happened(None, [b(50).happening(50)], terms, detour)
+    for at in (100, 200):
+        known = inaction.happened(known and known.state, [b(at).happening(at)], terms, detour)
+    late = inaction.happened(known and known.state, [a(45).happening(45)], terms, detour)
+    assert late is not None
+    assert late.due is None
+    assert known is not None
+    forgotten = inaction.replanned(known.state, 300, terms, 66)
+    assert forgotten is not None
+    assert [act.at for act in inaction._decoder.decode(forgotten.state).acts] == [100, 200]
+
+
+def test_who_was_disarmed_stays_so_when_an_edit_moves_the_span_away_from_the_act() -> None:
+    for restart in (False, True):
+        known = inaction.happened(None, [a(0).happening(0)], Terms(10, SEND_BY, restart), 0)
+        known = inaction.happened(known and known.state, [b(8).happening(8)], Terms(10, SEND_BY, restart), 8)
+        shorter = Terms(5, SEND_BY, restart)
+        known = inaction.happened(known and known.state, [a(20).happening(20)], shorter, 20)
+        assert known is not None
+        fired = inaction.fire(known.state, 100, shorter)
+        assert [o.name for o in fired.occurrences] == ["a20"]
+
+
+def test_large_values_do_not_make_a_large_row() -> None:
+    terms = Terms(10_000, 100_000)
+    known: Kept | None = None
+    for at in range(300):
+        large = a(at).happening(at)._replace(values={"text": ["x" * 500] * 60})
+        known = inaction.happened(known and known.state, [large], terms, at)
+    assert known is not None
+    assert len(known.state) <= MAX_BYTES
+    assert [o.name for o in inaction.fire(known.state, 10_000, terms).occurrences] == ["a0"]

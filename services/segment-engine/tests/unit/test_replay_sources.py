@@ -12,7 +12,7 @@ import pytest
 
 from segment_engine.domain.columns import EventRow, split
 from segment_engine.replay.export import HEADER
-from segment_engine.replay.sources import Seen, WrongExport, from_file
+from segment_engine.replay.sources import CHUNK, FIRST_HEADER, Seen, WrongExport, from_file
 
 KEY = b"k" * 16
 
@@ -60,11 +60,43 @@ def test_one_messageId_of_two_people_is_two_messages_and_lines_without_one_are_t
 def test_an_export_comes_back_as_it_was_written(tmp_path: Path) -> None:
     values = {"s": "x", "n": 1, "b": True, "d": "2026-03-05", "l": ["x", 2, False, "2026-03-05"], "o": {}}
     rows = [EventRow("u", "E", n, n + 1, f"m-{n}", *split(values)) for n in range(5)]
-    body = HEADER + b"\n" + b"".join(msgspec.json.encode(row) + b"\n" for row in rows)
+    lines = b"".join(msgspec.json.encode(row) + b"\n" for row in rows)
     path = tmp_path / "e.jsonl.gz"
-    path.write_bytes(gzip.compress(body))
-    [chunk] = from_file(path, Seen(KEY))
-    assert chunk.rows == rows
-    path.write_bytes(gzip.compress(body + b'["u"]\n'))
+    for body in (FIRST_HEADER + b"\n" + lines, HEADER + b"\n" + lines + b'{"rows":5}\n'):
+        path.write_bytes(gzip.compress(body))
+        assert [row for chunk in from_file(path, Seen(KEY)) for row in chunk.rows] == rows
+    path.write_bytes(gzip.compress(FIRST_HEADER + b"\n" + lines + b'["u"]\n'))
     with pytest.raises(WrongExport, match="line 7"):
         list(from_file(path, Seen(KEY)))
+
+
+def test_an_export_brings_rows_of_other_tables_in_chunks_that_are_the_same_every_time(tmp_path: Path) -> None:
+    members = [["lst_1", f"u-{n:06}"] for n in range(CHUNK + 5)]
+    path = tmp_path / "e.jsonl"
+    marks = [{"table": "user_list_members"}, *members, {"table": "user_lists"}, ["lst_1", 9], {"rows": CHUNK + 6}]
+    path.write_bytes(HEADER + b"\n" + b"".join(msgspec.json.encode(line) + b"\n" for line in marks))
+    chunks = [(chunk.table, len(chunk.others)) for chunk in from_file(path, Seen(KEY))]
+    assert [chunk for chunk in chunks if chunk[1]] == [
+        ("user_list_members", CHUNK), ("user_list_members", 5), ("user_lists", 1)
+    ]  # fmt: skip
+    assert chunks == [(chunk.table, len(chunk.others)) for chunk in from_file(path, Seen(KEY))]
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (['["u","E",1,2,"m",{},{},{},{},{},[]]'], "its end is missing"),
+        (['{"rows":1}'], "its end is missing"),
+        (['{"table":"passwords"}', '["x"]', '{"rows":1}'], "line 3"),
+        (['{"table":"user_lists"}', '["x"]', '{"rows":1}'], "line 3"),
+    ],
+)
+def test_an_export_that_was_cut_or_changed_is_refused(tmp_path: Path, lines: list[str], message: str) -> None:
+    path = tmp_path / "e.jsonl"
+    path.write_bytes(HEADER + b"\n" + "\n".join(lines).encode() + b"\n")
+    with pytest.raises(WrongExport, match=message):
+        list(from_file(path, Seen(KEY)))
+    whole = tmp_path / "e.jsonl.gz"
+    whole.write_bytes(gzip.compress(path.read_bytes())[:-6])
+    with pytest.raises(WrongExport, match="cut off"):
+        list(from_file(whole, Seen(KEY)))

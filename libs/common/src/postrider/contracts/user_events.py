@@ -184,7 +184,8 @@ def _instant(name: str, value: object) -> datetime | None:
         raise EventProblem(f"/{name}", "must be an RFC 3339 time")
     try:
         at = datetime.fromisoformat(value)
-        at = at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+        if at.tzinfo is not UTC:
+            at = at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
     except (ValueError, OverflowError) as error:
         raise EventProblem(f"/{name}", "must be an RFC 3339 time") from error
     if at.year < 1900:

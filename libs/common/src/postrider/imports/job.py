@@ -17,7 +17,7 @@ import msgspec
 from postrider.clock import Clock
 from postrider.contracts.envelope import Outgoing
 from postrider.contracts.user_events import Ignored
-from postrider.imports.mapping import Columns, RowRefused, message_of
+from postrider.imports.mapping import Columns, RowRefused, message_of, what_is_missing
 from postrider.imports.progress import ProgressBar, State, load, save
 from postrider.imports.reading import Format, Line, Source, WrongFile, fingerprint
 
@@ -61,7 +61,7 @@ async def run(job: Job, publish: Publish, clock: Clock, bar: ProgressBar | None 
     state = _begin(job)
     if state.done:
         return state
-    source = Source(job.path, job.format)
+    source = Source(job.path, job.format, lambda columns: what_is_missing(columns, job.columns))
     try:
         with job.rejects_path.open("r+b" if job.rejects_path.exists() else "w+b") as rejects:
             job.rejects_path.chmod(0o600)  # refused rows hold personal data
@@ -87,12 +87,12 @@ async def run(job: Job, publish: Publish, clock: Clock, bar: ProgressBar | None 
                 raise
     finally:
         source.close()
+        if job.rejects_path.exists() and not job.rejects_path.stat().st_size:
+            job.rejects_path.unlink()
     state.done = True
     save(job.state_path, state)
     if bar is not None:
         bar.show(source.size, rows, last=True)
-    if not state.rejected:
-        job.rejects_path.unlink()
     return state
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, Literal, TypeAlias
@@ -83,6 +83,25 @@ def message_of(row: Row, line: int, raw: bytes, mapping: Columns, now: datetime)
     if isinstance(event, Ignored):
         return event
     return Message(event.user_id, value)
+
+
+def what_is_missing(header: Sequence[str], mapping: Columns) -> str | None:
+    """Why a CSV file with these columns cannot be imported so: a name that was mistyped would refuse every row."""
+    named = [mapping.user, mapping.event, mapping.time, mapping.id]
+    chosen = (
+        mapping.numbers | mapping.booleans | mapping.json | frozenset(mapping.rename) | (mapping.only or frozenset())
+    )
+    unknown = sorted({name for name in (*named, *chosen) if name is not None and name not in header})
+    if unknown:
+        return f"there is no column {', '.join(unknown)}: the file has {', '.join(header)}"
+    needed: list[tuple[str | None, tuple[str, ...], str]] = [(mapping.user, USER_COLUMNS, "--user")]
+    if mapping.kind == "track":
+        needed.append((mapping.time, TIME_COLUMNS, "--time"))
+        needed.append((mapping.event or mapping.event_name, EVENT_COLUMNS, "--event or --event-name"))
+    for given, usual, option in needed:
+        if given is None and _column(dict.fromkeys(header), None, usual) is None:
+            return f"there is no column {' or '.join(usual)}: say {option}; the file has {', '.join(header)}"
+    return None
 
 
 def _is_tracked(row: Row) -> bool:

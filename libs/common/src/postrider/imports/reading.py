@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import gzip
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeAlias, cast
@@ -53,10 +53,14 @@ def fingerprint(path: Path, size: int) -> str:
 
 
 class Source:
-    """An open file. `position` is the byte of the file (compressed, if it is) that was read last: for progress."""
+    """An open file. `position` is the byte of the file (compressed, if it is) that was read last: for progress. `check`
+    says what is wrong with the columns of a CSV file, or nothing."""
 
-    def __init__(self, path: Path, format: Format) -> None:
+    def __init__(
+        self, path: Path, format: Format, check: Callable[[Sequence[str]], str | None] = lambda columns: None
+    ) -> None:
         self._format = format
+        self._check = check
         self.size = path.stat().st_size
         self._file = path.open("rb")
         self._text: BinaryIO = self._file
@@ -117,12 +121,14 @@ class Source:
         header: list[str] | None = None
         while True:
             seen.clear()
+            begins = self._line + 1
             try:
                 cells = next(reader)
             except StopIteration:
                 break
             except csv.Error as error:
-                yield Line(self._line, b"".join(seen)[:MAX_LINE_BYTES], None, f"not CSV: {error}")
+                where = f", in a row that begins at line {begins}" if self._line > begins else ""
+                yield Line(self._line, b"".join(seen)[:MAX_LINE_BYTES], None, f"not CSV: {error}{where}")
                 continue
             if header is None:
                 header = self._header(cells)
@@ -141,4 +147,7 @@ class Source:
         names = [cell.strip() for cell in cells]
         if len(set(names)) < len(names) or "" in names:
             raise WrongFile("the first line must name every column, each name once")
+        wrong = self._check(names)
+        if wrong is not None:
+            raise WrongFile(wrong)
         return names

@@ -147,4 +147,7 @@ def parts_of(batch: Mapping[P, list[R]], count: int) -> list[dict[P, list[R]]]:
 
 
 def _size(record: Record) -> int:
-    return len(record.value or b"") + len(record.key or b"") + sum(len(value or b"") for _, value in record.headers)
+    size = len(record.value or b"") + len(record.key or b"")
+    if record.headers:
+        size += sum(len(value or b"") for _, value in record.headers)
+    return size

@@ -48,7 +48,7 @@ NAP_SECONDS = 0.1
 LAST_LOOK_SECONDS = 0.004
 LITTLE = 0.05
 LEAST_POLLED = 24
-DECODED_AT_ONCE = 2_000
+DECODED_AT_ONCE = 1_000
 """Records after which others get their turn: the loop must not stand still for long."""
 BACK_OFF_SECONDS = (0.1, 0.3, 1.0, 2.0)
 
@@ -107,6 +107,7 @@ class ConsumerLoop(Generic[T]):
         self._decode = decode
         self._handler = handler
         # aiokafka drains one partition before it turns to the next: a batch of few shall not come from one alone.
+        self._max_records = max_records
         self._poll_records = max(max_records, LEAST_POLLED)
         self._little = max_records * LITTLE
         self._owned: Buffers[TopicPartition, ConsumerRecord] = Buffers(max_records, max_bytes)
@@ -116,6 +117,7 @@ class ConsumerLoop(Generic[T]):
         assert lanes == 1 or planned  # what fails is looked for in one transaction
         self._planned = planned
         self._lanes = lanes
+        self._decoding = asyncio.Lock()
         self._after_commit = after_commit
         self._check = check
         self._clock = clock or SystemClock()
@@ -261,6 +263,8 @@ class ConsumerLoop(Generic[T]):
                 return
         started = self._clock.monotonic()
         await self._gather(consumer, stop, max(started + self._linger, self._begun_at + self._pace))
+        if self._owned.is_full and not self._planned:  # a planned group lets batches fill: nobody waits for it
+            await self._poll_the_short(consumer)
         self._begun_at = self._clock.monotonic()
         await self._work_off(started)
         await self._hint(consumer)
@@ -282,9 +286,22 @@ class ConsumerLoop(Generic[T]):
             await self._poll(consumer, NO_SECONDS)
             await self._poll(consumer, LAST_LOOK_SECONDS)  # what came behind the records that were fetched already
 
-    async def _poll(self, consumer: AIOKafkaConsumer, seconds: float) -> None:
+    async def _poll_the_short(self, consumer: AIOKafkaConsumer) -> None:
+        """aiokafka drains what it has fetched of one partition before it turns to the next: where one has a backlog,
+        what has come in the others gets its share of each batch all the same."""
+        share = max(1, self._max_records // len(self._owned))
+        for partition in list(self._owned):
+            owned = self._owned.get(partition)
+            if owned is not None and len(owned.records) < share:
+                await self._poll(consumer, 0, share, partition)
+
+    async def _poll(
+        self, consumer: AIOKafkaConsumer, seconds: float, limit: int | None = None, *partitions: TopicPartition
+    ) -> None:
         try:
-            polled = await consumer.getmany(timeout_ms=max(1, int(seconds * 1000)), max_records=self._poll_records)
+            polled = await consumer.getmany(
+                *partitions, timeout_ms=int(seconds * 1000), max_records=limit or self._poll_records
+            )
         except NoOffsetForPartitionError:
             return  # asked for before our seek; the stored offset decides
         except OffsetOutOfRangeError as error:
@@ -363,7 +380,8 @@ class ConsumerLoop(Generic[T]):
         give_up = self._suspects.gives_up
         if give_up and self._suspects.blames_the_handler:
             raise TooManyDeadLetters("the handler fails on one record after another")
-        received, dead = await self._decode_all(cut, give_up)
+        async with self._decoding:  # one lane after the other: what the first waits for next, the second decodes
+            received, dead = await self._decode_all(cut, give_up)
         read, now = _size(cut), self._clock.monotonic()
         self._dead_letters.check(read, len(dead), now)
         async with self._database.begin() as tx:

@@ -13,6 +13,10 @@ START_SECONDS = 30.0
 POLL_MILLISECONDS = 1_000
 
 
+class LogCutOff(Exception):
+    """The log ends before what is to be read of it: it is another one, or has lost records."""
+
+
 class Stretch(NamedTuple):
     """Some records of a partition, and the offset behind them (behind those that nobody gets, too)."""
 
@@ -34,11 +38,14 @@ async def starts_of(config: KafkaConfig, topic: str, partitions: Sequence[int]) 
 async def read_below(
     config: KafkaConfig, topic: str, partition: int, start: int, upto: int, max_records: int
 ) -> AsyncIterator[Stretch]:
-    """All from `start` to below the offset `upto`, in order."""
+    """All from `start` to below the offset `upto`, in order. Raises `LogCutOff`."""
     consumer = make_consumer(config, None, max_records)
     place = TopicPartition(topic, partition)
     try:
         await start_client(consumer.start(), START_SECONDS)
+        end = (await consumer.end_offsets([place]))[place]
+        if end < upto:
+            raise LogCutOff(f"{topic}, partition {partition}, ends at {end}: there should be records up to {upto}")
         consumer.assign([place])
         consumer.seek(place, start)
         position = start

@@ -19,6 +19,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 COMMAND_TIMEOUT_SECONDS = 30.0
 CONNECT_TIMEOUT_SECONDS = 5.0
+IDLE_SECONDS = 150
+"""A transaction that nobody goes on with for so long is ended by Postgres: a machine that stands still, or is gone
+without a word, must not hold its rows, and with them the partitions of its successor. Longer than a store may take to
+answer."""
 
 
 class Database:
@@ -74,7 +78,12 @@ def open_database(
         connect_args={
             "timeout": CONNECT_TIMEOUT_SECONDS,
             "command_timeout": command_timeout_seconds,
-            "server_settings": {"search_path": schema, "jit": "off", "application_name": f"postrider-{schema}"},
+            "server_settings": {
+                "search_path": schema,
+                "jit": "off",
+                "application_name": f"postrider-{schema}",
+                "idle_in_transaction_session_timeout": f"{IDLE_SECONDS}s",
+            },
         },
     )
     event.listen(engine.sync_engine, "handle_error", _distrust_silence)

@@ -19,7 +19,7 @@ _Test: TypeAlias = Callable[[Any], bool]
 
 NEGATIVES = {"ne": "eq", "not_in": "in", "not_contains": "contains", "not_exists": "exists"}
 """Each is the exact complement of its positive (T4)."""
-_COMPARISONS: dict[str, Callable[[float, float], bool]] = {
+COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     "lt": operator.lt, "lte": operator.le, "gt": operator.gt, "gte": operator.ge,
 }  # fmt: skip
 
@@ -82,7 +82,7 @@ def _element_test(op: str, test: Filter, zone: str, clock: Callable[[], datetime
 
 
 def _comparison(op: str, value: float) -> _Test:
-    compare = _COMPARISONS[op]
+    compare = COMPARISONS[op]
 
     def holds(stored: Any) -> bool:
         if type(stored) is float:

@@ -6,6 +6,7 @@ same in live matching, in the store and in the scheduler. Everything is microsec
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -20,9 +21,11 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _FIRST = (datetime(1, 1, 3, tzinfo=UTC) - _EPOCH) // _MICROSECOND
 _FINAL = (datetime(9999, 12, 29, tzinfo=UTC) - _EPOCH) // _MICROSECOND
+_TABLE = tuple((datetime(year, 1, 1, tzinfo=UTC) - _EPOCH) // _MICROSECOND for year in (1900, 2100))
 # No zone has ever been further from UTC than this.
 _MARGIN = 2 * DAY
 _STEP = DAY // 96
+_CALM = 2 * _MARGIN
 
 Span: TypeAlias = tuple[int, int]
 
@@ -95,8 +98,7 @@ def stored_date_spans(span: Span, zone: str) -> StoredDateSpans:
 @lru_cache(maxsize=64)
 def offset_table(zone: str) -> OffsetTable:
     """Covers 1900 to 2100; before and after, the first and last offset of that time hold."""
-    start = microseconds(datetime(1900, 1, 1, tzinfo=UTC))
-    end = microseconds(datetime(2100, 1, 1, tzinfo=UTC))
+    start, end = _TABLE
     transitions, offsets = [-INFINITY], [_utc_offset(start, zone)]
     for day in range(start, end, DAY):
         while (after := _utc_offset(day + DAY, zone)) != offsets[-1]:
@@ -105,7 +107,7 @@ def offset_table(zone: str) -> OffsetTable:
             offsets.append(_utc_offset(at, zone))
             if offsets[-1] == after:
                 break
-    width = 64 * DAY
+    width = 256 * DAY
     first, most = [], 0
     for bucket in range(start, end, width):
         within = [t for t in transitions if bucket < t < bucket + width]
@@ -163,9 +165,22 @@ def _end_of(date: Date, zone: str) -> int:
     return instant_of(date, zone) + 1
 
 
+def _steady_offset(instant: int, zone: str) -> int | None:
+    """The offset when it is the only one for days before and after the instant; None also where no table tells."""
+    if not _TABLE[0] + _CALM <= instant < _TABLE[1] - _CALM:
+        return None
+    table = offset_table(zone)
+    place = bisect_right(table.transitions, instant - _CALM) - 1
+    if place + 1 < len(table.transitions) and table.transitions[place + 1] <= instant + _CALM:
+        return None
+    return table.offsets[place]
+
+
 def _first_day_not_before(instant: int, zone: str) -> int:
     if abs(instant) >= INFINITY:
         return instant // DAY
+    if (offset := _steady_offset(instant, zone)) is not None:
+        return -((instant + offset) // -DAY)
     day = (instant - _MARGIN) // DAY
     while _first_moment(day, zone) < instant:
         day += 1
@@ -176,6 +191,8 @@ def _locals_before(instant: int, zone: str) -> list[Span]:
     """The local times whose instant is before `instant`. Moving a gap forward makes that more than one span."""
     if abs(instant) >= INFINITY:
         return [(-INFINITY, instant)] if instant > 0 else []
+    if (offset := _steady_offset(instant, zone)) is not None:
+        return [(-INFINITY, instant + offset)]
     start, end = instant - _MARGIN, instant + _MARGIN
     spans: list[Span] = [(-INFINITY, start)]
     while start < end:

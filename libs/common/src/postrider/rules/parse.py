@@ -42,8 +42,11 @@ from postrider.rules.values import (
 )
 
 MAX_DEPTH = 50
-MAX_CONDITIONS = 1_000
-"""Conditions and filters inside `where`, counted together; groups are counted apart, by the same number."""
+MAX_CONDITIONS = 300
+"""Conditions and filters inside `where`, counted together; groups are counted apart, by the same number.
+
+What the event store needs to plan a statement grows faster than its conditions: 300 of any kind take about a second.
+"""
 
 CONDITIONS = ("did", "attribute", "in_segment", "messaged", "user_list")
 GROUPS = ("all", "any", "not")

@@ -7,6 +7,7 @@ from typing import Any, get_args
 from postrider.rules.parse import MAX_CONDITIONS, MAX_DEPTH
 from postrider.rules.tree import DAYS, AggregateFunction, MessagedStatus
 from postrider.rules.values import (
+    MAX_CONTAINED_VALUES,
     MAX_EVENT_CHARACTERS,
     MAX_ID_CHARACTERS,
     MAX_LIST_VALUES,
@@ -75,7 +76,7 @@ def _test(name_field: str) -> _Schema:
     values: list[tuple[list[str], _Schema | None]] = [
         (["eq", "ne"], _scalar()),
         (["in", "not_in"], _list(_scalar(), 1, MAX_LIST_VALUES)),
-        (["contains", "not_contains"], {"oneOf": [*_scalar(1)["oneOf"], _list(_scalar(1), 1, MAX_LIST_VALUES)]}),
+        (["contains", "not_contains"], {"oneOf": [*_scalar(1)["oneOf"], _list(_scalar(1), 1, MAX_CONTAINED_VALUES)]}),
         (["starts_with"], _text(MAX_TEXT_CHARACTERS, 1)),
         (["exists", "not_exists"], None),
         (["lt", "lte", "gt", "gte"], {"type": "number"}),

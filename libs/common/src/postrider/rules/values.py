@@ -28,6 +28,8 @@ MAX_EVENT_CHARACTERS = 512
 MAX_ID_CHARACTERS = 64
 MAX_TEXT_CHARACTERS = 512
 MAX_LIST_VALUES = 10_000
+MAX_CONTAINED_VALUES = 100
+"""Of a list that has to be contained whole: no stored list holds more."""
 
 MISSING: Final = object()
 """Stands for a key that is not there, where null would be another matter."""
@@ -156,7 +158,7 @@ def read_filter_value(problems: Problems, pointer: str, op: str, value: object) 
         read = _scalars(problems, pointer, value, empty=True)
     elif op in ("contains", "not_contains"):
         if isinstance(value, list):
-            read = _scalars(problems, pointer, value, empty=False)
+            read = _scalars(problems, pointer, value, empty=False, most=MAX_CONTAINED_VALUES)
         else:
             read = read_scalar(problems, pointer, value, empty=False)
     elif op == "starts_with":
@@ -186,12 +188,14 @@ def read_number_range(problems: Problems, pointer: str, value: object) -> Number
     return NumberRange(low, high)
 
 
-def _scalars(problems: Problems, pointer: str, value: object, *, empty: bool) -> tuple[Scalar, ...] | None:
+def _scalars(
+    problems: Problems, pointer: str, value: object, *, empty: bool, most: int = MAX_LIST_VALUES
+) -> tuple[Scalar, ...] | None:
     if not isinstance(value, list):
         problems.add(pointer, "must be a list")
         return None
-    if not 1 <= len(value) <= MAX_LIST_VALUES:
-        problems.add(pointer, f"must have 1 to {MAX_LIST_VALUES} values")
+    if not 1 <= len(value) <= most:
+        problems.add(pointer, f"must have 1 to {most} values")
         return None
     read = [read_scalar(problems, f"{pointer}/{i}", item, empty=empty) for i, item in enumerate(value)]
     scalars = tuple(item for item in read if item is not None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 
 from campaign_api.api import answers
 from campaign_api.api.auth import CampaignWriter, Reader
@@ -29,6 +29,7 @@ UserId = Annotated[
 # The longer path first: an id may have slashes.
 @router.get("/{user_id:path}/messages", response_model=MessagePage, responses=documented(422))
 async def read_profile_messages(
+    request: Request,
     services: FromServices,
     user_id: UserId,
     caller: Reader,
@@ -39,6 +40,9 @@ async def read_profile_messages(
 ) -> Response:
     """All texts to one person, also those that were not sent; nobody known: none. Of an erased person they stay,
     without phone and text."""
+    if not request.scope["raw_path"].endswith(b"/messages"):
+        # An id that ends so, written with %2F.
+        return await read_profile(services, f"{user_id}/messages", caller)
     if status is not None and status not in STATUSES:
         raise Invalid([FieldProblem("/query/status", f"must be one of {', '.join(STATUSES)}")])
     if not _is_id(user_id):

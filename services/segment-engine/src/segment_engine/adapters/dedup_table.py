@@ -37,9 +37,9 @@ class DedupTable:
     async def first_seen(self, tx: AsyncConnection, keys: Sequence[DedupKey]) -> list[bool]:
         """For each key: has it never been seen, in this batch either? Remembers them in the caller's transaction.
 
-        Call it before anything else in the transaction touches the table: new days are created on the side.
+        Before anything else in the transaction touches the table: new days are created on the side (`ensure`).
         """
-        await self._ensure({key.day for key in keys})
+        await self.ensure({key.day for key in keys})
         unique: dict[int, DedupKey] = {}
         for key in keys:
             unique.setdefault(key.hash, key)
@@ -59,7 +59,8 @@ class DedupTable:
             fresh.discard(key.hash)
         return answers
 
-    async def _ensure(self, days: set[date]) -> None:
+    async def ensure(self, days: set[date]) -> None:
+        """Makes room for keys of these days, before a transaction that asks about them more than once."""
         missing = sorted(days - self._days)
         if not missing:
             return

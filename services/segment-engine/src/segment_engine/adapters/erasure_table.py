@@ -19,7 +19,11 @@ WITH RECURSIVE c (id) AS (
     SELECT (SELECT campaign_id FROM waits WHERE campaign_id > c.id ORDER BY campaign_id LIMIT 1) FROM c
     WHERE c.id IS NOT NULL
 )
-DELETE FROM waits w USING c WHERE w.campaign_id = c.id AND w.user_id = :user_id
+DELETE FROM waits WHERE ctid = ANY (ARRAY(
+    SELECT w.ctid FROM c CROSS JOIN unnest(CAST(:users AS text[])) AS u (id) CROSS JOIN LATERAL (
+        SELECT ctid FROM waits WHERE campaign_id = c.id AND user_id = u.id ORDER BY key FOR UPDATE
+    ) w
+))
 """)
 
 _ERASE = text("""
@@ -46,6 +50,10 @@ _DONE = text("DELETE FROM erasures WHERE user_id = :user_id AND version = :versi
 
 _SINCE = text("""
 SELECT user_id, erased_at FROM profiles WHERE erased_at > :since ORDER BY erased_at LIMIT :limit
+""")
+
+_STILL_ERASED = text("""
+SELECT user_id, erased_at FROM profiles WHERE deleted AND erased_at > :since ORDER BY erased_at LIMIT :limit FOR SHARE
 """)
 
 _ERASED = text("""
@@ -78,12 +86,23 @@ async def begin(tx: AsyncConnection, user_id: str) -> bool:
     found = (await tx.execute(_ERASE, {"user_id": user_id})).first()
     if found is None:
         return False
-    await tx.execute(_FORGET_WAITS, {"user_id": user_id})
+    await forget_waits(tx, [user_id])
     texts = msgspec.json.encode(texts_of(msgspec.json.decode(found.traits))).decode()
     await tx.execute(
         _BEGIN, {"user_id": user_id, "version": found.version, "erased_at": found.erased_at, "texts": texts}
     )
     return True
+
+
+async def forget_waits(tx: AsyncConnection, user_ids: Sequence[str]) -> int:
+    """Whatever campaigns keep of these people; returns how many rows that were."""
+    return (await tx.execute(_FORGET_WAITS, {"users": user_ids})).rowcount
+
+
+async def still_erased(tx: AsyncConnection, since: datetime, limit: int) -> list[tuple[str, datetime]]:
+    """Those erased since then of whom nothing was heard again, in order, and nothing will be while this transaction
+    lasts."""
+    return [(row.user_id, row.erased_at) for row in await tx.execute(_STILL_ERASED, {"since": since, "limit": limit})]
 
 
 async def open_ones(tx: AsyncConnection, limit: int) -> list[Erasure]:

@@ -15,16 +15,18 @@ INSERT INTO forwards (origin) SELECT unnest(CAST(:origins AS text[])) ORDER BY 1
 """)
 _REMOVE = text("DELETE FROM forwards WHERE origin = ANY(CAST(:origins AS text[]))")
 _UNDER_WAY = text("""
-SELECT coalesce(array_agg(origin), '{}') AS origins, (SELECT max(id) FROM outbox) AS outbox_id FROM forwards
+SELECT (SELECT max(number) FROM forwards) AS number, (SELECT max(id) FROM outbox) AS outbox_id
 """)
-_STILL = text("SELECT EXISTS (SELECT FROM forwards WHERE origin = ANY(CAST(:origins AS text[])))")
+_STILL = text("SELECT EXISTS (SELECT FROM forwards WHERE number <= :number)")
+_FORGET = text("DELETE FROM forwards WHERE number <= :number")
 _UNPUBLISHED = text("SELECT EXISTS (SELECT FROM outbox WHERE id <= :id)")
 
 
 class UnderWay(NamedTuple):
-    """Records that are on their way; those of them that are not published yet are in outbox rows up to `outbox_id`."""
+    """Records up to `number` are on their way; those of them that are not published yet are in outbox rows up to
+    `outbox_id`."""
 
-    origins: list[str]
+    number: int
     outbox_id: int | None
 
 
@@ -36,13 +38,19 @@ async def remove(tx: AsyncConnection, origins: Collection[str]) -> None:
     await tx.execute(_REMOVE, {"origins": sorted(origins)})
 
 
-async def under_way(tx: AsyncConnection) -> UnderWay:
+async def under_way(tx: AsyncConnection) -> UnderWay | None:
+    """None: nothing is."""
     row = (await tx.execute(_UNDER_WAY)).one()
-    return UnderWay(row.origins, row.outbox_id)
+    return None if row.number is None else UnderWay(row.number, row.outbox_id)
 
 
-async def any_left(tx: AsyncConnection, origins: Collection[str]) -> bool:
-    return bool((await tx.execute(_STILL, {"origins": list(origins)})).scalar_one())
+async def any_left(tx: AsyncConnection, under_way: UnderWay) -> bool:
+    return bool((await tx.execute(_STILL, {"number": under_way.number})).scalar_one())
+
+
+async def forget(tx: AsyncConnection, under_way: UnderWay) -> None:
+    """They never arrive."""
+    await tx.execute(_FORGET, {"number": under_way.number})
 
 
 async def is_published(tx: AsyncConnection, under_way: UnderWay) -> bool:

@@ -13,8 +13,8 @@ from segment_engine.domain.profiles import Contact, Profile
 
 _COLUMNS = "user_id, version, deleted, traits::text AS traits, phone, phone_country, country, time_zone, consent"
 
-_LOCK = text("""
-SELECT user_id, deleted, traits::text AS traits FROM profiles
+_LOCK = text(f"""
+SELECT {_COLUMNS} FROM profiles
 WHERE user_id = ANY(CAST(:ids AS text[])) ORDER BY user_id FOR UPDATE
 """)
 
@@ -62,10 +62,10 @@ WHERE p.user_id = locked.user_id AND p.copied_version < locked.version
 _traits = msgspec.json.Decoder(dict[str, Any])
 
 
-async def lock_traits(tx: AsyncConnection, user_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """The traits of those who are known, locked until the transaction ends. The erased start anew."""
+async def lock(tx: AsyncConnection, user_ids: Sequence[str]) -> dict[str, Profile]:
+    """Those who are known, the erased without anything, locked until the transaction ends."""
     rows = await tx.execute(_LOCK, {"ids": user_ids})
-    return {row.user_id: {} if row.deleted else _traits.decode(row.traits) for row in rows}
+    return {row.user_id: _profile(row) for row in rows}
 
 
 async def write(tx: AsyncConnection, changed: Mapping[str, tuple[Mapping[str, Any], Contact]]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from sqlalchemy import Row as Found
@@ -24,14 +24,21 @@ SELECT {_COLUMNS} FROM {_KEYS} CROSS JOIN LATERAL (
 """)
 _LOCK_USERS = text(f"""
 SELECT {_COLUMNS} FROM unnest(CAST(:campaigns AS text[]), CAST(:users AS text[])) AS v(c, u) CROSS JOIN LATERAL (
-    SELECT * FROM waits WHERE campaign_id = v.c AND user_id = v.u ORDER BY key FOR UPDATE
+    SELECT key FROM (
+        SELECT key FROM waits WHERE campaign_id = v.c AND user_id = v.u AND due_at IS NOT NULL
+        ORDER BY due_at LIMIT :limit
+    ) next_due ORDER BY key
+) n CROSS JOIN LATERAL (
+    SELECT * FROM waits WHERE campaign_id = v.c AND user_id = v.u AND key = n.key FOR UPDATE
 ) w
 """)
+# Never due before it was written: a firing that is under way has not waited for what is behind this event in the log.
 _INSERT = """
 INSERT INTO waits (campaign_id, user_id, key, partition, made_by, due_at, keep_until, state)
-SELECT * FROM unnest(CAST(:campaigns AS text[]), CAST(:users AS text[]), CAST(:keys AS text[]),
+SELECT c, u, k, p, m, CASE WHEN due IS NOT NULL THEN greatest(due, db_now()) END, keep, s
+FROM unnest(CAST(:campaigns AS text[]), CAST(:users AS text[]), CAST(:keys AS text[]),
     CAST(:partitions AS int[]), CAST(:made_by AS bigint[]), CAST(:dues AS timestamptz[]),
-    CAST(:keeps AS timestamptz[]), CAST(:states AS bytea[]))
+    CAST(:keeps AS timestamptz[]), CAST(:states AS bytea[])) AS v(c, u, k, p, m, due, keep, s)
 ON CONFLICT """
 _ADD = text(_INSERT + "DO NOTHING")
 _WRITE = text(f"""{_INSERT} (campaign_id, user_id, key) DO UPDATE SET
@@ -47,20 +54,27 @@ DELETE FROM waits WHERE ctid = ANY (ARRAY(
 """)
 
 
+# In words that no index knows: the time is what few rows have, whatever statistics say about a new campaign.
+_IN_SHARE = "(array_position(CAST(:filtered AS text[]), campaign_id) IS NOT NULL) = :are_filtered"
+
+
 def _due(locking: str) -> TextClause:
     return text(f"""
 SELECT {_COLUMNS} FROM unnest(CAST(:partitions AS int[])) AS p(n) CROSS JOIN LATERAL (
     SELECT * FROM waits WHERE partition = p.n AND due_at IS NOT NULL AND due_at <= :now
-    ORDER BY due_at LIMIT :limit {locking}
+    AND {_IN_SHARE} ORDER BY due_at LIMIT :limit {locking}
 ) w
 """)
 
 
 _PEEK, _TAKE = _due("OFFSET 0"), _due("FOR UPDATE SKIP LOCKED")
-_LOOK = text("""
-SELECT db_now() AS now, min(w.due_at) AS due FROM unnest(CAST(:partitions AS int[])) AS p(n) CROSS JOIN LATERAL (
-    SELECT due_at FROM waits WHERE partition = p.n AND due_at IS NOT NULL ORDER BY due_at LIMIT 1
-) w
+_NOW = text("SELECT db_now()")
+_LOOK = text(f"""
+SELECT now.at AS now, min(w.due_at) AS due
+FROM (SELECT db_now() AS at) AS now CROSS JOIN unnest(CAST(:partitions AS int[])) AS p(n) LEFT JOIN LATERAL (
+    SELECT due_at FROM waits WHERE partition = p.n AND due_at IS NOT NULL AND due_at <= now.at + :ahead
+    AND {_IN_SHARE} ORDER BY due_at LIMIT 1
+) w ON true GROUP BY now.at
 """)
 _SWEEP = text("""
 DELETE FROM waits WHERE ctid = ANY (ARRAY(
@@ -80,8 +94,16 @@ ORDER BY user_id, key LIMIT :limit FOR UPDATE
 """)
 
 
+class Share(NamedTuple):
+    """Timers of these partitions, and of campaigns that are among the `filtered` or are not."""
+
+    partitions: Sequence[int]
+    filtered: Sequence[str]
+    are_filtered: bool
+
+
 class Look(NamedTuple):
-    """The database's clock, and when the next timer is due; None: nothing is armed."""
+    """The database's clock, and when the next timer is due; None: not as soon as was asked for."""
 
     now: datetime
     due: datetime | None
@@ -92,11 +114,15 @@ async def lock(tx: AsyncConnection, ids: Sequence[WaitId]) -> dict[WaitId, Row]:
     return {row.id: row for row in map(_row, await tx.execute(_LOCK, _keys(ids)))}
 
 
-async def lock_users(tx: AsyncConnection, pairs: Sequence[tuple[str, str]]) -> list[Row]:
-    """All rows of these (campaign, user), locked. `pairs` in their own order."""
-    found = await tx.execute(
-        _LOCK_USERS, {"campaigns": [campaign for campaign, _ in pairs], "users": [user for _, user in pairs]}
-    )
+async def lock_users(tx: AsyncConnection, pairs: Sequence[tuple[str, str]], limit: int) -> list[Row]:
+    """The timers of these (campaign, user), locked: of each pair up to `limit`, the next due first. `pairs` in their
+    own order."""
+    values = {
+        "campaigns": [campaign for campaign, _ in pairs],
+        "users": [user for _, user in pairs],
+        "limit": limit,
+    }
+    found = await tx.execute(_LOCK_USERS, values)
     return [_row(row) for row in found]
 
 
@@ -120,19 +146,25 @@ async def remove(tx: AsyncConnection, ids: Iterable[WaitId]) -> None:
         await tx.execute(_REMOVE, _keys(ordered))
 
 
-async def look(tx: AsyncConnection, partitions: Sequence[int]) -> Look:
-    row = (await tx.execute(_LOOK, {"partitions": partitions})).one()
+async def db_now(tx: AsyncConnection) -> datetime:
+    now: datetime = (await tx.execute(_NOW)).scalar_one()
+    return now
+
+
+async def look(tx: AsyncConnection, share: Share, ahead: timedelta) -> Look:
+    """`share` has partitions."""
+    row = (await tx.execute(_LOOK, {**share._asdict(), "ahead": ahead})).one()
     return Look(row.now, row.due)
 
 
-async def peek(tx: AsyncConnection, partitions: Sequence[int], now: datetime, limit: int) -> list[Row]:
+async def peek(tx: AsyncConnection, share: Share, now: datetime, limit: int) -> list[Row]:
     """What is due, up to `limit` of each partition, not locked."""
-    return [_row(r) for r in await tx.execute(_PEEK, {"partitions": partitions, "now": now, "limit": limit})]
+    return [_row(r) for r in await tx.execute(_PEEK, {**share._asdict(), "now": now, "limit": limit})]
 
 
-async def take(tx: AsyncConnection, partitions: Sequence[int], now: datetime, limit: int) -> list[Row]:
+async def take(tx: AsyncConnection, share: Share, now: datetime, limit: int) -> list[Row]:
     """The same, locked; what an event is changing at this moment is left out, and comes next time."""
-    return [_row(r) for r in await tx.execute(_TAKE, {"partitions": partitions, "now": now, "limit": limit})]
+    return [_row(r) for r in await tx.execute(_TAKE, {**share._asdict(), "now": now, "limit": limit})]
 
 
 async def sweep(tx: AsyncConnection, partitions: Sequence[int], before: datetime, limit: int) -> int:

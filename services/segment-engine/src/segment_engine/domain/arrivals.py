@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from postrider.contracts import user_events
 from postrider.contracts.user_events import Ignored, UserEvent
@@ -49,6 +49,16 @@ def read_mark(headers: Headers) -> Origin | None:
             if match is not None:
                 return Origin(match[1], int(match[2]))
     return None
+
+
+def read_record(record: Any) -> Arrival | Ignored:
+    """What a consumer got of user-events. Raises `Unreadable`.
+
+    Each group reads for itself: to keep what one has parsed for the other costs more than parsing, since thousands of
+    events later all of it has left the processor's cache.
+    """
+    name = f"{record.topic}-{record.partition}-{record.offset}"
+    return read_arrival(record.value, record.timestamp, name, record.headers)
 
 
 def read_arrival(value: bytes | None, timestamp_ms: int, name: str, headers: Headers) -> Arrival | Ignored:

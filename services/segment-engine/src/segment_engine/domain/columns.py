@@ -136,7 +136,7 @@ def split(values: Mapping[str, Any]) -> Columns:
         kind = type(value)
         if kind is str:
             strs[name] = value
-            if (date := _date(value)) is not None:
+            if len(value) >= 10 and value[4] == "-" and (date := _date(value)) is not None:
                 dates = {} if dates is None else dates
                 dates[name] = date
         elif (kind is int or kind is float) and (number := _double(value)) is not None:
@@ -251,3 +251,16 @@ def outcome_rows(change: MessageChanged) -> list[OutcomeRow]:
     known = ("accepted", "delivered") if change.status == "delivered" else ("accepted",)
     at = microseconds(change.at)
     return [OutcomeRow(change.campaign_id, what, change.user_id, change.message_id, at) for what in known]
+
+
+def values_of(
+    strs: dict[str, str], nums: dict[str, float], bools: dict[str, bool], lists: dict[str, dict[str, list[Any]]]
+) -> dict[str, Any]:
+    """Properties as they were sent, but for objects, which are not kept, and the order of lists of several types."""
+    listed = {name: [*items["strs"], *map(_sent, items["nums"]), *items["bools"]] for name, items in lists.items()}
+    return {**strs, **{name: _sent(value) for name, value in nums.items()}, **bools, **listed}
+
+
+def _sent(value: float) -> float:
+    """5 was kept as 5.0; a text shall not say so."""
+    return int(value) if value == int(value) and abs(value) < 1 << 53 else value

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from postrider.rules.dates import DAY, MINUTE
-from postrider.rules.local_times import offset_table, span_of
+from postrider.rules.local_times import OffsetTable, offset_table, span_of
 from postrider.rules.tree import DAYS, Aggregate, Did, NumberRange, NumberTest
 from segment_engine.domain.compile_filters import FilterCompiler
-from segment_engine.domain.compile_params import Parameters
+from segment_engine.domain.compile_params import Parameters, render
 
 _COMPARISONS = {"eq": "=", "ne": "!=", "lt": "<", "lte": "<=", "gt": ">", "gte": ">="}
 _LARGEST_COUNT = 1 << 62
@@ -22,6 +24,7 @@ class DidCompiler:
     ) -> None:
         self._only = [only] if only else []
         self._bind = parameters.bind
+        self._bind_text = parameters.bind_text
         self._filters = filters
         self._now = now
         self._zone = zone
@@ -29,72 +32,70 @@ class DidCompiler:
     def compile(self, did: Did) -> str:
         """A truth value about `user_id`."""
         where = [self._filters.compile(test) for test in did.where]
-        matching = [f"event = {self._bind('String', did.event)}", *self._only, *where]
+        keys = [f"event = {self._bind('String', did.event)}", *self._only]
         if did.pick:
-            return f"user_id IN ({self._picked(did, matching)})"
-        remaining = [*matching, *self._times(did, "at")]
+            return f"user_id IN ({self._picked(did, keys, where)})"
+        keys += self._times(did, "at")
         if did.aggregate is None and did.count is None:
-            return f"user_id IN (SELECT user_id FROM events WHERE {' AND '.join(remaining)})"
+            return f"user_id IN (SELECT user_id FROM events {_selecting(keys, where)})"
         having = []
         if did.count is not None:
             having.append(self._count_test(did.count))
         if did.aggregate is not None:
             present = f"mapContains(nums, {self._bind('String', did.aggregate.property)})"
             if did.count is None:
-                remaining.append(present)
+                where.append(present)
             else:
                 having.append(f"countIf({present}) > 0")
             having.append(self._aggregate_test(did.aggregate, *self._aggregated(did.aggregate, present)))
-        grouped = f"SELECT user_id FROM events WHERE {' AND '.join(remaining)} GROUP BY user_id HAVING "
+        grouped = f"SELECT user_id FROM events {_selecting(keys, where)} GROUP BY user_id HAVING "
         if did.aggregate is None and did.count is not None and _holds_for_none(did.count):
             # People without such events are in no group: leave out those whose count is wrong instead.
             return f"user_id NOT IN ({grouped}NOT ({' AND '.join(having)}))"
         return f"user_id IN ({grouped}{' AND '.join(having)})"
 
-    def _picked(self, did: Did, matching: list[str]) -> str:
-        choose = "argMin" if did.pick == "first" else "argMax"
+    def _picked(self, did: Did, keys: list[str], where: list[str]) -> str:
+        selecting = _selecting(keys, where)
         if did.aggregate is None:
             kept = "min(at)" if did.pick == "first" else "max(at)"
-            tests = self._times(did, "kept")
-        else:
-            name = self._bind("String", did.aggregate.property)
-            kept = f"{choose}((at, mapContains(nums, {name}), nums[{name}]), (at, message_id))"
-            tests = [
-                *self._times(did, "kept.1"),
-                "kept.2",
-                self._aggregate_test(did.aggregate, "kept.3"),
-            ]
-        inner = f"SELECT user_id, {kept} AS kept FROM events WHERE {' AND '.join(matching)} GROUP BY user_id"
-        return f"SELECT user_id FROM ({inner}) WHERE {' AND '.join(tests) or 'true'}"
+            inner = f"SELECT user_id, {kept} AS kept FROM events {selecting} GROUP BY user_id"
+            return f"SELECT user_id FROM ({inner}) WHERE {' AND '.join(self._times(did, 'kept')) or 'true'}"
+        name = self._bind("String", did.aggregate.property)
+        choose = "argMin" if did.pick == "first" else "argMax"
+        kept = f"{choose}((at, mapContains(nums, {name}), nums[{name}]), (at, message_id))"
+        inner = f"SELECT user_id, {kept} AS kept FROM events {selecting} GROUP BY user_id"
+        tests = [*self._times(did, "kept.1"), "kept.2", self._aggregate_test(did.aggregate, "kept.3")]
+        return f"SELECT user_id FROM ({inner}) WHERE {' AND '.join(tests)}"
 
     def _times(self, did: Did, at: str) -> list[str]:
+        """Tests of one SELECT. What is needed twice has a name from its first place on."""
         tests = []
         if did.window is not None:
             tests.append(self._filters.instants(at, span_of(did.window, self._now, self._zone)))
+        local = f"({self._local(at)} AS local_at)" if did.time_of_day or did.days_of_week else ""
         if did.time_of_day is not None:
             start, end = did.time_of_day
-            minute = f"intDiv(positiveModulo({self._local(at)}, {DAY}), {MINUTE})"
-            low, high = f"{minute} >= {self._bind('Int64', start)}", f"{minute} < {self._bind('Int64', end)}"
+            minute = f"(intDiv(positiveModulo({local}, {DAY}), {MINUTE}) AS minute)"
+            low, high = f"{minute} >= {self._bind('Int64', start)}", f"minute < {self._bind('Int64', end)}"
             tests.append(f"({low} {'AND' if start < end else 'OR'} {high})")
+            local = "local_at"
         if did.days_of_week is not None:
-            local = self._local(at)
             # 1970-01-01 was a Thursday.
-            weekday = f"positiveModulo(intDiv({local} - positiveModulo({local}, {DAY}), {DAY}) + 3, 7)"
+            weekday = f"positiveModulo(intDiv({local} - positiveModulo(local_at, {DAY}), {DAY}) + 3, 7)"
             tests.append(f"{weekday} IN {self._bind('Array(Int64)', [DAYS.index(day) for day in did.days_of_week])}")
         return tests
 
     def _local(self, at: str) -> str:
         """What the clock of the account's zone reads at `at`, in microseconds: `OffsetTable`, arrays from 1."""
-        table = offset_table(self._zone)
+        table, first, transitions, offsets = _rendered_table(self._zone)
         if len(table.offsets) == 1:
             return f"({at} + {self._bind('Int64', table.offsets[0])})"
-        first = self._bind("Array(Int64)", table.first)
-        transitions = self._bind("Array(Int64)", table.transitions)
         start = self._bind("Int64", table.start)
         bucket = f"least(greatest(intDiv({at} - {start}, {table.width}), 0), {len(table.first) - 1})"
-        base = f"{first}[{bucket} + 1]"
-        later = "".join(f" + ({transitions}[{base} + {j + 1}] <= {at})" for j in range(1, table.most + 1))
-        return f"({at} + {self._bind('Array(Int64)', table.offsets)}[{base}{later} + 1])"
+        place = f"({self._bind_text('Array(Int64)', first)}[{bucket} + 1] AS place)"
+        changes = self._bind_text("Array(Int64)", transitions)
+        later = "".join(f" + ({changes}[place + {j + 1}] <= {at})" for j in range(1, table.most + 1))
+        return f"({at} + {self._bind_text('Array(Int64)', offsets)}[{place}{later} + 1])"
 
     def _count_test(self, test: NumberTest) -> str:
         if isinstance(test.value, NumberRange):
@@ -143,6 +144,17 @@ class DidCompiler:
             "lte": (difference, "<=", 1),
         }[op]
         return f"{left} {comparison} {self._bind('Float64', sign * tolerance)}"
+
+
+def _selecting(keys: list[str], where: list[str]) -> str:
+    """Events by what the table is ordered by, and of those alone the values: they are the large columns."""
+    return f"PREWHERE {' AND '.join(keys)}{' WHERE ' if where else ''}{' AND '.join(where)}"
+
+
+@lru_cache(maxsize=64)
+def _rendered_table(zone: str) -> tuple[OffsetTable, str, str, str]:
+    table = offset_table(zone)
+    return table, render(table.first), render(table.transitions), render(table.offsets)
 
 
 def _holds_for_none(test: NumberTest) -> bool:

@@ -5,6 +5,9 @@ The columns are never null, so SQL's third truth value cannot appear and a negat
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
+from postrider.rules.live import COMPARISONS as LIVE_COMPARISONS
 from postrider.rules.live import NEGATIVES
 from postrider.rules.local_times import INFINITY, Span, span_of, stored_date_spans
 from postrider.rules.tree import After, Before, Between, DateTest, Filter, Last, Next, NumberRange, Scalar
@@ -14,12 +17,17 @@ _COMPARISONS = {"lt": "<", "lte": "<=", "gt": ">", "gte": ">="}
 
 
 class FilterCompiler:
-    """`now`: microseconds, the moment of evaluation. `zone`: the account's."""
+    """`now`: microseconds, the moment of evaluation. `zone`: the account's.
 
-    def __init__(self, parameters: Parameters, now: int, zone: str) -> None:
+    `listed`: names under which any row of the table may hold a list, None for any name. The column of lists costs as
+    much as all others together, and most names never have one.
+    """
+
+    def __init__(self, parameters: Parameters, now: int, zone: str, listed: Collection[str] | None = None) -> None:
         self._bind = parameters.bind
         self._now = now
         self._zone = zone
+        self._listed = listed
 
     def compile(self, test: Filter) -> str:
         positive = NEGATIVES.get(test.op)
@@ -41,33 +49,38 @@ class FilterCompiler:
 
     def _positive(self, op: str, test: Filter) -> str:
         name = self._bind("String", test.name)
+        listed = self._listed is None or test.name in self._listed
         value = test.value
         if op == "exists":
-            maps = [f"mapContains({column}, {name})" for column in ("strs", "nums", "bools", "lists")]
+            columns = ("strs", "nums", "bools", "lists") if listed else ("strs", "nums", "bools")
+            maps = [f"mapContains({column}, {name})" for column in columns]
             return f"({' OR '.join([*maps, f'has(others, {name})'])})"
         if isinstance(value, Last | Next | Between | Before | After):
-            return self._dates(name, value)
+            return self._dates(name, value, listed)
         if isinstance(value, NumberRange):
             low, high = self._bind("Float64", value.low), self._bind("Float64", value.high)
-            return self._numbers(name, f"{{x}} >= {low} AND {{x}} <= {high}")
+            of_nothing = value.low <= 0 <= value.high
+            return self._numbers(name, f"{{x}} >= {low} AND {{x}} <= {high}", listed, of_nothing)
         if op == "starts_with":
             assert isinstance(value, str)
             prefix = self._bind("String", value)
+            in_text = f"startsWith(strs[{name}], {prefix})"
             elements = f"arrayExists(x -> startsWith(x, {prefix}), {_list(name, 'strs')})"
-            return f"(startsWith(strs[{name}], {prefix}) OR {elements})"
+            return f"({in_text} OR {elements})" if listed else f"({in_text})"
         if op in _COMPARISONS:
             assert isinstance(value, float)
-            return self._numbers(name, f"{{x}} {_COMPARISONS[op]} {self._bind('Float64', value)}")
+            comparison = f"{{x}} {_COMPARISONS[op]} {self._bind('Float64', value)}"
+            return self._numbers(name, comparison, listed, LIVE_COMPARISONS[op](0.0, value))
         values = value if isinstance(value, tuple) else (value,)
         texts = [item for item in values if isinstance(item, str)]
         numbers = [item for item in values if isinstance(item, float)]
         bools = [item for item in values if isinstance(item, bool)]
         if op == "contains":
-            return self._contains(name, texts, numbers, bools)
+            return self._contains(name, texts, numbers, bools, listed)
         assert op in ("eq", "in")
-        return self._one_of(name, texts, numbers, bools)
+        return self._one_of(name, texts, numbers, bools, listed)
 
-    def _one_of(self, name: str, texts: list[str], numbers: list[float], bools: list[bool]) -> str:
+    def _one_of(self, name: str, texts: list[str], numbers: list[float], bools: list[bool], listed: bool) -> str:
         groups: list[tuple[str, str, list[Scalar]]] = [
             ("strs", "String", [*texts]), ("nums", "Float64", [*numbers]), ("bools", "Bool", [*bools]),
         ]  # fmt: skip
@@ -80,14 +93,22 @@ class FilterCompiler:
             if len(items) == 1:
                 one = self._bind(kind, items[0])
                 parts.append(f"({present}{column}[{name}] = {one})")
-                parts.append(f"has({_list(name, column)}, {one})")
+                if listed:
+                    parts.append(f"has({_list(name, column)}, {one})")
             else:
                 several = self._bind(f"Array({kind})", items)  # type: ignore[arg-type]  # one type by construction
                 parts.append(f"({present}{column}[{name}] IN {several})")
-                parts.append(f"hasAny({_list(name, column)}, {several})")
+                if listed:
+                    parts.append(f"hasAny({_list(name, column)}, {several})")
         return f"({' OR '.join(parts)})"
 
-    def _contains(self, name: str, texts: list[str], numbers: list[float], bools: list[bool]) -> str:
+    def _contains(self, name: str, texts: list[str], numbers: list[float], bools: list[bool], listed: bool) -> str:
+        # Not one look for all of them (arrayAll): that copies every stored text as often as there are values.
+        in_text = "false"
+        if not numbers and not bools:
+            in_text = " AND ".join(f"position(strs[{name}], {self._bind('String', text)}) > 0" for text in texts)
+        if not listed:
+            return f"({in_text})"
         elements = []
         if texts:
             elements.append(f"hasAll({_list(name, 'strs')}, {self._bind('Array(String)', texts)})")
@@ -95,22 +116,20 @@ class FilterCompiler:
             elements.append(f"hasAll({_list(name, 'nums')}, {self._bind('Array(Float64)', numbers)})")
         if bools:
             elements.append(f"hasAll({_list(name, 'bools')}, {self._bind('Array(Bool)', bools)})")
-        in_list = " AND ".join(elements)
-        if numbers or bools:
-            return f"({in_list})"
-        if len(texts) == 1:
-            in_text = f"position(strs[{name}], {self._bind('String', texts[0])}) > 0"
-        else:
-            in_text = f"arrayAll(x -> position(strs[{name}], x) > 0, {self._bind('Array(String)', texts)})"
-        return f"({in_text} OR {in_list})"
+        return f"({in_text} OR {' AND '.join(elements)})"
 
-    def _numbers(self, name: str, comparison: str) -> str:
-        """`comparison` has {x} where the stored number goes."""
+    def _numbers(self, name: str, comparison: str, listed: bool, of_nothing: bool) -> str:
+        """`comparison` has {x} where the stored number goes. `of_nothing`: it holds for 0, which is what a name that is
+        not there reads as; then presence must be asked for."""
         one = comparison.replace("{x}", f"nums[{name}]")
+        if of_nothing:
+            one = f"mapContains(nums, {name}) AND {one}"
+        if not listed:
+            return f"({one})"
         element = comparison.replace("{x}", "x")
-        return f"((mapContains(nums, {name}) AND {one}) OR arrayExists(x -> {element}, {_list(name, 'nums')}))"
+        return f"(({one}) OR arrayExists(x -> {element}, {_list(name, 'nums')}))"
 
-    def _dates(self, name: str, test: DateTest) -> str:
+    def _dates(self, name: str, test: DateTest, listed: bool) -> str:
         spans = stored_date_spans(span_of(test, self._now, self._zone), self._zone)
         kinds = [(1, spans.moments), (2, spans.locals), (3, spans.days)]
 
@@ -122,7 +141,8 @@ class FilterCompiler:
             ]
             return " OR ".join(parts) or "false"
 
-        return f"({inside(f'dates[{name}]')} OR arrayExists(d -> {inside('d')}, {_list(name, 'dates')}))"
+        one = inside(f"dates[{name}]")
+        return f"({one} OR arrayExists(d -> {inside('d')}, {_list(name, 'dates')}))" if listed else f"({one})"
 
 
 def _list(name: str, kind: str) -> str:

@@ -24,7 +24,11 @@ class Parameters:
 
     def bind(self, kind: str, value: ParameterValue) -> str:
         """`kind` is a ClickHouse type: String, Int64, UInt64, Float64, Bool or Array of one of these."""
-        name = self._names.setdefault((kind, render(value)), f"p{len(self._names)}")
+        return self.bind_text(kind, render(value))
+
+    def bind_text(self, kind: str, text: str) -> str:
+        """A value that is rendered already."""
+        name = self._names.setdefault((kind, text), f"p{len(self._names)}")
         return f"{{{name}:{kind}}}"
 
     def texts(self) -> dict[str, str]:

@@ -6,7 +6,7 @@ everybody with a profile is asked, whoever never did anything included (rules.md
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -26,32 +26,49 @@ class Compiled:
     params: dict[str, str]
 
 
-def compile_rule(rule: Rule, *, now: datetime, account_zone: str, user_ids: Sequence[str] | None = None) -> Compiled:
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """Names under which any event, or any profile, may hold a list; None: any name."""
+
+    properties: Collection[str] | None = None
+    traits: Collection[str] | None = None
+
+
+def compile_rule(
+    rule: Rule,
+    *,
+    now: datetime,
+    account_zone: str,
+    user_ids: Sequence[str] | None = None,
+    listed: Listed = Listed(),
+) -> Compiled:
     """With `user_ids` the condition is false for everybody else, and history is read for these people alone.
 
     Saved segments are in the rule already (`postrider.rules.resolve`).
     """
     parameters = Parameters()
     only = None if user_ids is None else f"user_id IN {parameters.bind('Array(String)', user_ids)}"
-    condition = _Compiler(parameters, microseconds(now), account_zone, only).compile(rule)
+    condition = _Compiler(parameters, microseconds(now), account_zone, only, listed).compile(rule)
     return Compiled(f"{only} AND ({condition})" if only else condition, parameters.texts())
 
 
 class _Compiler:
     """`compile` makes a truth value about `user_id`. `only`: see `DidCompiler`."""
 
-    def __init__(self, parameters: Parameters, now: int, zone: str, only: str | None) -> None:
+    def __init__(self, parameters: Parameters, now: int, zone: str, only: str | None, listed: Listed) -> None:
         self._bind = parameters.bind
         self._now = now
         self._zone = zone
         self._only = f" AND {only}" if only else ""
-        self._filters = FilterCompiler(parameters, now, zone)
-        self._did = DidCompiler(parameters, self._filters, now, zone, only)
+        self._filters = FilterCompiler(parameters, now, zone, listed.traits)
+        self._did = DidCompiler(parameters, FilterCompiler(parameters, now, zone, listed.properties), now, zone, only)
 
     def compile(self, rule: Rule) -> str:
         match rule:
             case AllOf(rules):
-                return " AND ".join(f"({self.compile(inner)})" for inner in rules) or "true"
+                # A look at the profile is cheaper than one into a set of people, and spares it for most.
+                cheapest = sorted(rules, key=_asks_others)
+                return " AND ".join(f"({self.compile(inner)})" for inner in cheapest) or "true"
             case AnyOf(rules):
                 return " OR ".join(f"({self.compile(inner)})" for inner in rules)
             case Not(inner):
@@ -76,3 +93,8 @@ class _Compiler:
         # Several rows of one message may not have been merged yet: the earliest says when it came so far.
         inside = self._filters.instants("min(at)", span_of(rule.window, self._now, self._zone))
         return f"user_id IN (SELECT user_id {found} GROUP BY user_id, message_id HAVING {inside})"
+
+
+def _asks_others(rule: Rule) -> bool:
+    """Whether more than the person's profile is needed."""
+    return not isinstance(rule.rule if isinstance(rule, Not) else rule, Attribute)

@@ -40,7 +40,8 @@ class Terms:
 
 class State(Struct, frozen=True, array_like=True):
     """`name`: the arming event's id, or the attribute. `day`: the occurrence that is armed, and stays so however late
-    it fires: the scheduler records what is too late. `last`: of a yearly timer, the one that fired last."""
+    it fires: the scheduler records what is too late. `last`: of a yearly timer, the one that fired last. `is_over`: it
+    fired, or its filter let nobody pass, and no repeat of the date is to ask again."""
 
     name: str
     text: str
@@ -48,6 +49,7 @@ class State(Struct, frozen=True, array_like=True):
     values: dict[str, Any] = {}
     day: str = ""
     last: str = ""
+    is_over: bool = False
 
 
 class Planned(NamedTuple):
@@ -81,7 +83,7 @@ def replanned(known: bytes, now: int, terms: Terms) -> Kept | None:
 
 
 def fire(known: bytes, now: int, terms: Terms) -> Fired:
-    """What is due now. A yearly timer goes on with the next year."""
+    """What is due now. A yearly timer goes on with the next year, another is kept until no repeat can arm it anew."""
     state = _decoder.decode(known)
     due = _due_of(state, terms)
     if due is None or microseconds(due) > now:
@@ -89,7 +91,7 @@ def fire(known: bytes, now: int, terms: Terms) -> Fired:
     carried = Carried(state.what_version, state.values)
     occurrence = Occurrence(f"{state.name}:{state.day}", microseconds(due), carried)
     if not terms.yearly:
-        return Fired([occurrence], None)
+        return Fired([occurrence], _over(msgspec.structs.replace(state, values={}, is_over=True), terms))
     return Fired([occurrence], _next(msgspec.structs.replace(state, last=state.day), now, terms))
 
 
@@ -124,8 +126,15 @@ def _next(state: State, now: int, terms: Terms) -> Kept | None:
 
 def _kept(state: State, now: int, terms: Terms) -> Kept | None:
     """The row with the same occurrence armed, or the next one where that has become a day that does not exist."""
+    if state.is_over:
+        return _over(state, terms)
     due = _due_of(state, terms)
     return _next(state, now, terms) if due is None else _row(state, due, now)
+
+
+def _over(state: State, terms: Terms) -> Kept | None:
+    due = _due_of(state, terms)
+    return None if due is None else Kept(None, microseconds(due + terms.send_by), _encoder.encode(state))
 
 
 def _row(state: State, due: datetime, now: int) -> Kept:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from datetime import date, datetime, timedelta
+from functools import lru_cache
 from typing import NamedTuple
 
 OLDER = date(1, 1, 1)
@@ -26,8 +27,15 @@ class DedupKey(NamedTuple):
 
 def message_hash(key: bytes, user_id: str, message_id: str) -> int:
     """64 bits, signed. Keyed, so that nobody can craft messageIds that swallow others' events."""
-    text = f"{len(user_id)}:{user_id}{message_id}".encode()
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8, key=key).digest(), "big", signed=True)
+    hash = _keyed(key).copy()
+    hash.update(f"{len(user_id)}:{user_id}{message_id}".encode())
+    return int.from_bytes(hash.digest(), "big", signed=True)
+
+
+@lru_cache(maxsize=8)
+def _keyed(key: bytes) -> hashlib.blake2b:
+    """The key is worked in once, not for every message."""
+    return hashlib.blake2b(digest_size=8, key=key)
 
 
 def dedup_day(client_at: datetime | None, received_at: datetime, horizon_days: int) -> tuple[date, bool]:

@@ -1,4 +1,7 @@
-"""A single action whose campaign has a filter: due at once, and fired when history has the event itself. Pure."""
+"""A single action whose campaign has a filter: due at once, and fired when history has the event itself. Pure.
+
+What was decided stays decided: the row is kept as long as a repeat of the event could arm it anew.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +30,8 @@ def happened(id: str, due: int, received: int, carried: Carried) -> Kept:
     return Kept(received, None, _encoder.encode(state))
 
 
-def fire(known: bytes) -> Fired:
+def fire(known: bytes, send_by: int) -> Fired:
+    """`send_by` in microseconds: older on arrival, no event arms."""
     state = _decoder.decode(known)
-    return Fired([Occurrence(state.name, state.due, Carried(state.what_version, state.values))], None)
+    occurrence = Occurrence(state.name, state.due, Carried(state.what_version, state.values))
+    return Fired([occurrence], Kept(None, state.due + send_by, _encoder.encode(State(state.name, state.due, 0, {}))))

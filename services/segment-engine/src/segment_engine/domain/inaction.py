@@ -2,7 +2,8 @@
 of arrival (docs/decisions/live-timers.md has the reasons).
 
 Arms and acts are kept until nothing that may still arrive can make a difference: an event older on arrival than
-`send_by` arms nothing, so an act tells nothing new once `send_by` has passed since it happened.
+`send_by` arms nothing, so an act tells nothing new once all that was received within `send_by` of it has been read
+(`read_until`: whatever was received before it is known).
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from segment_engine.domain.waits import Carried, Fired, Kept, Occurrence, hash64
 
 CAP = 100
 """Arms that are no timers, and acts, of one key: the oldest go first."""
+MAX_BYTES = 256 * 1024
+"""Of one row, which is written with every event: beyond it more of such arms go, with the values they carry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +48,14 @@ class Happening(NamedTuple):
 
 
 class Arm(Struct, frozen=True, array_like=True):
+    """`disarmed`: an act was found inside its span. It stays so when an edit moves the span away from the act."""
+
     at: int
     hash: int
     id: str
     what_version: int
     values: dict[str, Any]
+    disarmed: bool = False
 
 
 class Act(Struct, frozen=True, array_like=True, order=True):
@@ -80,7 +86,7 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(State)
 
 
-def happened(known: bytes | None, happenings: Sequence[Happening], terms: Terms) -> Kept | None:
+def happened(known: bytes | None, happenings: Sequence[Happening], terms: Terms, read_until: int) -> Kept | None:
     """The row after these events, in whatever order. None: there is nothing to keep."""
     if known is None and len(happenings) == 1:
         only = happenings[0]
@@ -89,21 +95,22 @@ def happened(known: bytes | None, happenings: Sequence[Happening], terms: Terms)
             return Kept(max(only.at + terms.within, only.received), None, _encoder.encode(State([_arm(only)], acts)))
     state = State() if known is None else _decoder.decode(known)
     _add(state, happenings)
-    return _settled(state, max(happening.received for happening in happenings), terms)
+    return _settled(state, max(happening.received for happening in happenings), terms, read_until)
 
 
-def replanned(known: bytes, now: int, terms: Terms) -> Kept | None:
+def replanned(known: bytes, now: int, terms: Terms, read_until: int) -> Kept | None:
     """The row under other terms."""
-    return _settled(_decoder.decode(known), now, terms)
+    return _settled(_decoder.decode(known), now, terms, read_until)
 
 
 def fire(known: bytes, now: int, terms: Terms) -> Fired:
-    """What is due now, and the row without it. An arm whose span overlaps one that fired is a repeat of it."""
+    """What is due now, and the row without it; what was received before now has been read. An arm whose span overlaps
+    one that fired is a repeat of it."""
     state = _decoder.decode(known)
     due = [arm for arm in timers(state, terms) if arm.at + terms.within <= now]
     state.fired += [Gone(arm.at, arm.at + terms.within, arm.hash) for arm in due]
     occurrences = [Occurrence(arm.id, arm.at + terms.within, Carried(arm.what_version, arm.values)) for arm in due]
-    return Fired(occurrences, _settled(state, now, terms))
+    return Fired(occurrences, _settled(state, now, terms, now))
 
 
 def timers(state: State, terms: Terms) -> list[Arm]:
@@ -117,12 +124,12 @@ def timers(state: State, terms: Terms) -> list[Arm]:
             continue
         if armed is not None:
             if arm.at > armed.at + terms.within:
-                if not _disarmed_by(armed, state.acts, terms):
+                if not _is_disarmed(armed, state.acts, terms):
                     found.append(armed)
             elif not _ended_before(armed, arm, state.acts, terms):
                 continue
         armed = arm
-    if armed is not None and not _disarmed_by(armed, state.acts, terms):
+    if armed is not None and not _is_disarmed(armed, state.acts, terms):
         found.append(armed)
     return found
 
@@ -134,7 +141,7 @@ def _last_ones(state: State, terms: Terms) -> list[Arm]:
         for arm, later in zip_longest(state.arms, state.arms[1:])
         if not (later is not None and later.at <= arm.at + terms.within)
         and not _is_repeat(arm, state.fired, terms)
-        and not _disarmed_by(arm, state.acts, terms)
+        and not _is_disarmed(arm, state.acts, terms)
     ]
 
 
@@ -179,6 +186,10 @@ def _disarmed_by(arm: Arm, acts: Sequence[Act], terms: Terms) -> Act | None:
     return next(iter(_disarming(arm, acts, terms)), None) if acts else None
 
 
+def _is_disarmed(arm: Arm, acts: Sequence[Act], terms: Terms) -> bool:
+    return arm.disarmed or _disarmed_by(arm, acts, terms) is not None
+
+
 def _ended_before(armed: Arm, arm: Arm, acts: Sequence[Act], terms: Terms) -> bool:
     """Whether `armed` was disarmed when `arm` came. Of one moment: first what arms only, then what acts; an event that
     is both acts, then arms."""
@@ -190,22 +201,28 @@ def _ended_before(armed: Arm, arm: Arm, acts: Sequence[Act], terms: Terms) -> bo
     return any(a.arms and a.hash <= arm.hash for a in _disarming(armed, acts, terms) if a.at == arm.at)
 
 
-def _settled(state: State, now: int, terms: Terms) -> Kept | None:
+def _settled(state: State, now: int, terms: Terms, read_until: int) -> Kept | None:
     """The row, without what can make no difference any more."""
     planned = timers(state, terms)
-    _forget(state, planned, now, terms)
+    state.arms = [
+        msgspec.structs.replace(arm, disarmed=True)
+        if not arm.disarmed and _disarmed_by(arm, state.acts, terms)
+        else arm
+        for arm in state.arms
+    ]
+    _forget(state, planned, read_until, terms)
     _cap(state, planned, terms)
     if planned:
-        return Kept(max(planned[0].at + terms.within, now), None, _encoder.encode(state))
+        return Kept(max(planned[0].at + terms.within, now), None, _encoded(state, planned))
     last = max(
         [arm.at for arm in state.arms] + [act.at for act in state.acts] + [gone.due for gone in state.fired],
         default=None,
     )
-    return None if last is None else Kept(None, last + terms.send_by, _encoder.encode(state))
+    return None if last is None else Kept(None, last + terms.send_by, _encoded(state, planned))
 
 
-def _forget(state: State, planned: Sequence[Arm], now: int, terms: Terms) -> None:
-    ago = now - terms.send_by
+def _forget(state: State, planned: Sequence[Arm], read_until: int, terms: Terms) -> None:
+    ago = read_until - terms.send_by
     state.arms = [
         arm for arm in state.arms if arm.at >= ago or any(abs(arm.at - timer.at) <= terms.within for timer in planned)
     ]
@@ -225,8 +242,20 @@ def _cap(state: State, planned: Sequence[Arm], terms: Terms) -> None:
     if len(state.acts) > CAP:
         dropped, state.acts = state.acts[:-CAP], state.acts[-CAP:]
         state.arms = [arm for arm in state.arms if arm.hash in timers or not _disarmed_by(arm, dropped, terms)]
-    surplus = len(state.arms) - len(timers) - CAP
+    _drop_idle(state, planned, len(state.arms) - len(timers) - CAP)
+
+
+def _drop_idle(state: State, planned: Sequence[Arm], surplus: int) -> None:
+    """The oldest of the arms that are no timers."""
     if surplus > 0:
-        idle = [arm.hash for arm in state.arms if arm.hash not in timers]
-        gone = set(idle[:surplus])
+        timers = {timer.hash for timer in planned}
+        gone = set([arm.hash for arm in state.arms if arm.hash not in timers][:surplus])
         state.arms = [arm for arm in state.arms if arm.hash not in gone]
+
+
+def _encoded(state: State, planned: Sequence[Arm]) -> bytes:
+    encoded = _encoder.encode(state)
+    while len(encoded) > MAX_BYTES and len(state.arms) > len(planned):
+        _drop_idle(state, planned, (len(state.arms) - len(planned) + 1) // 2)
+        encoded = _encoder.encode(state)
+    return encoded

@@ -65,6 +65,8 @@ class LiveCampaigns:
         self.by_attribute: dict[str, list[LiveCampaign]] = {}
         self.by_local_time: list[LiveCampaign] = []
         """Those of an event's date whose timers follow the recipient's zone."""
+        self.filtered: list[str] = []
+        """Those of the waiting whose timers history has a say in."""
         self.unusable: list[str] = []
         for definition in definitions:
             trigger = definition.who.trigger
@@ -94,6 +96,8 @@ class LiveCampaigns:
             _opens_at(definition),
         )
         self.waiting[campaign.id] = campaign
+        if definition.who.filter is not None:
+            self.filtered.append(campaign.id)
         if definition.kind == "live_action" and definition.who.filter is None:
             self._triggers.add(trigger.event, where, definition)
         elif trigger.date_attribute is not None:

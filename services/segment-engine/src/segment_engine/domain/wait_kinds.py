@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import time, timedelta
+from datetime import datetime, time, timedelta
 
 from postrider.contracts.user_events import UserEvent
 from segment_engine.domain import date_timers, filtered_action, inaction
@@ -13,6 +13,8 @@ from segment_engine.domain.live_campaigns import Concern, LiveCampaign, pick
 from segment_engine.domain.waits import Carried, Fired, Kept, WaitId, same_property_key, short
 
 _SECOND = 1_000_000
+CLOCKS_APART = timedelta(minutes=1)
+"""Kafka's clock, which dates what is received, may be so far behind Postgres'."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,18 @@ class Trait:
     value: object
     now: int
     may_arm: bool
+
+
+@dataclass(slots=True)
+class ReadUntil:
+    """Up to when everything that was received has been applied, forwarded records included: barriers move it on. What
+    may still be behind it in some partition is not to be forgotten for. Microseconds."""
+
+    at: int = 0
+
+    def passed(self, asked: datetime) -> None:
+        """A barrier has passed that was asked for at this moment of the database's clock."""
+        self.at = max(self.at, microseconds(asked - CLOCKS_APART))
 
 
 @dataclass(slots=True)
@@ -69,11 +83,12 @@ def add_event(changes: dict[WaitId, Change], concern: Concern, event: UserEvent,
     return True
 
 
-def apply(known: bytes | None, change: Change, zone: str, account_zone: str) -> Kept | None:
-    """The row after the change; None: there is none. Rows of another trigger must be given as None."""
+def apply(known: bytes | None, change: Change, zone: str, account_zone: str, read_until: int) -> Kept | None:
+    """The row after the change; None: there is none. Rows of another trigger must be given as None. `read_until`:
+    whatever was received before it has been applied."""
     definition = change.campaign.definition
     if definition.kind == "live_inaction":
-        return inaction.happened(known, change.happenings, _inaction_terms(change.campaign))
+        return inaction.happened(known, change.happenings, _inaction_terms(change.campaign), read_until)
     if definition.kind == "live_action":
         first = change.happenings[0]
         carried = Carried(first.what_version, first.values)
@@ -95,10 +110,12 @@ def apply(known: bytes | None, change: Change, zone: str, account_zone: str) -> 
     return date_timers.armed(first.id, change.date, Carried(first.what_version, first.values), first.received, terms)
 
 
-def replanned(campaign: LiveCampaign, known: bytes, now: int, zone: str, account_zone: str) -> Kept | None:
+def replanned(
+    campaign: LiveCampaign, known: bytes, now: int, zone: str, account_zone: str, read_until: int
+) -> Kept | None:
     """The row under the campaign's present terms."""
     if campaign.definition.kind == "live_inaction":
-        return inaction.replanned(known, now, _inaction_terms(campaign))
+        return inaction.replanned(known, now, _inaction_terms(campaign), read_until)
     if campaign.definition.kind == "live_date":
         return date_timers.replanned(known, now, _date_terms(campaign, zone, account_zone))
     return Kept(now, None, known)
@@ -110,7 +127,7 @@ def fire(campaign: LiveCampaign, known: bytes, now: int, zone: str, account_zone
         return inaction.fire(known, now, _inaction_terms(campaign))
     if campaign.definition.kind == "live_date":
         return date_timers.fire(known, now, _date_terms(campaign, zone, account_zone))
-    return filtered_action.fire(known)
+    return filtered_action.fire(known, campaign.definition.when.send_by_seconds * _SECOND)
 
 
 def _inaction_terms(campaign: LiveCampaign) -> inaction.Terms:

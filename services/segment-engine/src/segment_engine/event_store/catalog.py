@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
 
@@ -41,18 +42,18 @@ _NEWS_SECONDS: Final = 1.0
 _COLUMNS = CatalogRow._fields
 _decode = msgspec.json.Decoder().decode
 
-_RANKED = f"""SELECT kind, event, name, uses FROM (
+# Names are taken out by a key that was read before: a replicated table deletes nothing by a subquery.
+_KEY = "hex(sipHash128(kind, event, name))"
+_TOO_MANY = f"""SELECT kind, event, {_KEY}, uses FROM (
   SELECT kind, event, name, sum(n) AS uses,
     row_number() OVER (PARTITION BY kind, if(kind = '{PROPERTY}', event, '') ORDER BY sum(n) DESC, event, name) AS rank
   FROM catalog WHERE kind IN ('{EVENT}', '{PROPERTY}', '{ATTRIBUTE}') GROUP BY kind, event, name
 ) WHERE rank > multiIf(kind = '{EVENT}', {MAX_EVENTS}, kind = '{PROPERTY}', {MAX_PROPERTIES}, {MAX_ATTRIBUTES})"""
-_ANY_TOO_MANY = f"SELECT 1 FROM ({_RANKED}) LIMIT 1"
-_COUNT_OUT = f"""INSERT INTO catalog (kind, event, name, n)
-SELECT '{LEFT_OUT}', if(kind = '{PROPERTY}', event, ''), kind, sum(uses) FROM ({_RANKED}) GROUP BY 2, 3"""
-_TAKE_OUT = f"""DELETE FROM catalog WHERE kind IN ('{EVENT}', '{PROPERTY}', '{ATTRIBUTE}')
-AND (kind, event, name) IN (SELECT kind, event, name FROM ({_RANKED}))"""
-_TAKE_OUT_PROPERTIES = f"""DELETE FROM catalog WHERE (kind = '{PROPERTY}' OR kind = '{LEFT_OUT}' AND event != '')
+_OF_NO_EVENT = f"""SELECT DISTINCT {_KEY} FROM catalog
+WHERE (kind = '{PROPERTY}' OR kind = '{LEFT_OUT}' AND event != '')
 AND event NOT IN (SELECT event FROM catalog WHERE kind = '{EVENT}')"""
+_TAKE_OUT = f"DELETE FROM catalog WHERE {_KEY} IN {{keys:Array(String)}}"
+_KEYS_AT_ONCE: Final = 20_000
 
 _CLEAR_EVENTS = (
     f"DELETE FROM catalog WHERE kind IN ('{EVENT}', '{PROPERTY}') OR kind = '{LEFT_OUT}' AND name != '{ATTRIBUTE}'"
@@ -97,8 +98,7 @@ class Catalog:
                 return
             self._grown = True
             try:
-                lines = b"\n".join(msgspec.json.encode(row) for row in rows)
-                await self._runner.insert(insert_rows("catalog", _COLUMNS), lines)
+                await self._insert(rows)
             except StoreFailed:
                 self._seen.put_back(rows)
                 raise
@@ -109,9 +109,17 @@ class Catalog:
             return
         self._grown = False
         async with self._writing:
-            if await self._runner.rows(_ANY_TOO_MANY):
-                for statement in (_COUNT_OUT, _TAKE_OUT, _TAKE_OUT_PROPERTIES):
-                    await self._runner.execute(statement)
+            found = await self._runner.rows(_TOO_MANY)
+            if not found:
+                return
+            left_out: Counter[tuple[str, str]] = Counter()
+            for kind, event, _, uses in found:
+                left_out[kind, event if kind == PROPERTY else ""] += uses
+            await self._insert(
+                [CatalogRow(LEFT_OUT, event, kind, "", n, 0, []) for (kind, event), n in left_out.items()]
+            )
+            await self._take_out([key for _, _, key, _ in found])
+            await self._take_out([key for (key,) in await self._runner.rows(_OF_NO_EVENT)])
 
     async def forget_examples(self, texts: Sequence[str]) -> None:
         """Takes texts out of the examples, whoever else may have them."""
@@ -181,6 +189,13 @@ class Catalog:
         found = await self._runner.rows(sql, params)
         sql = f"SELECT sum(n) FROM catalog WHERE kind = '{LEFT_OUT}' AND event = '' AND name = '{kind}'"
         return found, int((await self._runner.rows(sql))[0][0])
+
+    async def _insert(self, rows: Sequence[CatalogRow]) -> None:
+        await self._runner.insert(insert_rows("catalog", _COLUMNS), b"\n".join(map(msgspec.json.encode, rows)))
+
+    async def _take_out(self, keys: Sequence[str]) -> None:
+        for start in range(0, len(keys), _KEYS_AT_ONCE):
+            await self._runner.execute(_TAKE_OUT, {"keys": render(keys[start : start + _KEYS_AT_ONCE])})
 
     async def _write_news(self) -> None:
         if self._seen.has_news and time.monotonic() - self._news_at >= _NEWS_SECONDS:

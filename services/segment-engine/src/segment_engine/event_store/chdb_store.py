@@ -25,13 +25,20 @@ from chdb.session import Session
 from postrider.health import Check
 from postrider.logs import log
 from segment_engine.event_store.disk import Disk, is_cut, is_inserted
-from segment_engine.event_store.port import StoreDamaged, StoreFailed, StoreInUse, StoreUnavailable
+from segment_engine.event_store.port import (
+    EvaluationTooLarge,
+    StoreDamaged,
+    StoreFailed,
+    StoreInUse,
+    StoreUnavailable,
+)
 from segment_engine.event_store.sql_store import SqlEventStore
-from segment_engine.event_store.statements import PARTS, SESSION_SETTINGS, drop_part
+from segment_engine.event_store.statements import PARTS, SESSION_SETTINGS, drop_part, is_too_large
 
 T = TypeVar("T")
 
-_THREADS = 4
+_THREADS = 6
+"""Two estimates, a snapshot and a live filter at once leave some to the history."""
 _LINES = "JSONCompactEachRow"
 _ERROR = re.compile(r"Code: (\d+)\..*\(([A-Z_]+)\)\s*$", re.DOTALL)
 _UNAVAILABLE = frozenset({
@@ -48,7 +55,7 @@ class ChdbStore(SqlEventStore):
     """`port.EventStore` in a folder, which is made when missing. A process can have one open at a time."""
 
     def __init__(self, folder: Path, check: Check | None = None) -> None:
-        super().__init__(ChdbRunner(folder, check))
+        super().__init__(ChdbRunner(folder, check), sole=True)
 
 
 class ChdbRunner:
@@ -147,9 +154,10 @@ class ChdbRunner:
             self._inspected = covered
 
     async def _query(self, sql: str, params: Mapping[str, str] | None) -> bytes:
-        return await self._on_thread(
-            lambda: bytes(self._session().query(sql, _LINES, params=dict(params or {})).bytes())
-        )
+        def work() -> bytes:
+            return bytes(self._session().query(sql, _LINES, params=dict(params or {})).bytes())
+
+        return await self._on_thread(work, sql)
 
     def _session(self) -> Any:
         """This thread's session, opened at its first statement."""
@@ -162,14 +170,14 @@ class ChdbRunner:
         self._here.session = session
         return session
 
-    async def _on_thread(self, work: Callable[[], T]) -> T:
+    async def _on_thread(self, work: Callable[[], T], sql: str = "") -> T:
         if self._threads is None:
             raise StoreFailed("the event store is not open")
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, work)
         except (ChdbError, RuntimeError) as error:
             # The store's text may quote rows: only its code and name go on, and not as a cause either.
-            raise _failed(str(error)) from None
+            raise _failed(str(error), sql) from None
 
 
 def _own(folder: Path) -> int:
@@ -190,9 +198,11 @@ def _own(folder: Path) -> int:
     return lock
 
 
-def _failed(text: str) -> StoreFailed:
+def _failed(text: str, sql: str) -> StoreFailed:
     match = _ERROR.search(text)
     if match is None:
         return StoreUnavailable("no space left") if _NO_SPACE in text else StoreFailed("statement failed")
     reason = f"statement failed: {match[2]} ({match[1]})"
+    if is_too_large(sql, match[2], text):
+        return EvaluationTooLarge(reason)
     return StoreUnavailable(reason) if match[2] in _UNAVAILABLE or _NO_SPACE in text else StoreFailed(reason)

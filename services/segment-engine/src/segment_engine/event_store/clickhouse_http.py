@@ -8,8 +8,10 @@ token; whoever calls repeats the rest. Must not contain SQL of its own.
 from __future__ import annotations
 
 import asyncio
+import random
 import re
 import ssl
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,11 +20,11 @@ import httpx
 import msgspec
 
 from postrider.health import Check
-from segment_engine.event_store.cluster import CLUSTER_SETTINGS, cluster_migrations, on_cluster
-from segment_engine.event_store.port import StoreFailed, StoreUnavailable
+from segment_engine.event_store.cluster import CLUSTER_SETTINGS, as_on, cluster_migrations
+from segment_engine.event_store.port import EvaluationTooLarge, StoreFailed, StoreUnavailable
 from segment_engine.event_store.schema import MIGRATIONS, Migrations
 from segment_engine.event_store.sql_store import SqlEventStore
-from segment_engine.event_store.statements import SESSION_SETTINGS
+from segment_engine.event_store.statements import SESSION_SETTINGS, is_too_large
 
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 120.0
@@ -36,15 +38,19 @@ _OVER_HTTP: Mapping[str, object] = {
     "cancel_http_readonly_queries_on_client_close": 1,
 }
 """An answer is 200 only when the statement is over; without the first, an error could come in the middle of it."""
-_ERROR = re.compile(r"Code: (\d+)\..*?\(([A-Z][A-Z0-9_]+)\)", re.DOTALL)
+_ERROR = re.compile(r"Code: (\d+)\..*\(([A-Z][A-Z0-9_]+)\)\.?(?: \(version [^()]*(?:\([^()]*\))?\))?\s*$", re.DOTALL)
+"""The name stands last, behind texts that may quote anything in parentheses."""
 _UNAVAILABLE = frozenset({
     "TOO_MANY_PARTS", "NOT_ENOUGH_SPACE", "TABLE_IS_READ_ONLY", "KEEPER_EXCEPTION", "NO_ZOOKEEPER", "NETWORK_ERROR",
     "SOCKET_TIMEOUT", "ALL_CONNECTION_TRIES_FAILED", "ALL_REPLICAS_ARE_STALE", "TOO_FEW_LIVE_REPLICAS",
-    "UNKNOWN_STATUS_OF_INSERT", "UNSATISFIED_QUORUM_FOR_PREVIOUS_WRITE", "REPLICA_IS_NOT_IN_QUORUM",
+    "UNKNOWN_STATUS_OF_INSERT",
     "TOO_MANY_SIMULTANEOUS_QUERIES", "MEMORY_LIMIT_EXCEEDED", "TIMEOUT_EXCEEDED", "SERVER_OVERLOADED",
     "CANNOT_SCHEDULE_TASK", "ABORTED", "UNFINISHED", "DNS_ERROR",
 })  # fmt: skip
 """Names of errors that say nothing about the statement: the server is busy, cut off, or one of its replicas is."""
+_COLLISIONS = frozenset({"UNSATISFIED_QUORUM_FOR_PREVIOUS_WRITE", "REPLICA_IS_NOT_IN_QUORUM"})
+"""An insert of another engine is on its way to the replicas: a matter of milliseconds, and no sign of trouble."""
+COLLISION_SECONDS = 15.0
 _BUSY = frozenset({429, 500, 502, 503, 504})
 """Of an answer that names no error of ClickHouse's: something in between gave it."""
 _TOKEN = "insert_deduplication_token"
@@ -64,6 +70,10 @@ class Server:
     ca_file: str | None = None
 
 
+class _Collided(StoreUnavailable):
+    """Nothing was done, and will be when the other insert is through."""
+
+
 class ClickHouseStore(SqlEventStore):
     """`port.EventStore` on a server; nobody owns it."""
 
@@ -72,7 +82,7 @@ class ClickHouseStore(SqlEventStore):
 
 
 def migrations_of(server: Server) -> Migrations:
-    return MIGRATIONS if server.cluster is None else cluster_migrations(server.cluster)
+    return MIGRATIONS if server.cluster is None else cluster_migrations(server.cluster, server.database)
 
 
 class HttpRunner:
@@ -90,10 +100,18 @@ class HttpRunner:
         self._settings = {"database": server.database, **{name: str(value) for name, value in settings.items()}}
 
     async def open(self) -> None:
-        verify = ssl.create_default_context(cafile=self._server.ca_file) if self._server.url[:5] == "https" else False
+        verify: ssl.SSLContext | bool = False
+        if self._server.url.startswith("https"):
+            try:
+                verify = ssl.create_default_context(cafile=self._server.ca_file)
+            except OSError as error:
+                raise StoreFailed(f"the authorities' file {self._server.ca_file}: {error.strerror or error}") from error
         self._client = httpx.AsyncClient(
             base_url=self._server.url,
-            headers={"X-ClickHouse-User": self._server.user, "X-ClickHouse-Key": self._server.password},
+            headers={
+                b"X-ClickHouse-User": self._server.user.encode(),
+                b"X-ClickHouse-Key": self._server.password.encode(),
+            },
             timeout=httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS),
             limits=httpx.Limits(max_connections=CONNECTIONS),
             verify=verify,
@@ -116,16 +134,20 @@ class HttpRunner:
         return [_decode(line) for line in data.splitlines()]
 
     def _here(self, sql: str) -> str:
-        return sql if self._server.cluster is None else on_cluster(sql, self._server.cluster)
+        return sql if self._server.cluster is None else as_on(sql, self._server.cluster, self._server.database)
 
     async def _send(
         self, sql: str, params: Mapping[str, str] | None, lines: bytes | None, *, repeatable: bool
     ) -> bytes:
         pauses = list(self._retry_seconds) if repeatable else []
+        patience = time.monotonic() + COLLISION_SECONDS
         while True:
             try:
                 data = await self._ask(sql, params, lines)
             except StoreUnavailable as error:
+                if isinstance(error, _Collided) and time.monotonic() < patience:
+                    await asyncio.sleep(random.uniform(0.005, 0.05))
+                    continue
                 if self._check is not None:
                     self._check.down(str(error))
                 if not pauses:
@@ -147,17 +169,38 @@ class HttpRunner:
                 form = {name: (None, text.encode()) for name, text in fields.items()}
                 answer = await self._client.post("/", params=self._settings, files=form)
         except (httpx.HTTPError, OSError) as error:
+            untrusted = _untrusted(error)
+            if untrusted is not None:
+                raise StoreFailed(f"the server's certificate is not trusted: {untrusted.verify_message}") from None
             raise StoreUnavailable(f"no answer: {type(error).__name__}") from None
         if answer.status_code == httpx.codes.OK:
             return answer.content
-        raise _failed(answer)
+        raise _failed(answer, sql)
 
 
-def _failed(answer: httpx.Response) -> StoreFailed:
+def _untrusted(error: BaseException | None) -> ssl.SSLCertVerificationError | None:
+    """The certificate's fault among the causes, if it was that."""
+    while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def error_of(text: str) -> tuple[str, str] | None:
+    """Name and code of the error that ClickHouse tells, None for what somebody else answers."""
+    match = _ERROR.search(text)
+    return None if match is None else (match[2], match[1])
+
+
+def _failed(answer: httpx.Response, sql: str) -> StoreFailed:
     """The server's text may quote values: only its code and name go on."""
-    match = _ERROR.search(answer.text)
-    if match is None:
+    found = error_of(answer.text)
+    if found is None:
         reason = f"statement failed: HTTP {answer.status_code}"
         return StoreUnavailable(reason) if answer.status_code in _BUSY else StoreFailed(reason)
-    reason = f"statement failed: {match[2]} ({match[1]})"
-    return StoreUnavailable(reason) if match[2] in _UNAVAILABLE else StoreFailed(reason)
+    name, code = found
+    reason = f"statement failed: {name} ({code})"
+    if is_too_large(sql, name, answer.text):
+        return EvaluationTooLarge(reason)
+    if name in _COLLISIONS:
+        return _Collided(reason)
+    return StoreUnavailable(reason) if name in _UNAVAILABLE else StoreFailed(reason)

@@ -12,8 +12,11 @@ from typing import Final
 
 from segment_engine.event_store.schema import MIGRATIONS, Migrations
 
-SHARDED: Final = frozenset({"events", "profiles", "audiences", "messages", "outcomes", "user_list_members"})
-EVERYWHERE: Final = frozenset({"suppressions", "snapshots", "schema_versions", "user_lists", "catalog"})
+SHARDED: Final = frozenset({"events", "profiles", "messages", "outcomes", "user_list_members"})
+EVERYWHERE: Final = frozenset({
+    "suppressions", "audiences", "snapshots", "schema_versions", "user_lists", "catalog", "refills",
+})  # fmt: skip
+"""An audience is all there or not at all: over several shards an insert could stop half-way."""
 
 CLUSTER_SETTINGS: Final[dict[str, object]] = {
     # A subquery of a rule runs on the shard that asks it: all of a person's rows are there.
@@ -25,21 +28,32 @@ CLUSTER_SETTINGS: Final[dict[str, object]] = {
     "insert_quorum_parallel": 0,
     "select_sequential_consistency": 1,
     "alter_sync": 2,
+    # Whoever waits for other nodes gives up before this side does (`max_execution_time` does not count there).
+    "insert_quorum_timeout": 90_000,
+    "distributed_ddl_task_timeout": 90,
 }
 _REMEMBERED = "replicated_deduplication_window = 10000, replicated_deduplication_window_seconds = 2592000"
 _CREATE = re.compile(r"CREATE TABLE IF NOT EXISTS (\w+)(.*?)\bENGINE = (\w+)(?:\(([^)]*)\))?(.*)", re.DOTALL)
 _CHANGE = re.compile(r"(ALTER TABLE|DELETE FROM|TRUNCATE TABLE) (\w+)(.*)", re.DOTALL)
+_COLUMN = re.compile(r"ALTER TABLE (\w+)( (?:ADD|DROP|MODIFY|RENAME|COMMENT) COLUMN .*)", re.DOTALL)
 
 
-def cluster_migrations(cluster: str) -> Migrations:
+def cluster_migrations(cluster: str, database: str) -> Migrations:
     """`schema.MIGRATIONS` under the same versions; a table that is sharded takes two statements."""
-    return tuple((version, made) for version, statement in MIGRATIONS for made in statements_of(statement, cluster))
+    return tuple(
+        (version, made) for version, statement in MIGRATIONS for made in statements_of(statement, cluster, database)
+    )
 
 
-def statements_of(statement: str, cluster: str) -> list[str]:
+def statements_of(statement: str, cluster: str, database: str) -> list[str]:
     """What one statement of a single server's schema is on a cluster. Raises `ValueError` for a table nobody placed."""
     match = _CREATE.fullmatch(statement)
     if match is None:
+        changed = _COLUMN.fullmatch(statement)
+        if changed is not None and changed[1] in SHARDED:
+            # A Distributed table has columns of its own.
+            distributed = f"ALTER TABLE {changed[1]} ON CLUSTER '{cluster}'{changed[2]}"
+            return [on_cluster(statement, cluster), distributed]
         return [on_cluster(statement, cluster)]
     name, columns, engine, arguments, rest = match.groups()
     where = f"ON CLUSTER '{cluster}'"
@@ -53,21 +67,33 @@ def statements_of(statement: str, cluster: str) -> list[str]:
     local = _table(f"{name}_local", where, columns, _replicated(engine, path, arguments), rest)
     distributed = (
         f"CREATE TABLE IF NOT EXISTS {name} {where} AS {name}_local "
-        f"ENGINE = Distributed('{cluster}', currentDatabase(), {name}_local, sipHash64(user_id))"
+        f"ENGINE = Distributed('{cluster}', '{database}', '{name}_local', sipHash64(user_id))"
     )
     return [local, distributed]
 
 
-def on_cluster(statement: str, cluster: str) -> str:
-    """A statement that changes what is stored, as a cluster takes it; any other one as it is.
+def as_on(statement: str, cluster: str, database: str) -> str:
+    """A statement of the store as it is sent to a cluster; one that is made for it already stays."""
+    created = _CREATE.fullmatch(statement)
+    if created is not None and not created[2].startswith(" ON CLUSTER"):
+        [made] = statements_of(statement, cluster, database)
+        return made
+    return on_cluster(statement, cluster)
 
-    A Distributed table cannot be altered or deleted from: its shards can.
+
+def on_cluster(statement: str, cluster: str) -> str:
+    """A statement that changes what is stored, as a cluster takes it; any other one, and what is made so, as it is.
+
+    A Distributed table cannot be altered or deleted from: its shards can. A table that all nodes have is one: what is
+    changed on one node changes on all, but for settings, which each keeps for itself.
     """
     match = _CHANGE.fullmatch(statement)
-    if match is None or match[2] not in SHARDED:
-        created = _CREATE.fullmatch(statement)
-        return statement if created is None else statements_of(statement, cluster)[0]
-    return f"{match[1]} {match[2]}_local ON CLUSTER '{cluster}'{match[3]}"
+    if match is None or match[3].startswith(" ON CLUSTER"):
+        return statement
+    name = f"{match[2]}_local" if match[2] in SHARDED else match[2]
+    if match[2] in SHARDED or match[3].startswith(" MODIFY SETTING"):
+        return f"{match[1]} {name} ON CLUSTER '{cluster}'{match[3]}"
+    return statement
 
 
 def _replicated(engine: str, path: str, arguments: str | None) -> str:

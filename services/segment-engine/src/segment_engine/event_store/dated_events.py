@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Protocol
 
-from segment_engine.domain.columns import from_microseconds, microseconds
+from segment_engine.domain.columns import from_microseconds, microseconds, values_of
 from segment_engine.domain.compile_params import render
 from segment_engine.event_store.port import DatedEvent
 
@@ -37,19 +37,6 @@ async def page(
         },
     )
     return [
-        DatedEvent(user_id, from_microseconds(at), message_id, _values(*columns))
+        DatedEvent(user_id, from_microseconds(at), message_id, values_of(*columns))
         for user_id, at, message_id, *columns in rows
     ]
-
-
-def _values(
-    strs: dict[str, str], nums: dict[str, float], bools: dict[str, bool], lists: dict[str, dict[str, list[Any]]]
-) -> dict[str, Any]:
-    """As they were sent, but for objects, which are not kept, and the order of lists of several types."""
-    listed = {name: [*items["strs"], *map(_number, items["nums"]), *items["bools"]] for name, items in lists.items()}
-    return {**strs, **{name: _number(value) for name, value in nums.items()}, **bools, **listed}
-
-
-def _number(value: float) -> float:
-    """5 was kept as 5.0; a text shall not say so."""
-    return int(value) if value == int(value) and abs(value) < 1 << 53 else value

@@ -31,6 +31,10 @@ class StoreUnavailable(StoreFailed, OSError):
     """
 
 
+class EvaluationTooLarge(StoreFailed):
+    """A rule took more memory or time than one evaluation may: the same again would, too."""
+
+
 class StoreDamaged(Exception):
     """A full disk cut a part that replaces others. The process has to end: the next start goes back to those."""
 
@@ -173,6 +177,15 @@ class DatedEvent:
     values: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Refill:
+    """A history that is written anew from `source`. `run` names this attempt; part → (position, where it ends)."""
+
+    source: str
+    run: str
+    parts: dict[str, tuple[int, int]]
+
+
 class EventStore(Protocol):
     """`estimate`, `matching` and `snapshot` take a rule with its segments put in (`postrider.rules.resolve`). They
     raise `RuleErrors` when it names a user list that is not complete here: a list that is missing must not turn "not on
@@ -299,6 +312,29 @@ class EventStore(Protocol):
 
     async def messages(self, where: MessageFilter, cursor: str | None, limit: int) -> MessagePage:
         """Raises `ValueError` for a cursor that did not come from here."""
+        ...
+
+    async def refill(self) -> Refill | None:
+        """The one that was begun and is not finished."""
+        ...
+
+    async def note_refill(self, refill: Refill) -> None:
+        """Durable when it returns. A position never goes back."""
+        ...
+
+    async def finish_refill(self) -> None: ...
+
+    async def kept_after(self, table: str, after: Sequence[Any] | None, limit: int) -> list[list[Any]]:
+        """Rows of one of `statements.KEPT`, as `put_back` takes them, in the order of their key, behind the row
+        `after`; fewer than `limit`: there is no more."""
+        ...
+
+    async def put_back(self, table: str, rows: Sequence[Sequence[Any]], token: str) -> None:
+        """Rows of `kept_after`, maybe of another store. A repeat changes nothing."""
+        ...
+
+    async def known_runs(self) -> set[str]:
+        """Runs that have an audience here."""
         ...
 
     async def count_events(self, user_id: str | None = None, event: str | None = None) -> int: ...

@@ -11,14 +11,13 @@ from datetime import datetime
 from heapq import nsmallest
 from typing import Any, Protocol
 
-from postrider.rules import Rule
 from postrider.rules.tree import Filter
-from segment_engine.domain.columns import microseconds
+from segment_engine.domain.columns import microseconds, values_of
 from segment_engine.domain.compile_filters import FilterCompiler
 from segment_engine.domain.compile_params import Parameters, render
-from segment_engine.domain.compile_rule import Compiled, compile_rule
+from segment_engine.domain.compile_rule import Compiled
 from segment_engine.event_store.port import Activity, Estimate, EvaluationContext, Reach
-from segment_engine.event_store.statements import people
+from segment_engine.event_store.statements import bounded, people
 
 
 class Reader(Protocol):
@@ -46,10 +45,6 @@ class _Tallies:
         return {name: Reach(tally.qualified, tally.reachable) for name, tally in self.by_name.items()}
 
 
-def compiled(rule: Rule, context: EvaluationContext) -> Compiled:
-    return compile_rule(rule, now=context.now, account_zone=context.account_zone)
-
-
 def people_params(context: EvaluationContext) -> dict[str, str]:
     """What `statements.people` has bound besides its condition."""
     return {
@@ -61,10 +56,15 @@ def people_params(context: EvaluationContext) -> dict[str, str]:
 
 
 async def estimate(
-    reader: Reader, rule: Rule, context: EvaluationContext, *, once_per_phone: bool, sample_size: int, seed: str
+    reader: Reader,
+    statement: Compiled,
+    context: EvaluationContext,
+    *,
+    once_per_phone: bool,
+    sample_size: int,
+    seed: str,
 ) -> Estimate:
     """`EventStore.estimate`."""
-    statement = compiled(rule, context)
     params = {**statement.params, **people_params(context)}
     drawn = "[]"
     if sample_size:
@@ -73,7 +73,7 @@ async def estimate(
         order = "(sipHash64({seed:String}, user_id), user_id)"
         drawn = f"groupArraySortedIf({int(sample_size)})({order}, verdict = '')"
         params["seed"] = render(seed)
-    sql = (
+    sql = bounded(
         f"SELECT zone, country, verdict, reason, count(), {drawn} "
         f"FROM ({people(statement.sql, once_per_phone=once_per_phone)}) GROUP BY zone, country, verdict, reason"
     )
@@ -107,7 +107,7 @@ async def activity(
 ) -> Activity:
     """`EventStore.activity`."""
     condition, params = _occurred(event, where, since, context)
-    rows = await reader.rows(f"SELECT count(), uniqExact(user_id) FROM events WHERE {condition}", params)
+    rows = await reader.rows(bounded(f"SELECT count(), uniqExact(user_id) FROM events WHERE {condition}"), params)
     return Activity(*rows[0])
 
 
@@ -124,11 +124,11 @@ async def latest_values(
         return {}
     condition, params = _occurred(event, where, since, context)
     params["users"] = render(list(user_ids))
-    sql = (
+    sql = bounded(
         "SELECT user_id, argMax((strs, nums, bools, lists), (at, message_id)) FROM events "
         f"WHERE user_id IN {{users:Array(String)}} AND {condition} GROUP BY user_id"
     )
-    return {user_id: _values(*columns) for user_id, columns in await reader.rows(sql, params)}
+    return {user_id: values_of(*columns) for user_id, columns in await reader.rows(sql, params)}
 
 
 def _occurred(
@@ -142,11 +142,3 @@ def _occurred(
         *(f"({filters.compile(test)})" for test in where),
     ]
     return " AND ".join(parts), parameters.texts()
-
-
-def _values(
-    strs: dict[str, str], nums: dict[str, float], bools: dict[str, bool], lists: dict[str, dict[str, list[Any]]]
-) -> dict[str, Any]:
-    """Properties as they were sent, as far as the columns tell: a list's elements come ordered by type."""
-    listed = {name: [*items["strs"], *items["nums"], *items["bools"]] for name, items in lists.items()}
-    return {**strs, **nums, **bools, **listed}

@@ -109,4 +109,11 @@ MIGRATIONS: Migrations = (
   ['accepted'])), user_id, message_id, updated_at
 FROM messages FINAL WHERE status IN ('awaiting_receipt', 'sent', 'delivered', 'undelivered')""",
     ),
+    (
+        13,
+        # How far a history that is being filled again is: lost with the store that it is about.
+        f"""CREATE TABLE IF NOT EXISTS refills (
+  source String, run String, part String, position UInt64, upto UInt64
+) ENGINE = ReplacingMergeTree(position) ORDER BY (source, run, part) SETTINGS {_DURABLE}""",
+    ),
 )

@@ -9,9 +9,9 @@ import asyncio
 import base64
 import binascii
 import contextlib
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -28,9 +28,10 @@ from segment_engine.domain.columns import (
     profile_row,
 )
 from segment_engine.domain.compile_params import render
-from segment_engine.domain.compile_rule import compile_rule
+from segment_engine.domain.compile_rule import Listed, compile_rule
 from segment_engine.event_store import dated_events, reach, statements
 from segment_engine.event_store.catalog import Catalog
+from segment_engine.event_store.listed_names import ListedNames
 from segment_engine.event_store.port import (
     Activity,
     AudienceMember,
@@ -40,12 +41,15 @@ from segment_engine.event_store.port import (
     EvaluationContext,
     MessageFilter,
     MessagePage,
+    Refill,
     Snapshot,
     StoreDamaged,
     StoreFailed,
     UnexpandedOutcome,
 )
 from segment_engine.event_store.schema import MIGRATIONS, Migrations
+
+T = TypeVar("T")
 
 _encode = msgspec.json.Encoder().encode
 _FOR_EVER = 2**63 - 1
@@ -68,19 +72,23 @@ class Runner(Protocol):
 
 
 class SqlEventStore:
-    """`port.EventStore` over a `Runner`."""
+    """`port.EventStore` over a `Runner`. `sole`: nobody else writes there."""
 
-    def __init__(self, runner: Runner, migrations: Migrations = MIGRATIONS) -> None:
+    def __init__(self, runner: Runner, migrations: Migrations = MIGRATIONS, *, sole: bool = False) -> None:
         self._runner = runner
         self._migrations = migrations
         self._snapshotting = asyncio.Lock()
         self._catalog = Catalog(runner)
+        self._sole = sole
+        self._listed = ListedNames()
         self._open = False
 
     async def open(self) -> None:
         await self._runner.open()
         try:
             await self._migrate()
+            if self._sole:
+                await self._listed.load(self._runner)
         except StoreFailed:
             await self._runner.close()
             raise
@@ -95,10 +103,12 @@ class SqlEventStore:
         await self._runner.close()
 
     async def insert_events(self, rows: Sequence[EventRow], token: str) -> None:
+        self._listed.will_insert_events(rows)
         await self._insert("events", statements.EVENT_COLUMNS, rows, token)
         await self._catalogued(self._catalog.saw_events(rows))
 
     async def upsert_profiles(self, rows: Sequence[ProfileRow]) -> None:
+        self._listed.will_insert_profiles(rows)
         await self._insert("profiles", statements.PROFILE_COLUMNS, rows)
         await self._catalogued(self._catalog.saw_profiles(rows))
 
@@ -155,8 +165,15 @@ class SqlEventStore:
         seed: str = "",
     ) -> Estimate:
         await self._require_lists(rule)
-        return await reach.estimate(
-            self._runner, rule, context, once_per_phone=once_per_phone, sample_size=sample_size, seed=seed
+        return await self._evaluated(
+            lambda listed: reach.estimate(
+                self._runner,
+                compile_rule(rule, now=context.now, account_zone=context.account_zone, listed=listed),
+                context,
+                once_per_phone=once_per_phone,
+                sample_size=sample_size,
+                seed=seed,
+            )
         )
 
     async def activity(
@@ -183,9 +200,13 @@ class SqlEventStore:
         if not user_ids:
             return set()
         await self._require_lists(rule)
-        compiled = compile_rule(rule, now=context.now, account_zone=context.account_zone, user_ids=user_ids)
-        rows = await self._runner.rows(statements.matching(compiled.sql), compiled.params)
-        return {user_id for (user_id,) in rows}
+
+        async def matched(listed: Listed) -> list[list[Any]]:
+            now, zone = context.now, context.account_zone
+            compiled = compile_rule(rule, now=now, account_zone=zone, user_ids=user_ids, listed=listed)
+            return await self._runner.rows(statements.matching(compiled.sql), compiled.params)
+
+        return {user_id for (user_id,) in await self._evaluated(matched)}
 
     async def snapshot(
         self, run_id: str, campaign_id: str, occurrence: str, seed: int, rule: Rule, context: EvaluationContext
@@ -197,7 +218,7 @@ class SqlEventStore:
             zones = await self._audience_zones(run_id)
             if not zones:
                 await self._require_lists(rule)
-                compiled = reach.compiled(rule, context)
+                compiled = compile_rule(rule, now=context.now, account_zone=context.account_zone)
                 params = {
                     **compiled.params,
                     **reach.people_params(context),
@@ -215,7 +236,7 @@ class SqlEventStore:
             )
             # Also remembers that nobody qualified, which no row of the audience can.
             row = (run_id, snapshot.total, snapshot.reachable, snapshot.zones)
-            await self._insert("snapshots", ("run_id", "total", "reachable", "zones"), [row])
+            await self._insert("snapshots", statements.SNAPSHOT_COLUMNS, [row])
             return snapshot
 
     async def stored_snapshot(self, run_id: str) -> Snapshot | None:
@@ -258,6 +279,32 @@ class SqlEventStore:
         more = len(items) > limit
         return MessagePage(page, _cursor(page[-1]) if more and page else None)
 
+    async def refill(self) -> Refill | None:
+        rows = await self._runner.rows(statements.REFILLS)
+        if not rows:
+            return None
+        return Refill(rows[0][0], rows[0][1], {part: (position, upto) for _, _, part, position, upto in rows})
+
+    async def note_refill(self, refill: Refill) -> None:
+        rows = [(refill.source, refill.run, part, *place) for part, place in refill.parts.items()]
+        await self._insert("refills", statements.REFILL_COLUMNS, rows)
+
+    async def finish_refill(self) -> None:
+        await self._runner.execute(statements.FINISH_REFILL)
+
+    async def kept_after(self, table: str, after: Sequence[Any] | None, limit: int) -> list[list[Any]]:
+        kept = statements.KEPT[table]
+        params = {"limit": render(limit)}
+        if after is not None:
+            params |= {f"after_{name}": render(after[kept.columns.index(name)]) for name in kept.key}
+        return await self._runner.rows(statements.kept(table, after=after is not None), params)
+
+    async def put_back(self, table: str, rows: Sequence[Sequence[Any]], token: str) -> None:
+        await self._insert(table, statements.KEPT[table].columns, [tuple(row) for row in rows], token)
+
+    async def known_runs(self) -> set[str]:
+        return {run_id for (run_id,) in await self._runner.rows(statements.KNOWN_RUNS)}
+
     async def count_events(self, user_id: str | None = None, event: str | None = None) -> int:
         given = {"user_id": user_id, "event": event}
         params = {name: render(value) for name, value in given.items() if value is not None}
@@ -273,6 +320,7 @@ class SqlEventStore:
 
     async def clear_events(self) -> None:
         await self._runner.execute(statements.CLEAR_EVENTS)
+        await self.finish_refill()
         await self._catalog.clear_events()
 
     async def _migrate(self) -> None:
@@ -284,6 +332,12 @@ class SqlEventStore:
             for statement in (statement for number, statement in self._migrations if number == version):
                 await self._runner.execute(statement)
             await self._insert("schema_versions", ("version",), [(version,)])
+
+    async def _evaluated(self, evaluate: Callable[[Listed], Awaitable[T]]) -> T:
+        """A list that came under a new name while the statement was on its way may have been read as nothing."""
+        grown = self._listed.grown
+        found = await evaluate(self._listed.known())
+        return found if self._listed.grown == grown else await evaluate(Listed())
 
     async def _require_lists(self, rule: Rule) -> None:
         """Raises `RuleErrors` unless every user list that the rule names is complete."""

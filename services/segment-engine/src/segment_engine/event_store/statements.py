@@ -6,6 +6,7 @@ Must not run anything, and puts into the text only names of its own: values are 
 from __future__ import annotations
 
 import hashlib
+from typing import NamedTuple
 
 from segment_engine.domain.columns import EventRow, MessageRow, OutcomeRow, ProfileRow, SuppressionRow
 
@@ -29,6 +30,26 @@ SESSION_SETTINGS = {
     "mutations_sync": 2,
     "lightweight_deletes_sync": 2,
 }
+
+
+EVALUATION_SECONDS = 45
+SNAPSHOT_SECONDS = 100
+EVALUATION_BYTES = 4 << 30
+SNAPSHOT_BYTES = 8 << 30
+"""What one evaluation of a rule may take. A snapshot sorts all who qualify, and its run waits for it."""
+_BOUND = "max_execution_time = {seconds}, timeout_overflow_mode = 'throw', max_memory_usage = {bytes}"
+TOO_LARGE = {"MEMORY_LIMIT_EXCEEDED": "Query memory limit exceeded", "TIMEOUT_EXCEEDED": ""}
+"""Names of errors of a statement that needs more, and what their texts say then: the memory of all may be short too."""
+
+
+def bounded(sql: str) -> str:
+    """A SELECT that evaluates a rule, within what one evaluation may take."""
+    return f"{sql}\nSETTINGS {_BOUND.format(seconds=EVALUATION_SECONDS, bytes=EVALUATION_BYTES)}"
+
+
+def is_too_large(sql: str, name: str, text: str) -> bool:
+    """Whether a statement failed by its own size: `name` of the error, and its text."""
+    return "max_memory_usage = " in sql and name in TOO_LARGE and TOO_LARGE[name] in text
 
 
 HAS_SCHEMA_VERSIONS = "SELECT 1 FROM system.tables WHERE database = currentDatabase() AND name = 'schema_versions'"
@@ -56,6 +77,8 @@ MESSAGE_COLUMNS = MessageRow._fields
 OUTCOME_COLUMNS = OutcomeRow._fields
 LIST_MEMBER_COLUMNS = ("list_id", "user_id")
 LIST_COLUMNS = ("list_id", "members")
+AUDIENCE_COLUMNS = ("run_id", "campaign_id", "occurrence", "zone", "rank", "user_id", "verdict")
+SNAPSHOT_COLUMNS = ("run_id", "total", "reachable", "zones")
 
 
 def people(condition: str, *, once_per_phone: bool = True) -> str:
@@ -81,13 +104,13 @@ FROM (
 
 
 def matching(condition: str) -> str:
-    return f"SELECT user_id FROM profiles FINAL WHERE NOT deleted AND ({condition})"
+    return bounded(f"SELECT user_id FROM profiles FINAL WHERE NOT deleted AND ({condition})")
 
 
 def store_audience(condition: str, run_id: str) -> str:
     """One block, hence all or nothing. The rank is a random order made of the seed: SHA-256(seed, newline, user_id)."""
-    return f"""INSERT INTO audiences (run_id, campaign_id, occurrence, zone, rank, user_id, verdict)
-{token_setting(run_id)}
+    return f"""INSERT INTO audiences ({", ".join(AUDIENCE_COLUMNS)})
+{token_setting(run_id)}, {_BOUND.format(seconds=SNAPSHOT_SECONDS, bytes=SNAPSHOT_BYTES)}
 SELECT {{run_id:String}}, {{campaign_id:String}}, {{occurrence:String}}, zone,
   row_number() OVER (ORDER BY verdict != '', SHA256(concat({{seed:String}}, '\\n', user_id)), user_id) - 1,
   user_id, verdict
@@ -145,6 +168,44 @@ COUNT_LIST_MEMBERS = "SELECT uniqExact(user_id) FROM user_list_members WHERE lis
 DROP_LIST = "DELETE FROM user_lists WHERE list_id = {list_id:String}"
 DROP_LIST_MEMBERS = "DELETE FROM user_list_members WHERE list_id = {list_id:String}"
 
+KNOWN_RUNS = "SELECT run_id FROM audiences UNION DISTINCT SELECT run_id FROM snapshots"
+REFILLS = "SELECT source, run, part, position, upto FROM refills FINAL ORDER BY part"
+REFILL_COLUMNS = ("source", "run", "part", "position", "upto")
+FINISH_REFILL = "TRUNCATE TABLE refills"
+
+
+class Kept(NamedTuple):
+    """A table that an export has besides the events: nothing else can bring it back. `key` is unique."""
+
+    columns: tuple[str, ...]
+    key: tuple[str, ...]
+    final: bool = True
+
+
+KEPT = {
+    "outcomes": Kept(OUTCOME_COLUMNS, ("campaign_id", "what", "user_id", "message_id")),
+    "messages": Kept(MESSAGE_COLUMNS, ("campaign_id", "message_id")),
+    "user_list_members": Kept(LIST_MEMBER_COLUMNS, ("list_id", "user_id")),
+    "audiences": Kept(AUDIENCE_COLUMNS, ("run_id", "zone", "rank"), final=False),
+    # Those say that the ones before are complete.
+    "user_lists": Kept(LIST_COLUMNS, ("list_id",)),
+    "snapshots": Kept(SNAPSHOT_COLUMNS, ("run_id",)),
+}
+_KEY_TYPES = {"rank": "UInt32"}
+
+
+def kept(table: str, *, after: bool) -> str:
+    """`after`: bound as after_<column of the key>."""
+    columns, key, final = KEPT[table]
+    order = ", ".join(key)
+    place = ", ".join(f"{{after_{name}:{_KEY_TYPES.get(name, 'String')}}}" for name in key)
+    where = f" WHERE ({order}) > ({place})" if after else ""
+    return (
+        f"SELECT {', '.join(columns)} FROM {table}{' FINAL' if final else ''}{where} "
+        f"ORDER BY {order} LIMIT {{limit:UInt64}}"
+    )
+
+
 EVENT_ORDER = ("event", "user_id", "at", "message_id")
 CLEAR_EVENTS = "TRUNCATE TABLE events"
 
@@ -160,6 +221,10 @@ def events(*, after: bool) -> str:
     }
     columns = ", ".join(f"CAST({name}, '{casts[name]}')" if name in casts else name for name in EVENT_COLUMNS)
     return f"SELECT {columns} FROM events {where} ORDER BY {order} LIMIT {{limit:UInt64}}"
+
+
+def listed_names(table: str, most: int) -> str:
+    return f"SELECT DISTINCT arrayJoin(mapKeys(lists)) FROM {table} LIMIT {most:d}"
 
 
 PARTS = "SELECT table, name, path, bytes_on_disk FROM system.parts WHERE active AND database = currentDatabase()"

@@ -25,7 +25,7 @@ from segment_engine.domain.columns import from_microseconds, microseconds
 from segment_engine.domain.inaction import Happening
 from segment_engine.domain.live_campaigns import LiveCampaign, LiveCampaigns, pick
 from segment_engine.domain.profiles import Profile
-from segment_engine.domain.wait_kinds import Change, Trait
+from segment_engine.domain.wait_kinds import Change, ReadUntil, Trait
 from segment_engine.domain.waits import WaitId, short
 from segment_engine.event_store.port import DatedEvent, EventStore
 from segment_engine.loops.wait_changes import WaitChanges, zones_of
@@ -59,6 +59,7 @@ class Alignments:
         campaigns: Callable[[], LiveCampaigns],
         barrier: Passable,
         changes: WaitChanges,
+        read_until: ReadUntil,
         on_armed: Callable[[datetime], None],
     ) -> None:
         self._database = database
@@ -67,6 +68,7 @@ class Alignments:
         self._campaigns = campaigns
         self._barrier = barrier
         self._changes = changes
+        self._read_until = read_until
         self._on_armed = on_armed
         self._wake = asyncio.Event()
         self._ready: set[tuple[str, int]] = set()
@@ -166,13 +168,15 @@ class Alignments:
         if campaign.trigger.at_local_time is not None:
             profiles = await profile_table.read(tx, sorted({row.id[1] for row in rows}))
         zones = zones_of(profiles, account_zone)
-        now = microseconds((await wait_table.look(tx, [])).now)
+        now = microseconds(await wait_table.db_now(tx))
         changed, removed = [], []
         for row in rows:
             if row.kept.due is None or row.made_by != campaign.made_by:
                 continue
             zone = zones.get(row.id[1], account_zone)
-            kept = wait_kinds.replanned(campaign, row.kept.state, now, zone, account_zone)
+            kept = wait_kinds.replanned(
+                campaign, row.kept.state, now, zone, account_zone, self._read_until.at
+            )  # fmt: skip
             if kept is None:
                 removed.append(row.id)
             elif kept.due != row.kept.due:
@@ -192,7 +196,7 @@ class Alignments:
         people = await alignment_table.people_with(tx, attribute, (alignment.cursor or [""])[0], PAGE)
         await alignment_table.lock_people(tx, people.ids)
         profiles = await profile_table.read(tx, people.ids)
-        now = microseconds((await wait_table.look(tx, [])).now)
+        now = microseconds(await wait_table.db_now(tx))
         changes = {
             (campaign.id, user_id, short(attribute)): Change(
                 campaign, trait=Trait(profile.traits.get(attribute), now, True)
@@ -210,7 +214,7 @@ class Alignments:
     ) -> tuple[Alignment, datetime | None]:
         trigger, definition = campaign.trigger, campaign.definition
         account_zone = self._definitions.settings.account_time_zone
-        now = (await wait_table.look(tx, [])).now
+        now = await wait_table.db_now(tx)
         back = timedelta(seconds=definition.when.send_by_seconds + trigger.offset_seconds)
         since = None if trigger.yearly else now - back - CLOCKS
         found = await self._store.dated_events(

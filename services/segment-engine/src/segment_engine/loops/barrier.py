@@ -13,12 +13,15 @@ from postrider.kafka.loop import ConsumerLoop
 from postrider.postgres import progress
 from postrider.postgres.database import Database
 from segment_engine import metrics
+from segment_engine.adapters import forward_table
+from segment_engine.adapters.forward_table import UnderWay
 from segment_engine.loops.copier import ProfileCopier
-from segment_engine.loops.placement import Placement
 
 LOOK_SECONDS = 0.01
 PROBE_AFTER_LOOKS = 100
 """A log may end in records that no reader gets: after so many looks without success that is found out."""
+LOST_AFTER_LOOKS = 100
+"""A forwarded record that the live group gave up as a dead letter never arrives: found out after so many looks."""
 
 Ends = Mapping[tuple[str, int], int]
 
@@ -48,47 +51,47 @@ class Follower:
 
 
 class Barrier:
+    """`live` forwards misplaced records; the `others` read them where they belong."""
+
     def __init__(
         self,
         database: Database,
         ends: LogEnds,
-        followers: Sequence[Follower],
-        placement: Placement,
+        live: Follower,
+        others: Sequence[Follower],
         copier: ProfileCopier,
         definitions: Confirmed,
     ) -> None:
         self._database = database
         self._ends = ends
-        self._followers = followers
-        self._placement = placement
+        self._live = live
+        self._others = others
         self._copier = copier
         self._definitions = definitions
 
     async def wait(self) -> None:
         """Returns when all that was published before the call counts in an evaluation."""
         with metrics.BARRIER_SECONDS.time(), self._hurry():
-            mark = self._placement.mark()
             ends = await self._ends.fetch()
             await self._definitions.wait_until_confirmed()
-            await self._all_passed(ends)
-            if await self._placement.settled(mark):
-                # Records that had come to a wrong partition may be behind the first ends.
-                await self._all_passed(await self._ends.fetch())
+            await passed(self._database, self._ends, self._live, ends)
+            await forwards_arrived(self._database, self._ends, self._live)
+            # Records that had come to a wrong partition may be behind the first ends.
+            ends = await self._ends.fetch()
+            await asyncio.gather(*(passed(self._database, self._ends, other, ends) for other in self._others))
             await self._copier.wait_until_copied()
 
     @contextmanager
     def _hurry(self) -> Iterator[None]:
         """Nobody lingers while somebody waits."""
-        for follower in self._followers:
+        followers = (self._live, *self._others)
+        for follower in followers:
             follower.hurry()
         try:
             yield
         finally:
-            for follower in self._followers:
+            for follower in followers:
                 follower.calm()
-
-    async def _all_passed(self, ends: Ends) -> None:
-        await asyncio.gather(*(passed(self._database, self._ends, follower, ends) for follower in self._followers))
 
 
 async def passed(database: Database, log_ends: LogEnds, follower: Follower, ends: Ends) -> None:
@@ -117,3 +120,32 @@ async def _behind(database: Database, follower: Follower, wanted: Ends) -> dict[
         stored = await progress.positions(database, follower.group)
         behind = {where: stored.get(where, 0) for where in elsewhere if stored.get(where, 0) < wanted[where]}
     return behind
+
+
+async def forwards_arrived(database: Database, log_ends: LogEnds, live: Follower) -> None:
+    """Returns when the live group has read every misplaced record in its user's partition that it had sent on before
+    the call, in whichever process."""
+    async with database.begin() as tx:
+        under_way = await forward_table.under_way(tx)
+    if under_way is None:
+        return
+    looks = 0
+    while True:
+        async with database.begin() as tx:
+            if not await forward_table.any_left(tx, under_way):
+                return
+        looks += 1
+        if looks % LOST_AFTER_LOOKS == 0 and await _forget_the_lost(database, log_ends, live, under_way):
+            return
+        await asyncio.sleep(LOOK_SECONDS)
+
+
+async def _forget_the_lost(database: Database, log_ends: LogEnds, live: Follower, under_way: UnderWay) -> bool:
+    """Published, and the live group is past them: what has not arrived by then was put aside."""
+    async with database.begin() as tx:
+        if not await forward_table.is_published(tx, under_way):
+            return False
+    await passed(database, log_ends, live, await log_ends.fetch())
+    async with database.begin() as tx:
+        await forward_table.forget(tx, under_way)
+    return True

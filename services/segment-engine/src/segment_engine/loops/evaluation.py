@@ -27,20 +27,28 @@ class Definitions(Protocol):
     settings: AccountSettings
 
 
-def rule_of(definitions: Definitions, rule: Mapping[str, Any] | None, segment_id: str | None) -> Rule:
-    """The rule that is meant now, saved segments put in as they are now. Raises `SegmentUnknown`, `RuleErrors`."""
+Used = dict[str, SegmentDefinition | None]
+
+
+def rule_of(
+    definitions: Definitions, rule: Mapping[str, Any] | None, segment_id: str | None, used: Used | None = None
+) -> Rule:
+    """The rule that is meant now, saved segments put in as they are now; `used` gets those. Raises `SegmentUnknown`,
+    `RuleErrors`."""
     if rule is not None:
-        return resolve(parse_rule(rule), lambda id: _saved(definitions, id))
+        return resolve(parse_rule(rule), lambda id: _saved(definitions, id, used))
     if segment_id is None:
         raise RuleErrors([("", "neither rule nor segment_id")])
-    saved = _saved(definitions, segment_id)
+    saved = _saved(definitions, segment_id, used)
     if saved is None:
         raise SegmentUnknown(segment_id)
-    return resolve(saved, lambda id: _saved(definitions, id), own_id=segment_id)
+    return resolve(saved, lambda id: _saved(definitions, id, used), own_id=segment_id)
 
 
-def _saved(definitions: Definitions, segment_id: str) -> Rule | None:
+def _saved(definitions: Definitions, segment_id: str, used: Used | None) -> Rule | None:
     segment = definitions.segments.get(segment_id)
+    if used is not None:
+        used[segment_id] = segment
     return None if segment is None else parse_rule(segment.rule)
 
 

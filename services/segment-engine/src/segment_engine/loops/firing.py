@@ -3,13 +3,16 @@
 A turn: what is due by the database's clock, then a barrier, then batches: rows locked, people and filters looked at as
 they are now, the rows changed and the qualified published in one transaction. A row that an event is changing at that
 moment is left to the next turn. Must not decide what a row means (`domain.firing`).
+
+There are two of it: one for campaigns with a filter, which waits for history too, and one for all others, which a store
+that is away holds up in nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -25,6 +28,7 @@ from postrider.postgres.database import Database, is_outage
 from postrider.postgres.outbox import Outbox
 from segment_engine import metrics
 from segment_engine.adapters import profile_table, suppression_table, wait_table
+from segment_engine.adapters.wait_table import Share
 from segment_engine.domain import firing
 from segment_engine.domain.columns import from_microseconds, microseconds
 from segment_engine.domain.firing import Evaluated, Outcome
@@ -32,6 +36,7 @@ from segment_engine.domain.live_campaigns import LiveCampaign, LiveCampaigns
 from segment_engine.domain.pages import suppressed_phones
 from segment_engine.domain.profiles import Contact, Profile
 from segment_engine.domain.verdicts import judge
+from segment_engine.domain.wait_kinds import ReadUntil
 from segment_engine.domain.waits import Row
 from segment_engine.loops.wait_filters import WaitFilters
 from segment_engine.loops.work import BACK_OFF_SECONDS, either, first_of, unless
@@ -40,11 +45,19 @@ AT_ONCE = 200
 """Of each partition. A row is locked while its batch is worked on, and its person's next event waits for that."""
 LOOK_SECONDS = 1.0
 """Another process may have armed something of our partitions."""
+AHEAD = timedelta(seconds=2 * LOOK_SECONDS)
+"""What is due later is found by a later look: to find those with a filter, few of a million timers are looked at."""
 SHORTEST_SECONDS = 0.005
+OLD_NEWS_SECONDS = 3.0
+"""Definitions are compared with the log every second: older ones are those of a process that stood still."""
 
 
 class Definitions(Protocol):
     settings: AccountSettings
+
+    def confirmed_within(self, seconds: float) -> bool: ...
+
+    async def wait_until_confirmed(self) -> None: ...
 
 
 class Passable(Protocol):
@@ -54,8 +67,8 @@ class Passable(Protocol):
 
 
 class Firing:
-    """A component (`run`). `partitions`: those of user-events that are owned here; a row fires once whoever takes it,
-    but the owner knows when it is due."""
+    """A component (`run`). `filters`: of the campaigns it is for; None: it is for those that have none. `partitions`:
+    those of user-events that are owned here; a row fires once whoever takes it, but the owner knows when it is due."""
 
     def __init__(
         self,
@@ -64,7 +77,8 @@ class Firing:
         definitions: Definitions,
         campaigns: Callable[[], LiveCampaigns],
         barrier: Passable,
-        filters: WaitFilters,
+        filters: WaitFilters | None,
+        read_until: ReadUntil,
         partitions: Callable[[], Sequence[int]],
         phone_hash_key: bytes,
     ) -> None:
@@ -74,6 +88,7 @@ class Firing:
         self._campaigns = campaigns
         self._barrier = barrier
         self._filters = filters
+        self._read_until = read_until
         self._partitions = partitions
         self._phone_hash_key = phone_hash_key
         self._wake = asyncio.Event()
@@ -104,32 +119,39 @@ class Firing:
 
     async def _turn(self, stop: asyncio.Event) -> float:
         """Everything that is due now; returns how long there is nothing to do."""
-        partitions = list(self._partitions())
-        if not partitions:
+        share = self._share()
+        if not share.partitions or (share.are_filtered and not share.filtered):
             return LOOK_SECONDS
         self._next = None
         async with self._database.begin() as tx:
-            look = await wait_table.look(tx, partitions)
-        if look.due is None or look.due > look.now:
-            self._next = look.due if self._next is None or look.due is None else min(self._next, look.due)
-            left = LOOK_SECONDS if self._next is None else (self._next - look.now).total_seconds()
-            return min(max(left, SHORTEST_SECONDS), LOOK_SECONDS)
+            look = await wait_table.look(tx, share, AHEAD)
+        due = look.now + AHEAD if look.due is None else look.due
+        if due > look.now:
+            self._next = due if self._next is None else min(self._next, due)
+            return min(max((self._next - look.now).total_seconds(), SHORTEST_SECONDS), LOOK_SECONDS)
         self._remembered = False
         if await unless(stop, self._barrier.read()):
-            while not stop.is_set() and await self._fire(stop, partitions, look.now):
+            self._read_until.passed(look.now)
+            while not stop.is_set() and await self._fire(stop, look.now):
                 continue
         return SHORTEST_SECONDS
 
-    async def _fire(self, stop: asyncio.Event, partitions: Sequence[int], now: datetime) -> bool:
+    def _share(self) -> Share:
+        return Share(list(self._partitions()), self._campaigns().filtered, self._filters is not None)
+
+    async def _fire(self, stop: asyncio.Event, now: datetime) -> bool:
         """One batch of what was due at `now`; whether there may be more."""
+        is_news = self._definitions.confirmed_within(OLD_NEWS_SECONDS)
+        if not is_news and not await unless(stop, self._definitions.wait_until_confirmed()):
+            return False
         evaluated: Mapping[str, Evaluated] = {}
-        campaigns = self._campaigns()
-        if self._filters.any_of(campaigns):
+        campaigns, share = self._campaigns(), self._share()
+        if self._filters is not None:
             async with self._database.begin() as tx:
-                ahead = await wait_table.peek(tx, partitions, now, AT_ONCE)
+                ahead = await wait_table.peek(tx, share, now, AT_ONCE)
             evaluated = await self._filters.evaluate(campaigns, ahead, lambda: self._remember(stop))
         async with self._database.begin() as tx:
-            rows = await wait_table.take(tx, partitions, now, AT_ONCE)
+            rows = await wait_table.take(tx, share, now, AT_ONCE)
             if not rows:
                 return False
             batch = await self._settle(tx, rows, campaigns, evaluated, now)

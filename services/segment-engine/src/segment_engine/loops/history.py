@@ -8,25 +8,21 @@ drops them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postrider.contracts.envelope import Outgoing
 from postrider.contracts.user_events import Ignored
-from postrider.kafka.loop import Batch, Received
+from postrider.kafka.loop import Batch
 from segment_engine import metrics
 from segment_engine.adapters.dedup_table import DedupTable
-from segment_engine.domain.arrivals import Arrival, message_id_of
+from segment_engine.domain.arrivals import message_id_of, read_record
 from segment_engine.domain.columns import EventRow, event_row
-from segment_engine.domain.dedup_keys import dedup_key
+from segment_engine.domain.dedup_keys import DedupKey, dedup_key
 from segment_engine.event_store.port import EventStore
-from segment_engine.loops.event_reader import EventReader
 from segment_engine.loops.placement import Placement
-
-S = TypeVar("S")
-T = TypeVar("T")
 
 GROUP = "segment-engine-history"
 MAX_RECORDS = 16_000
@@ -34,9 +30,14 @@ MAX_RECORDS = 16_000
 MAX_BYTES = 8 * 1024 * 1024
 LANES = 2
 """While one half waits for Postgres or the store, the other is decoded and made rows."""
-MADE_AT_ONCE = 2_000
-"""Rows after which others get their turn: the loop must not stand still for long."""
 LINGER_SECONDS = 1.0
+
+
+class Filed(NamedTuple):
+    """An event as it is remembered and as it is stored."""
+
+    key: DedupKey
+    row: EventRow
 
 
 class History:
@@ -44,7 +45,6 @@ class History:
         self,
         store: EventStore,
         dedup: DedupTable,
-        reader: EventReader,
         placement: Placement,
         dedup_key: bytes,
         horizon_days: int,
@@ -54,43 +54,35 @@ class History:
         self._key = dedup_key
         self._horizon_days = horizon_days
         self._placement = placement
-        self._reader = reader
         self._read = 0
 
-    def decode(self, record: Any) -> Arrival | None:
-        """None: not for the history. Identifies are the live group's, misplaced records come again."""
+    def decode(self, record: Any) -> Filed | None:
+        """None: not for the history. Identifies are the live group's, misplaced records come again.
+
+        The row of a repeat is made for nothing; made of an event that was just parsed, a row costs half of what it
+        costs once a whole batch of events has gone through the processor's cache.
+        """
         self._read += 1
-        arrival = self._reader.read(record)
+        arrival = read_record(record)
         if isinstance(arrival, Ignored) or arrival.event.type != "track":
             return None
         if self._placement.is_misplaced(arrival, record.partition):
             return None
-        return arrival
+        event, message_id = arrival.event, message_id_of(arrival)
+        key = dedup_key(
+            self._key, event.user_id, message_id, event.client_at, event.received_at, self._horizon_days
+        )  # fmt: skip
+        return Filed(key, event_row(event, message_id))
 
-    async def handle(self, tx: AsyncConnection, batch: Batch[Arrival]) -> Sequence[Outgoing]:
+    async def handle(self, tx: AsyncConnection, batch: Batch[Filed]) -> Sequence[Outgoing]:
         read, self._read = self._read, 0
         metrics.EVENTS_READ.labels(GROUP).inc(read)
-        keys = []
-        for number, received in enumerate(batch.records, 1):
-            if number % MADE_AT_ONCE == 0:
-                await asyncio.sleep(0)
-            event = received.value.event
-            keys.append(
-                dedup_key(
-                    self._key,
-                    event.user_id,
-                    message_id_of(received.value),
-                    event.client_at,
-                    event.received_at,
-                    self._horizon_days,
-                )
-            )
-        # Rows of repeats are made for nothing, but made while Postgres is busy.
-        fresh, made = await _both(self._dedup.first_seen(tx, keys), _make_rows(batch.records))
+        keys = [received.value.key for received in batch.records]
+        fresh = await self._dedup.first_seen(tx, keys)
         rows: dict[tuple[str, int], list[EventRow]] = {}
-        for received, row, is_fresh in zip(batch.records, made, fresh, strict=True):
+        for received, is_fresh in zip(batch.records, fresh, strict=True):
             if is_fresh:
-                rows.setdefault((received.topic, received.partition), []).append(row)
+                rows.setdefault((received.topic, received.partition), []).append(received.value.row)
         inserts = [
             self._store.insert_events(found, f"{of.topic}-{of.partition}-{of.from_offset}-{of.to_offset}")
             for of in batch.ranges
@@ -104,21 +96,3 @@ class History:
         metrics.EVENTS_STORED.inc(stored)
         metrics.EVENTS_DUPLICATE.labels("track").inc(len(keys) - stored)
         return ()
-
-
-async def _make_rows(records: Sequence[Received[Arrival]]) -> list[EventRow]:
-    rows = []
-    for number, received in enumerate(records, 1):
-        if number % MADE_AT_ONCE == 0:
-            await asyncio.sleep(0)
-        rows.append(event_row(received.value.event, message_id_of(received.value)))
-    return rows
-
-
-async def _both(first: Awaitable[S], second: Awaitable[T]) -> tuple[S, T]:
-    """Both results; when one fails, its error, once the other is over too."""
-    one, other = await asyncio.gather(first, second, return_exceptions=True)
-    for outcome in (one, other):
-        if isinstance(outcome, BaseException):
-            raise outcome
-    return one, other  # type: ignore[return-value]  # neither is an exception

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -27,19 +27,19 @@ from postrider.postgres.outbox import Outbox
 from segment_engine import metrics
 from segment_engine.adapters import forward_table, profile_table, suppression_table
 from segment_engine.adapters.dedup_table import DedupTable
-from segment_engine.domain.arrivals import Arrival, forwarded_headers, message_id_of
-from segment_engine.domain.dedup_keys import dedup_key
+from segment_engine.domain.arrivals import Arrival, forwarded_headers, message_id_of, read_record
+from segment_engine.domain.dedup_keys import DedupKey, dedup_key
 from segment_engine.domain.live_campaigns import LiveCampaigns, qualified
 from segment_engine.domain.pages import suppressed_phones
 from segment_engine.domain.profiles import Contact, Profile, merge, settle
 from segment_engine.domain.verdicts import judge
-from segment_engine.loops.event_reader import EventReader
+from segment_engine.domain.wait_kinds import ReadUntil
 from segment_engine.loops.known_users import KnownUsers
 from segment_engine.loops.placement import Placement
-from segment_engine.loops.wait_changes import Identified, WaitChanges, identified_people
+from segment_engine.loops.wait_changes import Identified, WaitChanges, identified_people, is_ageless
 
 GROUP = "segment-engine-live"
-MAX_RECORDS = 2_000
+MAX_RECORDS = 4_000
 # A batch costs all services together some 45 ms of CPU, whatever is in it, and the rhythm of this one is that of all
 # that follow. Unpaced, two cores are full at 100 events a second and a text takes 150 ms; paced, 65 ms at 500 a second.
 PACE_SECONDS = 0.04
@@ -55,8 +55,7 @@ class Definitions(Protocol):
     async def wait_until_confirmed(self) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Arrived:
+class Arrived(NamedTuple):
     """`forward`: the record's value, to be published again into the partition it belongs to."""
 
     arrival: Arrival
@@ -68,7 +67,6 @@ class _Effects:
     """What the memory of this process learns once the batch is committed."""
 
     users: set[str] = field(default_factory=set)
-    sent: set[str] = field(default_factory=set)
     turn: int = 0
     due_at: datetime | None = None
 
@@ -82,8 +80,8 @@ class Live:
         outbox: Outbox,
         dedup: DedupTable,
         definitions: Definitions,
-        reader: EventReader,
         placement: Placement,
+        read_until: ReadUntil,
         on_profiles_changed: Callable[[], None],
         on_armed: Callable[[datetime], None],
         dedup_key: bytes,
@@ -94,11 +92,10 @@ class Live:
         self._dedup = dedup
         self._definitions = definitions
         self._placement = placement
-        self._reader = reader
         self._read = 0
         self._on_profiles_changed = on_profiles_changed
         self._on_armed = on_armed
-        self._waits = WaitChanges(placement)
+        self.waits = WaitChanges(placement, read_until, self._first_seen)
         self._dedup_key = dedup_key
         self._phone_hash_key = phone_hash_key
         self._horizon_days = horizon_days
@@ -116,14 +113,11 @@ class Live:
 
     def decode(self, record: Any) -> Arrived | None:
         self._read += 1
-        arrival = self._reader.read(record)
+        arrival = read_record(record)
         if isinstance(arrival, Ignored):
             metrics.EVENTS_IGNORED.labels(arrival.reason).inc()
             return None
-        if arrival.forwarded:
-            self._placement.arrived(arrival.origin)
         if self._placement.is_misplaced(arrival, record.partition):
-            self._placement.expect(arrival.origin)
             return Arrived(arrival, record.value)
         return Arrived(arrival)
 
@@ -134,6 +128,9 @@ class Live:
         here = [received for received in batch.records if received.value.forward is None]
         tracks = [received.value.arrival for received in here if received.value.arrival.event.type == "track"]
         identifies = [r.value.arrival for r in here if r.value.arrival.event.type == "identify"]
+        ageless = [arrival for arrival in tracks if is_ageless(arrival.event)]
+        if ageless and identifies:  # both ask what was seen before, in one transaction
+            await self._dedup.ensure({self._key_of(arrival).day for arrival in (*ageless, *identifies)})
         # A campaign is scheduled when its definition is in the log: whoever was told so may send its event at once.
         confirmed = asyncio.ensure_future(self._confirm(bool(identifies), tracks))
         try:
@@ -144,7 +141,7 @@ class Live:
             confirmed.cancel()
         await self._note_forwards(tx, batch)
         account_zone = self._definitions.settings.account_time_zone
-        self._effects.due_at = await self._waits.apply(tx, self.campaigns, account_zone, tracks, identified)
+        self._effects.due_at = await self.waits.apply(tx, self.campaigns, account_zone, tracks, identified)
         outgoing = await self._qualify(tx, tracks)
         outgoing += [self._forward(received) for received in batch.records if received.value.forward is not None]
         return outgoing
@@ -152,7 +149,6 @@ class Live:
     async def committed(self) -> None:
         """After the commit of a batch."""
         effects, self._effects = self._effects, _Effects()
-        self._placement.sent(effects.sent)
         if effects.users:
             self._known.add(effects.users, effects.turn)
             self._on_profiles_changed()
@@ -178,34 +174,37 @@ class Live:
     ) -> dict[str, Identified]:
         if not arrivals:
             return {}
-        keys = [
-            dedup_key(
-                self._dedup_key,
-                arrival.event.user_id,
-                message_id_of(arrival),
-                arrival.event.client_at,
-                arrival.event.received_at,
-                self._horizon_days,
-            )
-            for arrival in arrivals
-        ]
-        fresh = await self._dedup.first_seen(tx, keys)
+        fresh = await self._dedup.first_seen(tx, [self._key_of(arrival) for arrival in arrivals])
         accepted = [arrival.event for arrival, is_fresh in zip(arrivals, fresh, strict=True) if is_fresh]
         metrics.EVENTS_DUPLICATE.labels("identify").inc(len(arrivals) - len(accepted))
         if not accepted:
             return {}
-        traits = await profile_table.lock_traits(tx, sorted({event.user_id for event in accepted}))
+        known = await profile_table.lock(tx, sorted({event.user_id for event in accepted}))
+
+        def before(user_id: str) -> Profile:
+            return known.get(user_id) or Profile(user_id, 0, {}, Contact())
+
         changed: dict[str, dict[str, Any]] = {}
         for event in accepted:
-            kept = changed.get(event.user_id, traits.get(event.user_id, {}))
-            changed[event.user_id] = merge(kept, event.values)
+            kept = changed.get(event.user_id)
+            changed[event.user_id] = merge(before(event.user_id).traits if kept is None else kept, event.values)
         await confirmed
         country = self._definitions.settings.default_country
         settled = {user_id: settle(merged, country) for user_id, merged in changed.items()}
         await profile_table.write(tx, settled)
         metrics.PROFILES_CHANGED.inc(len(settled))
         self._effects.users |= settled.keys()
-        return identified_people(accepted, settled)
+        return identified_people(accepted, lambda user_id: before(user_id).contact, settled)
+
+    async def _first_seen(self, tx: AsyncConnection, tracks: Sequence[Arrival]) -> list[bool]:
+        """Events of waits, beside the identifies: a prefix keeps the two apart."""
+        return await self._dedup.first_seen(tx, [self._key_of(arrival, "track:") for arrival in tracks])
+
+    def _key_of(self, arrival: Arrival, prefix: str = "") -> DedupKey:
+        event, name = arrival.event, prefix + message_id_of(arrival)
+        return dedup_key(
+            self._dedup_key, event.user_id, name, event.client_at, event.received_at, self._horizon_days
+        )  # fmt: skip
 
     async def _meet(self, tx: AsyncConnection, tracks: Sequence[Arrival]) -> None:
         unknown = self._known.unknown({arrival.event.user_id for arrival in tracks}) - self._effects.users
@@ -248,7 +247,6 @@ class Live:
     def _forward(self, received: Received[Arrived]) -> Outgoing:
         arrival, value = received.value.arrival, received.value.forward
         assert value is not None
-        self._effects.sent.add(arrival.origin)
         metrics.EVENTS_FORWARDED.inc()
         user_id = arrival.event.user_id
         return Outgoing(

@@ -5,7 +5,7 @@ Decides nothing about a row itself (`domain.wait_kinds`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -18,21 +18,27 @@ from segment_engine.adapters import profile_table, wait_table
 from segment_engine.domain import wait_kinds
 from segment_engine.domain.arrivals import Arrival, message_id_of
 from segment_engine.domain.columns import from_microseconds, microseconds
-from segment_engine.domain.live_campaigns import LiveCampaign, LiveCampaigns, is_open_at
-from segment_engine.domain.profiles import Profile
-from segment_engine.domain.wait_kinds import Change, Trait
+from segment_engine.domain.live_campaigns import Concern, LiveCampaign, LiveCampaigns, is_open_at
+from segment_engine.domain.profiles import Contact, Profile
+from segment_engine.domain.wait_kinds import Change, ReadUntil, Trait
 from segment_engine.domain.waits import Kept, Row, WaitId, short
 from segment_engine.loops.placement import Placement
 
 ZONE_TRAITS = frozenset({"timezone", "country", "phone"})
 """Traits that may change the zone a person is texted in."""
+MOVED_AT_ONCE = 1_000
+"""Timers of one person in one campaign that follow them to another zone; further ones do when they come due."""
+
+FirstSeen = Callable[[AsyncConnection, Sequence[Arrival]], Awaitable[list[bool]]]
+"""Of each event: whether its messageId is new. Remembers them in the transaction."""
 
 
 @dataclass(slots=True)
 class Identified:
-    """A person's accepted identifies of one batch, and the traits they have led to."""
+    """A person's accepted identifies of one batch, and the traits they have led to. `has_moved`: to another zone."""
 
     traits: Mapping[str, Any]
+    has_moved: bool
     names: set[str] = field(default_factory=set)
     received: datetime | None = None
     """Of the newest; `fresh`: of the newest that is not historic."""
@@ -46,8 +52,12 @@ class Identified:
 
 
 class WaitChanges:
-    def __init__(self, placement: Placement) -> None:
+    """`first_seen` is asked about events whose repeats cannot be told by their time."""
+
+    def __init__(self, placement: Placement, read_until: ReadUntil, first_seen: FirstSeen) -> None:
         self._placement = placement
+        self._read_until = read_until
+        self._first_seen = first_seen
         self._all_new = False
         """Whether the last batch met no row: then the next one tries without looking."""
 
@@ -62,8 +72,8 @@ class WaitChanges:
         """Returns when the earliest timer of those it wrote is due."""
         changes: dict[WaitId, Change] = {}
         due: datetime | None = None
-        for arrival in tracks:
-            for concern in campaigns.waiting_for(arrival.event):
+        for arrival, concerns in await self._concerned(tx, campaigns, tracks):
+            for concern in concerns:
                 noted = wait_kinds.add_event(changes, concern, arrival.event, message_id_of(arrival))
                 if not noted and concern.arms:
                     metrics.WAITS_NOT_ARMED.labels("no_same_property").inc()
@@ -84,13 +94,26 @@ class WaitChanges:
         # Those that were added are not among those written.
         return earliest if due is None else due if earliest is None else min(due, earliest)
 
+    async def _concerned(
+        self, tx: AsyncConnection, campaigns: LiveCampaigns, tracks: Sequence[Arrival]
+    ) -> list[tuple[Arrival, list[Concern]]]:
+        """Events that campaigns wait for, without those repeats that would seem to be younger events."""
+        found = [(arrival, concerns) for arrival in tracks if (concerns := campaigns.waiting_for(arrival.event))]
+        ageless = [number for number, (arrival, _) in enumerate(found) if is_ageless(arrival.event)]
+        if ageless:
+            fresh = await self._first_seen(tx, [found[number][0] for number in ageless])
+            repeats = {number for number, is_fresh in zip(ageless, fresh, strict=True) if not is_fresh}
+            found = [each for number, each in enumerate(found) if number not in repeats]
+        return found
+
     async def _add(
         self, tx: AsyncConnection, changes: Mapping[WaitId, Change], zones: Mapping[str, str], account_zone: str
     ) -> tuple[datetime | None, bool]:
         """The rows as if none existed; False: some did."""
         added = []
         for id, change in changes.items():
-            kept = wait_kinds.apply(None, change, zones.get(id[1], account_zone), account_zone)
+            zone = zones.get(id[1], account_zone)
+            kept = wait_kinds.apply(None, change, zone, account_zone, self._read_until.at)
             if kept is not None:
                 added.append(Row(id, self._placement.partition_of(id[1]), change.campaign.made_by, kept))
         is_all = await wait_table.add(tx, added) == len(added)
@@ -116,7 +139,8 @@ class WaitChanges:
                 known = row.kept.state
                 if change.campaign.definition.kind == "live_action":
                     continue  # a repeat: what waits is the event itself
-            kept = wait_kinds.apply(known, change, zones.get(id[1], account_zone), account_zone)
+            zone = zones.get(id[1], account_zone)
+            kept = wait_kinds.apply(known, change, zone, account_zone, self._read_until.at)
             _count(change.campaign, row, known, kept)
             if kept is None:
                 if row is not None:
@@ -135,13 +159,13 @@ class WaitChanges:
         campaigns: LiveCampaigns,
         identified: Mapping[str, Identified],
     ) -> dict[WaitId, Row]:
-        """Rows of events' dates whose recipient may be in another zone now. Notes the changes, too."""
+        """Timers of events' dates whose recipient is in another zone now. Notes the changes, too."""
         if not campaigns.by_local_time:
             return {}
-        moved = {user for user, person in identified.items() if person.names & ZONE_TRAITS}
+        moved = {user for user, person in identified.items() if person.has_moved}
         pairs = sorted((campaign.id, user) for campaign in campaigns.by_local_time for user in moved)
         found: dict[WaitId, Row] = {}
-        for row in await wait_table.lock_users(tx, pairs) if pairs else ():
+        for row in await wait_table.lock_users(tx, pairs, MOVED_AT_ONCE) if pairs else ():
             found[row.id] = row
             if row.id not in changes:
                 received = identified[row.id[1]].received
@@ -149,6 +173,12 @@ class WaitChanges:
                 campaign = campaigns.waiting[row.id[0]]
                 changes[row.id] = Change(campaign, moved_at=microseconds(received))
         return found
+
+
+def is_ageless(event: UserEvent) -> bool:
+    """Whether a repeat would be taken for a younger event: it has no time of its own, or one that is still ahead. What
+    has no messageId has no repeats either."""
+    return event.message_id != "" and (event.client_at is None or event.client_at > event.received_at)
 
 
 def _earliest(rows: Sequence[Row]) -> datetime | None:
@@ -162,7 +192,7 @@ def _add_traits(
     for attribute, waiting in campaigns.by_attribute.items():
         named = attribute in person.names
         for campaign in waiting:
-            if named or (campaign.trigger.at_local_time is not None and person.names & ZONE_TRAITS):
+            if named or (campaign.trigger.at_local_time is not None and person.has_moved):
                 assert person.received is not None
                 may_arm = person.fresh is not None and is_open_at(campaign.definition, person.fresh)
                 trait = Trait(person.traits.get(attribute), microseconds(person.received), may_arm)
@@ -195,13 +225,19 @@ def _count(campaign: LiveCampaign, row: Row | None, known: bytes | None, kept: K
 
 
 def identified_people(
-    events: Iterable[UserEvent], settled: Mapping[str, tuple[Mapping[str, Any], Any]]
+    events: Iterable[UserEvent],
+    before: Callable[[str], Contact],
+    settled: Mapping[str, tuple[Mapping[str, Any], Contact]],
 ) -> dict[str, Identified]:
-    """The people of these accepted identifies with the traits they have now."""
+    """The people of these accepted identifies with the traits they have now. `before`: what was known of a person."""
     people: dict[str, Identified] = {}
     for event in events:
         person = people.get(event.user_id)
         if person is None:
-            person = people[event.user_id] = Identified(settled[event.user_id][0])
+            person = people[event.user_id] = Identified(settled[event.user_id][0], has_moved=False)
         person.add(event)
+    for user_id, person in people.items():
+        if person.names & ZONE_TRAITS:
+            # Whoever has no zone of their own is in the account's, before and after.
+            person.has_moved = before(user_id).zone("") != settled[user_id][1].zone("")
     return people

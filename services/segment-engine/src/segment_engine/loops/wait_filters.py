@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from postrider.clock import Clock
 from postrider.logs import failure, log
-from postrider.rules import RuleErrors
+from postrider.rules import Rule, RuleErrors
 from segment_engine import metrics
 from segment_engine.domain.firing import Evaluated
 from segment_engine.domain.live_campaigns import LiveCampaign, LiveCampaigns
 from segment_engine.domain.waits import Row
 from segment_engine.event_store.port import EventStore, StoreFailed, StoreUnavailable
-from segment_engine.loops.evaluation import Definitions, SegmentUnknown, context_of, rule_of
+from segment_engine.loops.evaluation import Definitions, SegmentUnknown, Used, context_of, rule_of
 
 STORE_ATTEMPTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class _Resolved:
+    """`rule` is what `filter` means as long as the segments it names are these."""
+
+    filter: Mapping[str, Any] | None
+    segments: Used
+    rule: Rule
 
 
 class WaitFilters:
@@ -25,9 +36,8 @@ class WaitFilters:
         self._definitions = definitions
         self._clock = clock
         self._failures: dict[str, int] = {}
-
-    def any_of(self, campaigns: LiveCampaigns) -> bool:
-        return any(campaign.definition.who.filter is not None for campaign in campaigns.waiting.values())
+        self._rules: dict[str, _Resolved] = {}
+        """By campaign."""
 
     async def evaluate(
         self, campaigns: LiveCampaigns, rows: Sequence[Row], remembered: Callable[[], Awaitable[bool]]
@@ -40,6 +50,7 @@ class WaitFilters:
                 asked.setdefault(campaign.id, set()).add(row.id[1])
         if not asked or not await remembered():
             return {}
+        self._rules = {id: rule for id, rule in self._rules.items() if id in campaigns.waiting}
         found = {}
         for id, users in asked.items():
             passed = await self._passing(campaigns.waiting[id], sorted(users))
@@ -50,7 +61,7 @@ class WaitFilters:
     async def _passing(self, campaign: LiveCampaign, users: Sequence[str]) -> set[str] | None:
         """None: try again. Raises `StoreUnavailable`."""
         try:
-            rule = rule_of(self._definitions, campaign.definition.who.filter, None)
+            rule = self._rule_of(campaign)
             passed = await self._store.matching(rule, context_of(self._definitions, self._clock), users)
         except StoreUnavailable:
             raise
@@ -63,3 +74,18 @@ class WaitFilters:
             return set()
         self._failures.pop(campaign.id, None)
         return passed
+
+    def _rule_of(self, campaign: LiveCampaign) -> Rule:
+        """Definitions are replaced whole: the same object is the same version."""
+        filter, segments = campaign.definition.who.filter, self._definitions.segments
+        known = self._rules.get(campaign.id)
+        if (
+            known is not None
+            and known.filter is filter
+            and all(segments.get(id) is segment for id, segment in known.segments.items())
+        ):
+            return known.rule
+        used: Used = {}
+        rule = rule_of(self._definitions, filter, None, used)
+        self._rules[campaign.id] = _Resolved(filter, used, rule)
+        return rule

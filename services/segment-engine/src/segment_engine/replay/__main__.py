@@ -15,6 +15,7 @@ from postrider.health import Health
 from postrider.imports.progress import ProgressBar
 from postrider.kafka.clients import is_kafka_outage
 from postrider.kafka.log_ends import LogEnds
+from postrider.kafka.reread import LogCutOff
 from postrider.postgres.database import is_outage, open_database, service_url
 from postrider.settings import explain
 from segment_engine.app import SERVICE, store_of
@@ -22,7 +23,7 @@ from segment_engine.event_store.port import StoreFailed, StoreInUse
 from segment_engine.loops.placement import Placement
 from segment_engine.replay.export import export_events
 from segment_engine.replay.rebuild import NotEmpty, Rebuild
-from segment_engine.replay.sources import WrongExport, size_of
+from segment_engine.replay.sources import WrongExport, identity_of, size_of
 from segment_engine.settings import Settings
 
 
@@ -41,7 +42,11 @@ async def replay(settings: Settings, source: str, *, replace: bool) -> None:
     try:
         await store.open()
         rebuild = Rebuild(store, database, config, settings.dedup_key_bytes)
-        await rebuild.make_room(replace=replace)
+        await rebuild.begin(
+            source if source == "kafka" else identity_of(Path(source.removeprefix("file="))), replace=replace
+        )
+        if rebuild.goes_on:
+            _say("going on with the replay that was stopped; --replace begins anew")
         if source == "kafka":
             bar = ProgressBar("replay", await rebuild.log_size())
             await rebuild.events_from_log(Placement(await ends.partitions_of(USER_EVENTS)), bar.show)
@@ -56,7 +61,7 @@ async def replay(settings: Settings, source: str, *, replace: bool) -> None:
         await store.close()
         await database.close()
     _say(f"{rebuild.stored:,} events stored, {rebuild.skipped:,} records skipped (doubles, other kinds, erased people)")
-    _say("profiles and the message log follow when the segment-engine starts; uploaded user lists have to come again")
+    _say("profiles and the message log follow when the segment-engine starts")
 
 
 async def export(settings: Settings, path: Path) -> None:
@@ -64,7 +69,7 @@ async def export(settings: Settings, path: Path) -> None:
     try:
         await store.open()
         bar = ProgressBar("export", await store.count_events())
-        count = await export_events(store, path, lambda done: bar.show(done, done))
+        count = await export_events(store, path, bar.show)
         bar.show(sys.maxsize, count, last=True)
     finally:
         await store.close()
@@ -89,10 +94,10 @@ def main(arguments: list[str] | None = None) -> int:
     except ValidationError as error:
         sys.exit(f"replay: {explain(error)}")
     except KeyboardInterrupt:
-        sys.exit("replay: stopped; begin anew with --replace")
+        sys.exit("replay: stopped; the same command goes on from here, --replace begins anew")
     except StoreInUse as error:
         sys.exit(f"error: {error}. Stop the segment-engine first.")
-    except (NotEmpty, WrongExport, StoreFailed) as error:
+    except (NotEmpty, WrongExport, LogCutOff, StoreFailed) as error:
         sys.exit(f"error: {error}")
     except Exception as error:
         if not (is_kafka_outage(error) or is_outage(error)):

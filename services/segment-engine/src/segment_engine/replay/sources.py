@@ -16,14 +16,18 @@ import msgspec
 
 from postrider.contracts.codec import Unreadable
 from postrider.contracts.user_events import Ignored, UserEvent, parse_bytes
+from postrider.imports.reading import fingerprint
 from postrider.kafka.clients import KafkaConfig
 from postrider.kafka.reread import read_below
 from segment_engine.domain.arrivals import message_id_of, read_arrival
 from segment_engine.domain.columns import EventRow, event_row
 from segment_engine.domain.dedup_keys import message_hash
+from segment_engine.event_store.statements import KEPT
 from segment_engine.loops.placement import Placement
 from segment_engine.replay.export import HEADER
 
+FIRST_HEADER = b'{"postrider":"events","version":1}'
+"""Of exports that had the events alone, and no end."""
 CHUNK = 20_000
 MAX_SEEN = 5_000_000
 """Names of messages remembered at a time, some 100 bytes each."""
@@ -31,11 +35,14 @@ MAX_SEEN = 5_000_000
 
 @dataclass(slots=True)
 class Chunk:
-    """`done`: records or bytes of the source that are behind it."""
+    """`done`: offset or bytes of the source that are behind it. A source makes the same chunks every time. `others`:
+    rows of another table instead."""
 
     done: int
     rows: list[EventRow] = field(default_factory=list)
     skipped: int = 0
+    table: str = "events"
+    others: list[list[Any]] = field(default_factory=list)
 
 
 class WrongExport(Exception):
@@ -64,16 +71,25 @@ class Seen:
 async def from_log(
     config: KafkaConfig, topic: str, partition: int, start: int, upto: int, placement: Placement, seen: Seen
 ) -> AsyncIterator[Chunk]:
-    """The track events of one partition below the offset `upto`, as the history group reads them."""
+    """The track events of one partition below the offset `upto`, as the history group reads them. Wherever it starts,
+    chunks end at multiples of `CHUNK`."""
+    chunk = Chunk(_edge(start))
     async for stretch in read_below(config, topic, partition, start, upto, CHUNK):
-        chunk = Chunk(stretch.position - start)
         for record in stretch.records:
+            if record.offset >= chunk.done:
+                yield chunk
+                chunk = Chunk(_edge(record.offset))
             row = _row_of(record, placement, seen)
             if row is None:
                 chunk.skipped += 1
             else:
                 chunk.rows.append(row)
-        yield chunk
+    chunk.done = upto
+    yield chunk
+
+
+def _edge(offset: int) -> int:
+    return (offset // CHUNK + 1) * CHUNK
 
 
 def _row_of(record: Any, placement: Placement, seen: Seen) -> EventRow | None:
@@ -98,15 +114,25 @@ def size_of(path: Path) -> int:
     return path.stat().st_size
 
 
+def identity_of(path: Path) -> str:
+    """Names a file by what is in it. Raises `WrongExport`."""
+    if not path.is_file():
+        raise WrongExport(f"{path}: no such file")
+    return f"file {path.name} {fingerprint(path, size_of(path))[:16]} {size_of(path)}"
+
+
 def from_file(path: Path, seen: Seen, max_seen: int = MAX_SEEN) -> Iterator[Chunk]:
     """Raises `WrongExport`. Lines that cannot be read are skipped and counted, as the log's are. A file with more than
     `max_seen` lines is read several times, each time for other messages."""
     size = size_of(path)
-    with _Opened(path) as (lines, _):
-        first = lines.readline()
-        count = sum(1 for _ in lines) + 1
-    if first.rstrip() == HEADER:
-        yield from _exported(path, size)
+    try:
+        with _Opened(path) as (lines, _):
+            first = lines.readline()
+            count = sum(1 for _ in lines) + 1
+    except (EOFError, gzip.BadGzipFile) as error:
+        raise WrongExport(f"{path.name}: not gzip, or cut off") from error
+    if first.rstrip() in (HEADER, FIRST_HEADER):
+        yield from _exported(path, size, has_end=first.rstrip() == HEADER)
         return
     passes = -(-count // max_seen)
     for turn in range(passes):
@@ -116,22 +142,46 @@ def from_file(path: Path, seen: Seen, max_seen: int = MAX_SEEN) -> Iterator[Chun
         seen.forget()
 
 
-def _exported(path: Path, size: int) -> Iterator[Chunk]:
-    decode = msgspec.json.Decoder(EventRow).decode
-    chunk = Chunk(0)
+def _exported(path: Path, size: int, *, has_end: bool) -> Iterator[Chunk]:
+    event_of = msgspec.json.Decoder(EventRow).decode
+    row_of = msgspec.json.Decoder(list[Any]).decode
+    mark_of = msgspec.json.Decoder(_Mark).decode
+    chunk, count, number, ended = Chunk(0), 0, 1, False
     with _Opened(path) as (lines, raw):
         lines.readline()
-        for number, line in enumerate(lines, 2):
-            try:
-                chunk.rows.append(decode(line))
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                raise WrongExport(f"{path.name}, line {number}: not a row of an export") from error
-            if len(chunk.rows) == CHUNK:
-                chunk.done = raw.tell()
-                yield chunk
-                chunk = Chunk(0)
+        try:
+            for line in lines:
+                number += 1
+                full = len(chunk.rows) + len(chunk.others) == CHUNK
+                mark = mark_of(line) if line.startswith(b"{") else None
+                if full or mark is not None:
+                    chunk.done = raw.tell()
+                    yield chunk
+                    chunk = Chunk(0, table=chunk.table if mark is None or mark.table is None else mark.table)
+                if mark is not None:
+                    ended = mark.rows == count
+                    continue
+                count += 1
+                if chunk.table == "events":
+                    chunk.rows.append(event_of(line))
+                else:
+                    row = row_of(line)
+                    if len(row) != len(KEPT[chunk.table].columns):
+                        raise ValueError("a row of another length")
+                    chunk.others.append(row)
+        except (msgspec.DecodeError, ValueError, KeyError) as error:
+            raise WrongExport(f"{path.name}, line {number}: not a row of an export") from error
+    if has_end and not ended:
+        raise WrongExport(f"{path.name}: cut off, its end is missing")
     chunk.done = size
     yield chunk
+
+
+class _Mark(msgspec.Struct):
+    """`table`: rows of it follow. `rows`: how many rows there were; the end."""
+
+    table: str | None = None
+    rows: int | None = None
 
 
 def _tracked(path: Path, seen: Seen, turn: int, passes: int) -> Iterator[Chunk]:

@@ -62,7 +62,7 @@ class TwilioIn(ProviderBase):
                     "name": "Twilio, New York",
                     "kind": "twilio",
                     "settings": {"account_sid": "AC00000000000000000000000000000000", "from": "+15550100100"},
-                    "credentials": {"auth_token": "the auth token"},
+                    "credentials": {"auth_token": "0123456789abcdef0123456789abcdef"},
                     "parts_per_second": 50,
                 }
             ]

@@ -106,7 +106,7 @@ class Cost(Model):
 
 class Reach(Model):
     """qualified = reachable + unreachable + suppressed + duplicate_phone. Computed anew, after everything that was sent
-    before the request."""
+    before the request. Caps, limits, control groups, `reach_percent` and quiet hours are not counted yet."""
 
     qualified: int = Field(
         description="People for whom the rule holds now. Live: who did the trigger's event in the last days (or has "

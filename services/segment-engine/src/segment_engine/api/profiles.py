@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 
 from segment_engine.adapters import erasure_table, profile_table, suppression_table
-from segment_engine.api_base import Problem, Services, caught_up, rfc3339
+from segment_engine.api.base import Problem, Services, caught_up, rfc3339
 from segment_engine.event_store.port import CatalogEntry, CatalogPage
 
 ERASED_SECONDS = 30.0

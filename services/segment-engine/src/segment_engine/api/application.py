@@ -17,10 +17,10 @@ from postrider import http_manners
 from postrider.health import Health
 from postrider.health import router as health_router
 from postrider.logs import failure, log
-from segment_engine.api_base import Problem, Services, means_nothing, rfc3339
-from segment_engine.api_estimates import estimate_routes
-from segment_engine.api_profiles import catalog_routes, profile_routes
-from segment_engine.api_user_lists import list_routes
+from segment_engine.api.base import Problem, Services, means_nothing, rfc3339
+from segment_engine.api.estimates import estimate_routes
+from segment_engine.api.profiles import catalog_routes, profile_routes
+from segment_engine.api.user_lists import LISTS, list_routes
 from segment_engine.domain.columns import MessageRow, from_microseconds
 from segment_engine.event_store.port import MessageFilter, StoreFailed
 
@@ -31,7 +31,7 @@ MAX_PAGE = 5_000
 
 def make_app(services: Services, health: Health) -> FastAPI:
     app = FastAPI(title="Postrider segment-engine (internal)", openapi_url=None)
-    http_manners.install(app)
+    http_manners.install(app, streamed=(LISTS,))
     app.include_router(health_router(health))
 
     def authenticated(authorization: Annotated[str, Header()] = "") -> None:

@@ -12,8 +12,8 @@ from postrider.rules import Rule, RuleErrors, parse_rule, parse_where
 from postrider.rules.tree import AllOf
 from postrider.sms.message import Message, MessageError, MessageSource, compile_message
 from postrider.sms.render_pool import WorkerBroken
-from segment_engine.api_base import Problem, Services, caught_up, means_nothing
-from segment_engine.event_store.port import Reach
+from segment_engine.api.base import Problem, Services, caught_up, means_nothing
+from segment_engine.event_store.port import EvaluationTooLarge, Reach
 from segment_engine.loops.estimates import Answer, Question, Sample, Trigger
 from segment_engine.loops.evaluation import SegmentUnknown, context_of, rule_of
 
@@ -70,6 +70,9 @@ def estimate_routes(services: Services) -> APIRouter:
             answer = await services.estimator.estimate(question, context_of(services.definitions, services.clock))
         except RuleErrors as error:
             raise _refused(error, body) from error
+        except EvaluationTooLarge as error:
+            log.warning("estimate_too_large", **failure(error))
+            raise _refused(RuleErrors([("", "takes more time or memory than one evaluation may")]), body) from error
         except WorkerBroken as error:
             log.error("estimate_cannot_render", **failure(error))
             raise Problem(503, "Texts cannot be rendered") from error

@@ -9,8 +9,9 @@ import msgspec
 from fastapi import APIRouter, Path, Request, Response
 from starlette.requests import ClientDisconnect
 
-from segment_engine.api_base import Problem, Services, means_nothing
+from segment_engine.api.base import Problem, Services, means_nothing
 
+LISTS = "/internal/user-lists/"
 MAX_LINE_BYTES = 32 * 1024 * 1024
 _decoder: msgspec.json.Decoder[list[str] | int] = msgspec.json.Decoder(list[str] | int)
 

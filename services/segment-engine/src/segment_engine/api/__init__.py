@@ -1,0 +1,1 @@
+"""Internal HTTP for campaign-api: estimates, the message log, people, the catalogue, user lists."""
