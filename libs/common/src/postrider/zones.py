@@ -38,6 +38,11 @@ def is_zone(name: object) -> bool:
     return isinstance(name, str) and name in _zone_names()
 
 
+def zone_names() -> frozenset[str]:
+    """All zones and links of the data."""
+    return _zone_names()
+
+
 def load_zone(name: str) -> ZoneInfo:
     """The rules of a zone. Raises ValueError when there is no such zone."""
     if not is_zone(name):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, time
 from typing import Any, Protocol
 
 from postrider.rules import Rule
@@ -86,8 +86,29 @@ class Activity:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Percentages of those who could be texted: kept out of every campaign, of this one, and reached at all."""
+
+    account_control: float = 0.0
+    campaign_control: float = 0.0
+    reach: float = 100.0
+
+
+NOBODY = LeftOut()
+
+
+@dataclass(frozen=True, slots=True)
+class BestTimes:
+    """Each person falls into the slot of their most active two hours of a local day, by an event ("" = any); whoever
+    has none, into that of `fallback`."""
+
+    event: str
+    fallback: time
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A stored audience. `zones`: people per effective zone, those not reachable included."""
+    """A stored audience. `zones`: people per effective zone (at best time, slot), those not texted included."""
 
     total: int
     reachable: int
@@ -98,7 +119,7 @@ class Snapshot:
 class AudienceMember:
     """`rank` is unique in the run, from 0, in random order, the reachable before all others.
 
-    `verdict`: "" = reachable, else unreachable | suppressed | duplicate_phone.
+    `verdict`: "" = to be texted, else unreachable | suppressed | duplicate_phone | control | not_in_reach.
     """
 
     rank: int
@@ -293,7 +314,15 @@ class EventStore(Protocol):
         ...
 
     async def snapshot(
-        self, run_id: str, campaign_id: str, occurrence: str, seed: int, rule: Rule, context: EvaluationContext
+        self,
+        run_id: str,
+        campaign_id: str,
+        occurrence: str,
+        seed: int,
+        rule: Rule,
+        context: EvaluationContext,
+        left_out: LeftOut = NOBODY,
+        best_times: BestTimes | None = None,
     ) -> Snapshot:
         """Evaluates once and stores the audience; a repeat, also after a crash in between, returns the stored one."""
         ...

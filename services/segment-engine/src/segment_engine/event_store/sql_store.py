@@ -30,15 +30,19 @@ from segment_engine.domain.columns import (
 from segment_engine.domain.compile_params import render
 from segment_engine.domain.compile_rule import Listed, compile_rule
 from segment_engine.event_store import dated_events, reach, statements
+from segment_engine.event_store.audiences import audience
 from segment_engine.event_store.catalog import Catalog
 from segment_engine.event_store.listed_names import ListedNames
 from segment_engine.event_store.port import (
+    NOBODY,
     Activity,
     AudienceMember,
+    BestTimes,
     CatalogPage,
     DatedEvent,
     Estimate,
     EvaluationContext,
+    LeftOut,
     MessageFilter,
     MessagePage,
     Refill,
@@ -209,7 +213,15 @@ class SqlEventStore:
         return {user_id for (user_id,) in await self._evaluated(matched)}
 
     async def snapshot(
-        self, run_id: str, campaign_id: str, occurrence: str, seed: int, rule: Rule, context: EvaluationContext
+        self,
+        run_id: str,
+        campaign_id: str,
+        occurrence: str,
+        seed: int,
+        rule: Rule,
+        context: EvaluationContext,
+        left_out: LeftOut = NOBODY,
+        best_times: BestTimes | None = None,
     ) -> Snapshot:
         async with self._snapshotting:
             stored = await self.stored_snapshot(run_id)
@@ -219,15 +231,17 @@ class SqlEventStore:
             if not zones:
                 await self._require_lists(rule)
                 compiled = compile_rule(rule, now=context.now, account_zone=context.account_zone)
+                sql, more = audience(compiled.sql, run_id, campaign_id, context, left_out, best_times)
                 params = {
                     **compiled.params,
                     **reach.people_params(context),
+                    **more,
                     "run_id": render(run_id),
                     "campaign_id": render(campaign_id),
                     "occurrence": render(occurrence),
                     "seed": render(str(seed)),
                 }
-                await self._runner.execute(statements.store_audience(compiled.sql, run_id), params)
+                await self._runner.execute(sql, params)
                 zones = await self._audience_zones(run_id)
             snapshot = Snapshot(
                 total=sum(people for _, people, _ in zones),

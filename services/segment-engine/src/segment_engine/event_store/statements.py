@@ -107,14 +107,15 @@ def matching(condition: str) -> str:
     return bounded(f"SELECT user_id FROM profiles FINAL WHERE NOT deleted AND ({condition})")
 
 
-def store_audience(condition: str, run_id: str) -> str:
-    """One block, hence all or nothing. The rank is a random order made of the seed: SHA-256(seed, newline, user_id)."""
+def store_audience(source: str, run_id: str) -> str:
+    """`source`: user_id, zone, verdict. One block, hence all or nothing. The rank is a random order made of the seed:
+    SHA-256(seed, newline, user_id), those to be texted before all others."""
     return f"""INSERT INTO audiences ({", ".join(AUDIENCE_COLUMNS)})
 {token_setting(run_id)}, {_BOUND.format(seconds=SNAPSHOT_SECONDS, bytes=SNAPSHOT_BYTES)}
 SELECT {{run_id:String}}, {{campaign_id:String}}, {{occurrence:String}}, zone,
   row_number() OVER (ORDER BY verdict != '', SHA256(concat({{seed:String}}, '\\n', user_id)), user_id) - 1,
   user_id, verdict
-FROM ({people(condition)})"""
+FROM ({source})"""
 
 
 AUDIENCE_ZONES = """SELECT zone, count(), countIf(verdict = '') FROM audiences

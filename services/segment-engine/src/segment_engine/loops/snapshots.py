@@ -6,6 +6,7 @@ The store keeps a snapshot by its run, so that a crash before the answer's commi
 from __future__ import annotations
 
 import asyncio
+from datetime import time
 from typing import Protocol
 
 from msgspec import Struct
@@ -20,7 +21,7 @@ from postrider.postgres.outbox import Outbox
 from postrider.rules import RuleErrors, names_in
 from segment_engine import metrics
 from segment_engine.adapters import audience_tables
-from segment_engine.event_store.port import EventStore, Snapshot, StoreFailed, StoreUnavailable
+from segment_engine.event_store.port import BestTimes, EventStore, LeftOut, Snapshot, StoreFailed, StoreUnavailable
 from segment_engine.loops.audience_intake import WakeUps
 from segment_engine.loops.evaluation import Definitions, SegmentUnknown, context_of, rule_of
 from segment_engine.loops.work import unless, work
@@ -113,6 +114,8 @@ class Snapshots:
             request.seed,
             rule,
             context_of(self._definitions, self._clock),
+            LeftOut(request.account_control_percent, request.control_percent, request.reach_percent),
+            best_times_of(request),
         )
 
     async def _answer(self, request: SnapshotRequested, snapshot: Snapshot) -> None:
@@ -143,3 +146,9 @@ class Snapshots:
 
     def _record(self, run_id: str, type: str, answer: Struct) -> Outgoing:
         return self._outbox.outgoing(QUALIFIED_USERS_BULK, run_id, type, answer, f"{type}:{run_id}")
+
+
+def best_times_of(request: SnapshotRequested) -> BestTimes | None:
+    if request.best_time is None:
+        return None
+    return BestTimes(request.best_time.event, time.fromisoformat(request.best_time.fallback_time or "12:00"))
