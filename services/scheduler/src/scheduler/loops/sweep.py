@@ -1,4 +1,5 @@
-"""Forgets live messages that nothing can repeat any more: their records have left the log. A component."""
+"""Forgets what nothing can ask for any more: live messages whose records have left the log, slots and reservations of
+texts that are long settled. A component."""
 
 from __future__ import annotations
 
@@ -7,10 +8,14 @@ import asyncio
 from postrider.logs import failure, log
 from postrider.postgres.database import Database, is_outage
 from scheduler import metrics
-from scheduler.store import run_rows
+from scheduler.store import book_rows, run_rows
 
 EVERY_SECONDS = 600.0
 CHUNK = 5000
+SLOT_DAYS = 60
+"""Longer than any deadline."""
+LEDGER_DAYS = 400
+"""Longer than any gap or cap."""
 
 
 class Sweep:
@@ -39,4 +44,8 @@ class Sweep:
         async with self._database.begin() as tx:
             swept = await run_rows.sweep_live_sends(tx, self._days, CHUNK)
         metrics.LIVE_SWEPT.inc(swept)
-        return swept
+        async with self._database.begin() as tx:
+            slots = await book_rows.sweep_slots(tx, SLOT_DAYS, CHUNK)
+        async with self._database.begin() as tx:
+            ledgers = await book_rows.sweep_ledgers(tx, LEDGER_DAYS, CHUNK)
+        return max(swept, slots, ledgers)

@@ -1,4 +1,4 @@
-"""Every schedule: many runs a campaign, pauses, limits, caps, throttles, letters to owners."""
+"""Every schedule: many runs a campaign, pauses, limits, caps, letters to owners."""
 
 from alembic import op
 
@@ -52,13 +52,6 @@ CREATE TABLE cap_ledgers (
 """
 CAP_LEDGERS_AGE = "CREATE INDEX cap_ledgers_age ON cap_ledgers (last_at)"
 
-THROTTLES = """
-CREATE TABLE throttles (
-    campaign_id text PRIMARY KEY,
-    next_at timestamptz NOT NULL
-) WITH (fillfactor = 50)
-"""
-
 LETTERS = """
 CREATE TABLE letters (
     id text PRIMARY KEY,
@@ -76,5 +69,5 @@ LETTERS_WAITING = "CREATE INDEX letters_waiting ON letters (next_at) WHERE sent_
 
 def upgrade() -> None:
     statements = (RUNS, *RUNS_TO_REQUEST.split(";"), ZONES, ZONES_DEADLINE, LIMIT_COUNTERS, LIMIT_SLOTS)
-    for statement in (*statements, LIMIT_SLOTS_AGE, CAP_LEDGERS, CAP_LEDGERS_AGE, THROTTLES, LETTERS, LETTERS_WAITING):
+    for statement in (*statements, LIMIT_SLOTS_AGE, CAP_LEDGERS, CAP_LEDGERS_AGE, LETTERS, LETTERS_WAITING):
         op.execute(statement)
