@@ -140,7 +140,7 @@ async def text_the_loyal(stage: Stage, expected: set[str]) -> str:
         {
             "name": "Loyal customers",
             "kind": "one_time",
-            "message_class": "promotional",
+            "message_class": "transactional",
             "when": {"at": at.strftime("%Y-%m-%dT%H:%M:%S"), "time_zone": "user", "passed_zone": "send_now"},
             "who": {"segment_id": segment["id"]},
             "what": {"body": LOYAL_BODY},

@@ -48,7 +48,7 @@ def live(group: str, event: str, body: str = "Thanks for {{ Event.amount }}", **
 
 def one_time(group: str, rule: dict[str, Any], body: str, **when: Any) -> dict[str, Any]:
     return {
-        "name": f"c-{new()}", "kind": "one_time", "message_class": "promotional",
+        "name": f"c-{new()}", "kind": "one_time", "message_class": "transactional",
         "when": {"at": "now", "time_zone": "account", **when},
         "who": {"rule": rule}, "what": {"body": body, "provider_group_id": group},
     }  # fmt: skip

@@ -63,7 +63,7 @@ def campaign(at: datetime | None = None, **changes: object) -> CampaignDefinitio
         status="scheduled",
         kind="one_time",
         name="edits",
-        message_class="promotional",
+        message_class="transactional",
         when=When(at=local, time_zone="user"),
         who=Who(rule={"all": []}),
         what_version=1,

@@ -53,7 +53,7 @@ def campaign(
         status=status,
         kind="one_time",
         name="stage",
-        message_class="promotional",
+        message_class="transactional",
         when=msgspec.structs.replace(When(at=local, time_zone="user"), **when),
         who=Who(rule={"all": []}),
         what_version=1,
