@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
@@ -42,6 +43,8 @@ from scheduler.settings import Settings
 NAME = "scheduler"
 LIVE_GROUP = "scheduler"
 BULK_GROUP = "scheduler-bulk"
+SESSION_SECONDS = 8.0
+"""What a scheduler that died was expanding goes on elsewhere within ten seconds; one that stood still is fenced."""
 LIVE_RECORDS = 500
 SETTLEMENTS = 2_000
 BULK_PAGES = 4
@@ -53,7 +56,7 @@ Run = Callable[[asyncio.Event], Awaitable[None]]
 @asynccontextmanager
 async def build(settings: Settings) -> AsyncIterator[Service]:
     health = Health()
-    config = settings.kafka(NAME, settings.port)
+    config = replace(settings.kafka(NAME, settings.port), session_seconds=SESSION_SECONDS)
     url = settings.service_database_url or service_url(settings.database_url, NAME)
     database = open_database(url, schema_of(NAME))
     publisher = Publisher(config, health.check("kafka"))

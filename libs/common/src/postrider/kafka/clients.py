@@ -31,7 +31,9 @@ class KafkaConfig:
     client_id: str = "postrider"
     instance_id: str | None = None
     """Static membership: a process that was killed and comes back as the same member has its partitions at once,
-    instead of after the session's 45 seconds. Unique among the replicas of a service."""
+    instead of after the session's length. Unique among the replicas of a service."""
+    session_seconds: float = 45.0
+    """How long a process may say nothing before its partitions are given to others; three heartbeats fit into it."""
     dead_letters_per_minute: int = 1_000
     """More in a minute, and more than half of what was read, stop a consumer; 0: no limit."""
     security_protocol: str = "PLAINTEXT"
@@ -102,8 +104,8 @@ def make_consumer(config: KafkaConfig, group: str | None, max_poll_records: int 
         enable_auto_commit=False,
         auto_offset_reset="none",
         isolation_level="read_uncommitted",
-        session_timeout_ms=45_000,
-        heartbeat_interval_ms=3_000,
+        session_timeout_ms=int(config.session_seconds * 1_000),
+        heartbeat_interval_ms=min(3_000, int(config.session_seconds * 1_000 / 4)),
         max_poll_interval_ms=600_000,
         max_poll_records=max_poll_records,
         fetch_max_wait_ms=500,
