@@ -31,6 +31,8 @@ pytestmark = pytest.mark.integration
 PEOPLE = 25
 """Of each campaign."""
 SECONDS = 12
+LATEST_DATE = 32
+"""Seconds after those at which the last date can be due: three changes of up to eight, then six, and some to spare."""
 SEND_BY = timedelta(seconds=60)
 WITHIN = timedelta(seconds=4)
 DAY = timedelta(days=1)
@@ -78,7 +80,7 @@ class Story:
             self._inactions(f"keep-{number}", f"again-{number}")
             self._dates(f"renews-{number}", f"trip-{number}")
         self.plan.sort(key=lambda planned: planned[0])
-        self.until = max(self.plan[-1][0], self._began + timedelta(seconds=SECONDS + 25)) + WITHIN
+        self.until = max(self.plan[-1][0], self._began + timedelta(seconds=SECONDS + LATEST_DATE)) + WITHIN
         """By then all is due that is due in this story, and nothing else for a long time."""
 
     def _some_time(self) -> datetime:

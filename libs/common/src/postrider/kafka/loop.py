@@ -48,7 +48,7 @@ NAP_SECONDS = 0.1
 LAST_LOOK_SECONDS = 0.004
 LITTLE = 0.05
 LEAST_POLLED = 24
-DECODED_AT_ONCE = 1_000
+DECODED_AT_ONCE = 250
 """Records after which others get their turn: the loop must not stand still for long."""
 BACK_OFF_SECONDS = (0.1, 0.3, 1.0, 2.0)
 
