@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from campaign_api.domain.campaign_changes import check_change, send_by_of, with_what
 from campaign_api.domain.campaign_checks import Surroundings, check_campaign, names_of, rules_of
 from campaign_api.domain.campaign_states import (
-    RUN_STATES,
+    RUN_RANKS,
     TERMINAL,
     TRANSITIONS,
     Event,
@@ -163,7 +163,7 @@ def test_a_campaign_follows_its_runs(
 
 
 def test_a_live_campaign_ends_only_by_a_stop() -> None:
-    for state in RUN_STATES:
+    for state in RUN_RANKS:
         assert follow_runs(Status.RUNNING, "live_action", Progress(state, True, 0)) is Status.RUNNING
 
 

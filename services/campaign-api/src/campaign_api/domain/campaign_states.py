@@ -65,10 +65,23 @@ UNPUBLISHED: Final = frozenset({Status.DRAFT, Status.PENDING_APPROVAL, Status.RE
 ACTIVE: Final = frozenset({Status.SCHEDULED, Status.RUNNING, Status.PAUSED})
 LIVE_KINDS: Final = frozenset({"live_action", "live_inaction", "live_date"})
 
-EMITTED_RUN_STATES: Final = ("expanded", "stopped", "expired", "failed", "stopped_by_safety_check", "removed")
-"""They end a run. `removed`: an edit took its occurrence away."""
-RUN_STATES: Final = ("planned", "requested", "running", *EMITTED_RUN_STATES)
-"""States of a run in the order in which they may follow each other."""
+RUN_RANKS: Final[Mapping[str, int]] = {
+    "planned": 0,
+    "requested": 0,
+    "removed": 0,
+    "running": 1,
+    "expanded": 2,
+    "stopped": 3,
+    "expired": 4,
+    "failed": 5,
+    "stopped_by_safety_check": 6,
+}
+"""A run never goes back to a lower rank. Before its audience is fixed an edit may remove it and bring it back: among
+those the latest word counts."""
+EMITTED_RUN_STATES: Final = frozenset(
+    {"expanded", "stopped", "expired", "failed", "stopped_by_safety_check", "removed"}
+)
+"""Nothing more comes of it."""
 
 
 def apply(status: Status, event: Event) -> Status:

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from campaign_api.domain.campaign_states import RUN_STATES, Progress
+from campaign_api.domain.campaign_states import RUN_RANKS, Progress
 from campaign_api.domain.funnel import Cell
 from campaign_api.domain.resource import rfc3339
 from postrider.contracts.delivery_events import RunChanged
@@ -41,7 +41,7 @@ ON CONFLICT (run_id) DO UPDATE SET
     state = excluded.state, rank = excluded.rank, changed_at = excluded.changed_at,
     total = greatest(r.total, excluded.total), reachable = greatest(r.reachable, excluded.reachable),
     reason = CASE WHEN excluded.reason = '' THEN r.reason ELSE excluded.reason END
-WHERE r.rank <= excluded.rank
+WHERE r.rank < excluded.rank OR (r.rank = excluded.rank AND r.changed_at <= excluded.changed_at)
 """)
 _REPORT = text("""
 SELECT 'cell' AS what, campaign_id, run_id, variant, provider_id, status, reason, n,
@@ -57,7 +57,8 @@ SELECT c.id AS campaign_id, r.state, r.reason,
        EXISTS (SELECT 1 FROM runs WHERE campaign_id = c.id AND state IN ('running', 'expanded')) AS has_started,
        f.open + greatest((SELECT coalesce(sum(total), 0) FROM runs WHERE campaign_id = c.id) - f.qualified, 0) AS open
 FROM unnest(CAST(:ids AS text[])) AS c(id)
-JOIN LATERAL (SELECT state, reason FROM runs WHERE campaign_id = c.id ORDER BY rank, run_id LIMIT 1) r ON true
+JOIN LATERAL (SELECT state, reason FROM runs WHERE campaign_id = c.id ORDER BY (state = 'removed'), rank, run_id LIMIT 1) r
+    ON true
 CROSS JOIN LATERAL (
     SELECT coalesce(sum(n), 0) AS qualified,
            coalesce(sum(n) FILTER (WHERE status IN ('pending', 'in_doubt')), 0) AS open
@@ -108,7 +109,7 @@ async def add(tx: AsyncConnection, deltas: dict[Cell, int]) -> None:
 
 
 async def change_runs(tx: AsyncConnection, changes: Sequence[RunChanged]) -> None:
-    """A run only moves on: a repeated or late change is dropped. The state must be one of RUN_STATES."""
+    """A run only moves on: a repeated or late change is dropped. The state must be one of RUN_RANKS."""
     if not changes:
         return
     await tx.execute(
@@ -118,7 +119,7 @@ async def change_runs(tx: AsyncConnection, changes: Sequence[RunChanged]) -> Non
             "campaigns": [change.campaign_id for change in changes],
             "occurrences": [change.occurrence for change in changes],
             "states": [change.state for change in changes],
-            "ranks": [RUN_STATES.index(change.state) for change in changes],
+            "ranks": [RUN_RANKS[change.state] for change in changes],
             "totals": [change.total for change in changes],
             "reachables": [change.reachable for change in changes],
             "reasons": [change.reason for change in changes],
@@ -170,4 +171,4 @@ def _run(row: Any) -> dict[str, Any]:
 
 def states_known(changes: Iterable[RunChanged]) -> list[RunChanged]:
     """A state that a newer scheduler knows and we do not changes nothing here."""
-    return [change for change in changes if change.state in RUN_STATES]
+    return [change for change in changes if change.state in RUN_RANKS]

@@ -17,6 +17,8 @@ from postrider.scheduling.zone_plan import DEADLINE, missed_everywhere_reason, m
 from scheduler.domain.moves import RunName, Zone
 from scheduler.domain.run_states import UNFIXED_RUNS, RunState
 
+PAUSED = "paused"
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -85,6 +87,7 @@ def new_run(
         account_zone=account_zone,
         scheduled_at=scheduled_at,
         request_at=request_at(schedule_of(campaign, account_zone, scheduled_at, occurrence), lead),
+        paused=campaign.status == PAUSED,
     )
 
 

@@ -17,12 +17,11 @@ from postrider.scheduling.occurrences import is_occurrence, is_scheduled
 from scheduler import metrics
 from scheduler.domain import moves
 from scheduler.domain.run_states import UNFIXED_RUNS, RunEvent, RunState, apply_run
-from scheduler.domain.runs import Run, edited
+from scheduler.domain.runs import PAUSED, Run, edited
 from scheduler.handlers.planning import Planner
 from scheduler.records import Records
 from scheduler.store import run_rows
 
-PAUSED = "paused"
 STARTING_STATUSES = frozenset({"scheduled", "running", PAUSED})
 ENDED_STATUSES = frozenset({"stopped", "completed"})
 
