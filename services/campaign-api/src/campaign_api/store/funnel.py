@@ -57,8 +57,9 @@ SELECT c.id AS campaign_id, r.state, r.reason,
        EXISTS (SELECT 1 FROM runs WHERE campaign_id = c.id AND state IN ('running', 'expanded')) AS has_started,
        f.open + greatest((SELECT coalesce(sum(total), 0) FROM runs WHERE campaign_id = c.id) - f.qualified, 0) AS open
 FROM unnest(CAST(:ids AS text[])) AS c(id)
-JOIN LATERAL (SELECT state, reason FROM runs WHERE campaign_id = c.id ORDER BY (state = 'removed'), rank, run_id LIMIT 1) r
-    ON true
+JOIN LATERAL (
+    SELECT state, reason FROM runs WHERE campaign_id = c.id ORDER BY (state = 'removed'), rank, run_id LIMIT 1
+) r ON true
 CROSS JOIN LATERAL (
     SELECT coalesce(sum(n), 0) AS qualified,
            coalesce(sum(n) FILTER (WHERE status IN ('pending', 'in_doubt')), 0) AS open
