@@ -95,7 +95,9 @@ async def test_a_draft_that_is_given_up_stays_nobodys_business(api: Running, cam
     assert await definitions(api, campaign) == []
 
 
-async def test_a_scheduled_campaign_changes_its_texts_only_and_keeps_every_version(api: Running, campaign: str) -> None:
+async def test_a_scheduled_campaign_may_be_edited_and_keeps_every_text(
+    api: Running, campaign: str
+) -> None:
     shown = await act(api, campaign, "schedule")
     path, any_version = f"/v1/campaigns/{campaign}", {"If-Match": "*"}
     edited = shown | {"what": shown["what"] | {"body": "New"}}
@@ -108,9 +110,14 @@ async def test_a_scheduled_campaign_changes_its_texts_only_and_keeps_every_versi
         "2": "New",
     }
     moved = answer.json() | {"when": shown["when"] | {"at": "2030-01-01T09:00:00"}}
-    refused = await api.client.put(path, json=moved, headers=any_version)
+    answer = await api.client.put(path, json=moved, headers=any_version)
+    assert answer.status_code == 200, answer.text
+    last = (await definitions(api, campaign))[-1]
+    assert (last["when"]["at"], last["what_version"]) == ("2030-01-01T09:00:00", 2)
+    live = {"kind": "live_action", "when": {}, "who": {"trigger": {"event": "E"}}}
+    refused = await api.client.put(path, json=answer.json() | live, headers=any_version)
     assert refused.status_code == 409
-    assert [error["pointer"] for error in refused.json()["errors"]] == ["/when"]
+    assert [error["pointer"] for error in refused.json()["errors"]] == ["/kind"]
 
 
 async def test_a_batch_is_in_the_log_before_its_answer_and_a_bad_item_fails_nothing_else(api: Running) -> None:

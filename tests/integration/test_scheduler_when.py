@@ -206,8 +206,8 @@ async def is_paused(stage: Stage) -> bool:
 
 async def is_told(stage: Stage) -> bool:
     """Some turns of the timers have passed: another campaign, which texts nobody, has run."""
-    now = When(send_by_seconds=3600)
-    await stage.define(defined("cmp_other", kind="one_time", when=now, limits=Limits(run=0)))
+    other = defined("cmp_other", kind="one_time", when=When(send_by_seconds=3600), limits=Limits(run=0))
+    await stage.define(msgspec.structs.replace(other, scheduled_at=nine(1) + timedelta(minutes=20)))
     return await is_state(stage, "once", "expanded")
 
 
