@@ -20,7 +20,7 @@ UV ?= uv
 KAFKA_HERE := KAFKA_BOOTSTRAP_SERVERS=$${KAFKA_BOOTSTRAP_SERVERS:-127.0.0.1:$${POSTRIDER_KAFKA_PORT:-9092}}
 PYTEST := $(PY) -m pytest -p tests.support.totals $(ARGS)
 
-.PHONY: help setup setup-sdks sdk-node run demo test lint types format unit integration e2e images compose-smoke containers faults outages bench bench-memory bench-events bench-heavy-user bench-segments bench-timers check-times import-events replay-history export-events dead-letters replay-dead-letters lock stop clean
+.PHONY: help setup setup-sdks sdk-node run demo test lint types format unit integration e2e images compose-smoke containers faults outages bench bench-memory bench-events bench-heavy-user bench-segments bench-timers check-times simulate import-events replay-history export-events dead-letters replay-dead-letters lock stop clean
 
 help: ## this list
 	@echo "Postrider. Needs Python >= 3.11, Java >= 17 and Maven (or Docker); make setup fetches the rest."
@@ -132,6 +132,9 @@ bench-timers: setup ## timers armed a second, and how late they fire beside a mi
 
 bench-segments: setup ## rules on 1 M users and 20 M events, beside hand-written SQL and Postgres; BENCH_SEGMENT_USERS=<fewer>
 	@exec $(PY) -m benchmarks.segments
+
+simulate: setup ## a simulated year of CAMPAIGNS=<number> (150: three minutes), everybody once at their minute; SEED=<number>
+	$(PY) -m tests.simulation --seed $(or $(SEED),1) --campaigns $(or $(CAMPAIGNS),150)
 
 check-times: setup ## occurrences in every zone, 1990 to 2040, against a slow oracle, for ten minutes; SEED=<number> CASES=<number>
 	@exec $(PY) -m tests.check_times --seed $(SEED) --cases $(or $(CASES),1000000)

@@ -95,9 +95,7 @@ async def test_a_draft_that_is_given_up_stays_nobodys_business(api: Running, cam
     assert await definitions(api, campaign) == []
 
 
-async def test_a_scheduled_campaign_may_be_edited_and_keeps_every_text(
-    api: Running, campaign: str
-) -> None:
+async def test_a_scheduled_campaign_may_be_edited_and_keeps_every_text(api: Running, campaign: str) -> None:
     shown = await act(api, campaign, "schedule")
     path, any_version = f"/v1/campaigns/{campaign}", {"If-Match": "*"}
     edited = shown | {"what": shown["what"] | {"body": "New"}}
