@@ -34,6 +34,8 @@ REACH: dict[str, Any] = {
     "unreachable": 1,
     "suppressed": 1,
     "duplicate_phone": 0,
+    "control": 0,
+    "not_in_reach": 0,
     "zones": {"UTC": 7},
     "by_reason": [
         {"status": "suppressed", "reason": None, "n": 1},

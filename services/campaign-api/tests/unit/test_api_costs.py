@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from campaign_api.domain.costs import cost_of, parts_of, texts_of
+from campaign_api.domain.plans import Plan
 
 
 def sample(size: int, *parts: int) -> dict[str, Any]:
@@ -59,3 +61,17 @@ def test_money_is_exact_to_a_hundredth_of_a_cent(texts: int, parts: list[int], p
     exact = price * texts * sum(parts) / len(parts)
     assert abs(Decimal(cost["total"]) - exact) <= max(Decimal("0.00005"), exact * Decimal("1e-24"))
     assert "E" not in cost["total"]
+
+
+def test_limits_and_a_throttle_shape_what_goes_out() -> None:
+    plan = Plan(most=100, safety_limit=500, throttle_per_minute=10, send_by=timedelta(minutes=9))
+    assert plan.within_limits(600) == (100, 500)
+    assert plan.exceeds_safety_limit(600)
+    assert not plan.exceeds_safety_limit(500)
+    assert (plan.minutes(100), plan.is_cut(100), plan.is_cut(90)) == (10.0, True, False)
+    assert Plan().within_limits(600) == (600, 0)
+    assert (Plan().minutes(600), Plan().is_cut(600), Plan().exceeds_safety_limit(600)) == (None, False, False)
+
+
+def test_who_is_left_out_gets_no_text() -> None:
+    assert texts_of({"reachable": 10, "control": 1, "not_in_reach": 4, "activity": None}) == 5

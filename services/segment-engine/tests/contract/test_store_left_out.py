@@ -93,3 +93,19 @@ def slot_of(zone: str, activity: Counter[int]) -> str:
         return f"{zone}#0930"
     most = max(activity.values())
     return f"{zone}#{min(hour for hour, times in activity.items() if times == most):02d}"
+
+
+async def test_an_estimate_says_who_would_be_left_out_of_those_reachable(store: SqlEventStore) -> None:
+    people = [f"u{n}" for n in range(1_000)]
+    await store.upsert_profiles([person(user, f"+1{n}" if n else "") for n, user in enumerate(people)])
+    shares = LeftOut(account_control=5, campaign_control=10, reach=50)
+    found = await store.estimate(EVERYBODY, CONTEXT, campaign_id="cmp_1", left_out=shares)
+    control = {
+        user
+        for user in people[1:]
+        if is_in_share(account_control_seed(), user, 5) or is_in_share(campaign_control_seed("cmp_1"), user, 10)
+    }
+    missed = {user for user in people[1:] if user not in control and not is_in_share(reach_seed("cmp_1"), user, 50)}
+    assert (found.qualified, found.reachable, found.unreachable) == (1_000, 999, 1)
+    assert (found.control, found.not_in_reach) == (len(control), len(missed))
+    assert (await store.estimate(EVERYBODY, CONTEXT)).control == 0

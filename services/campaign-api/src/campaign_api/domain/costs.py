@@ -11,10 +11,10 @@ _CENT_OF_A_CENT: Final = Decimal("0.0001")
 
 
 def texts_of(found: Mapping[str, Any]) -> int:
-    """Texts that would go out: one to each who is reachable, or, of a live campaign, as many as their event came to a
-    person."""
+    """Texts that would go out but for limits: one to each who is reachable and not left out, or, of a live campaign, as
+    many as their event came to a person."""
     activity: Mapping[str, int | None] | None = found["activity"]
-    reachable = int(found["reachable"])
+    reachable = int(found["reachable"]) - int(found.get("control", 0)) - int(found.get("not_in_reach", 0))
     people, events = (activity["people"], activity["events"]) if activity else (None, None)
     return -(-reachable * events // people) if people and events else reachable
 

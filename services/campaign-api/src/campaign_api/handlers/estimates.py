@@ -12,6 +12,7 @@ from campaign_api.domain.campaign_changes import what_of
 from campaign_api.domain.campaign_states import LIVE_KINDS
 from campaign_api.domain.costs import cost_of, parts_of, texts_of
 from campaign_api.domain.errors import FieldProblem, Invalid
+from campaign_api.domain.plans import Plan, plan_of
 from campaign_api.domain.resource import Resource
 from campaign_api.handlers import segments
 from campaign_api.store import resources
@@ -21,6 +22,7 @@ from postrider.sms.template import compile_body
 ACTIVITY_DAYS: Final = 30
 """How far back an estimate of a live campaign looks for its event."""
 _SEED: Final = "estimate"
+NO_PLAN: Final = Plan()
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,7 @@ class Question:
     asked: dict[str, Any]
     price: str | None
     pointers: Mapping[str, str]
+    plan: Plan = NO_PLAN
 
 
 async def about_rule(
@@ -72,13 +75,19 @@ async def about_campaign(tx: AsyncConnection, campaign: Resource) -> Question:
         if segment is None:
             raise Invalid([FieldProblem("/who/segment_id", "there is no such segment")])
         asked["rule"], pointers["/rule"] = segment.body["rule"], "/who/segment_id"
-    return Question(asked, await _price(tx, body["what"], settings), pointers)
+    asked["left_out"] = {
+        "campaign_id": campaign.id,
+        "account_control": settings.get("control_percent") or 0,
+        "campaign_control": who.get("control_percent") or 0,
+        "reach": 100 if who.get("reach_percent") is None else who["reach_percent"],
+    }
+    return Question(asked, await _price(tx, body["what"], settings), pointers, plan_of(body, settings))
 
 
 def shown(found: Mapping[str, Any], question: Question) -> dict[str, Any]:
     """The answer for the caller."""
     sample = found["sample"]
-    texts = texts_of(found)
+    texts, limited = question.plan.within_limits(texts_of(found))
     counts = ("qualified", "reachable", "unreachable", "suppressed", "duplicate_phone")
     return {
         **{name: found[name] for name in counts},
@@ -86,7 +95,13 @@ def shown(found: Mapping[str, Any], question: Question) -> dict[str, Any]:
         "by_zone": found["by_zone"],
         "by_country": found["by_country"],
         "activity": found["activity"],
+        "control": found["control"],
+        "not_in_reach": found["not_in_reach"],
+        "limited": limited,
         "texts": texts,
+        "exceeds_safety_limit": question.plan.exceeds_safety_limit(texts + limited),
+        "minutes": question.plan.minutes(texts),
+        "cut_by_deadline": question.plan.is_cut(texts),
         "sample": None
         if sample is None
         else {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter
@@ -13,7 +14,7 @@ from postrider.rules.tree import AllOf
 from postrider.sms.message import Message, MessageError, MessageSource, compile_message
 from postrider.sms.render_pool import WorkerBroken
 from segment_engine.api.base import Problem, Services, caught_up, means_nothing
-from segment_engine.event_store.port import EvaluationTooLarge, Reach
+from segment_engine.event_store.port import EvaluationTooLarge, LeftOut, Reach
 from segment_engine.loops.estimates import Answer, Question, Sample, Trigger
 from segment_engine.loops.evaluation import SegmentUnknown, context_of, rule_of
 
@@ -45,6 +46,15 @@ class TriggerIn(Strict):
     days: Days = 30
 
 
+class LeftOutIn(Strict):
+    """Percentages of the reachable: control groups of the account and of the campaign, and reach."""
+
+    campaign_id: str
+    account_control: float = 0.0
+    campaign_control: float = 0.0
+    reach: float = 100.0
+
+
 class EstimateIn(Strict):
     """One of `rule`, `segment_id` and `trigger`; `filter` belongs to `trigger`. `seed`: draws the sample."""
 
@@ -54,6 +64,7 @@ class EstimateIn(Strict):
     filter: dict[str, Any] | None = None
     text: TextIn | None = None
     seed: str = ""
+    left_out: LeftOutIn | None = None
 
 
 def estimate_routes(services: Services) -> APIRouter:
@@ -66,6 +77,9 @@ def estimate_routes(services: Services) -> APIRouter:
         text = None if body.text is None else _text(body.text)
         await caught_up(services)
         question = _question(services, body, text)
+        if body.left_out is not None:
+            shares = LeftOut(body.left_out.account_control, body.left_out.campaign_control, body.left_out.reach)
+            question = replace(question, campaign_id=body.left_out.campaign_id, left_out=shares)
         try:
             answer = await services.estimator.estimate(question, context_of(services.definitions, services.clock))
         except RuleErrors as error:
@@ -132,6 +146,8 @@ def _shown(answer: Answer, body: EstimateIn) -> dict[str, Any]:
         "unreachable": found.unreachable,
         "suppressed": found.suppressed,
         "duplicate_phone": found.duplicate_phone,
+        "control": found.control,
+        "not_in_reach": found.not_in_reach,
         "zones": found.zones,
         "by_reason": [
             {"status": status, "reason": reason or None, "n": n}

@@ -33,7 +33,7 @@ def audience(
 ) -> tuple[str, dict[str, str]]:
     """The INSERT and what it binds besides the condition's own, the people's and the run's names."""
     params: dict[str, str] = {}
-    verdict = _verdict(run_id, campaign_id, left_out, params)
+    verdict = verdict_of(run_id, campaign_id, left_out, params)
     people = statements.people(condition)
     if best_times is None:
         source = f"SELECT user_id, zone, {verdict} AS verdict FROM ({people})"
@@ -42,8 +42,9 @@ def audience(
     return statements.store_audience(source, run_id), params
 
 
-def _verdict(run_id: str, campaign_id: str, left_out: LeftOut, params: dict[str, str]) -> str:
-    """The first that applies counts: control before reach."""
+def verdict_of(reach_of: str, campaign_id: str, left_out: LeftOut, params: dict[str, str]) -> str:
+    """The verdict, and for those who could be texted why they are left out; binds its own in `params`. The first that
+    applies counts: control before reach. `reach_of`: the run, or what stands for it."""
     cases = ["verdict != '', verdict"]
     for name, seed, percent in (
         ("account_control", account_control_seed(), left_out.account_control),
@@ -52,7 +53,7 @@ def _verdict(run_id: str, campaign_id: str, left_out: LeftOut, params: dict[str,
         if threshold(percent):
             cases.append(f"{_share(name, seed, percent, params)}, 'control'")
     if threshold(left_out.reach) < WHOLE:
-        cases.append(f"NOT {_share('reach', reach_seed(run_id), left_out.reach, params)}, 'not_in_reach'")
+        cases.append(f"NOT {_share('reach', reach_seed(reach_of), left_out.reach, params)}, 'not_in_reach'")
     return f"multiIf({', '.join(cases)}, '')"
 
 

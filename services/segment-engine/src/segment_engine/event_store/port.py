@@ -63,7 +63,8 @@ class Reach:
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """qualified = reachable + unreachable + suppressed + duplicate_phone; `zones`, `by_zone` and `by_country` add up to
-    qualified, `reasons` (verdict, what refines it or "") to those not reachable. `sample`: some of the reachable."""
+    qualified, `reasons` (verdict, what refines it or "") to those not reachable. `sample`: some of the reachable.
+    `control`, `not_in_reach`: of the reachable, those that would be left out."""
 
     qualified: int
     reachable: int
@@ -75,6 +76,8 @@ class Estimate:
     by_zone: dict[str, Reach] = field(default_factory=dict, compare=False)
     by_country: dict[str, Reach] = field(default_factory=dict, compare=False)
     sample: tuple[str, ...] = field(default=(), compare=False)
+    control: int = 0
+    not_in_reach: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,6 +284,8 @@ class EventStore(Protocol):
         once_per_phone: bool = True,
         sample_size: int = 0,
         seed: str = "",
+        campaign_id: str = "",
+        left_out: LeftOut = NOBODY,
     ) -> Estimate:
         """One statement. `once_per_phone` False: nobody is a duplicate. The same seed draws the same people."""
         ...

@@ -16,7 +16,8 @@ from segment_engine.domain.columns import microseconds, values_of
 from segment_engine.domain.compile_filters import FilterCompiler
 from segment_engine.domain.compile_params import Parameters, render
 from segment_engine.domain.compile_rule import Compiled
-from segment_engine.event_store.port import Activity, Estimate, EvaluationContext, Reach
+from segment_engine.event_store.audiences import verdict_of
+from segment_engine.event_store.port import Activity, Estimate, EvaluationContext, LeftOut, Reach
 from segment_engine.event_store.statements import bounded, people
 
 
@@ -63,9 +64,12 @@ async def estimate(
     once_per_phone: bool,
     sample_size: int,
     seed: str,
+    campaign_id: str,
+    left_out: LeftOut,
 ) -> Estimate:
     """`EventStore.estimate`."""
     params = {**statement.params, **people_params(context)}
+    left = verdict_of(campaign_id, campaign_id, left_out, params)
     drawn = "[]"
     if sample_size:
         # Those with the smallest hashes of their ids under the seed: the same people as long as they stay reachable.
@@ -74,17 +78,21 @@ async def estimate(
         drawn = f"groupArraySortedIf({int(sample_size)})({order}, verdict = '')"
         params["seed"] = render(seed)
     sql = bounded(
-        f"SELECT zone, country, verdict, reason, count(), {drawn} "
-        f"FROM ({people(statement.sql, once_per_phone=once_per_phone)}) GROUP BY zone, country, verdict, reason"
+        f"SELECT zone, country, verdict, reason, {left} AS left_out, count(), {drawn} "
+        f"FROM ({people(statement.sql, once_per_phone=once_per_phone)}) "
+        "GROUP BY zone, country, verdict, reason, left_out"
     )
     verdicts: dict[str, int] = {}
     reasons: dict[tuple[str, str], int] = {}
     zones, countries = _Tallies(), _Tallies()
     candidates: list[list[Any]] = []
-    for zone, country, verdict, reason, n, sampled in await reader.rows(sql, params):
+    left_alone: dict[str, int] = {}
+    for zone, country, verdict, reason, passed_over, n, sampled in await reader.rows(sql, params):
         verdicts[verdict] = verdicts.get(verdict, 0) + n
         if verdict:
             reasons[verdict, reason] = reasons.get((verdict, reason), 0) + n
+        elif passed_over:
+            left_alone[passed_over] = left_alone.get(passed_over, 0) + n
         zones.add(zone, n, reachable=not verdict)
         countries.add(country, n, reachable=not verdict)
         candidates += sampled
@@ -99,6 +107,8 @@ async def estimate(
         by_zone=zones.reach(),
         by_country=countries.reach(),
         sample=tuple(user_id for _, user_id in nsmallest(sample_size, candidates)),
+        control=left_alone.get("control", 0),
+        not_in_reach=left_alone.get("not_in_reach", 0),
     )
 
 

@@ -167,6 +167,8 @@ class SqlEventStore:
         once_per_phone: bool = True,
         sample_size: int = 0,
         seed: str = "",
+        campaign_id: str = "",
+        left_out: LeftOut = NOBODY,
     ) -> Estimate:
         await self._require_lists(rule)
         return await self._evaluated(
@@ -177,6 +179,8 @@ class SqlEventStore:
                 once_per_phone=once_per_phone,
                 sample_size=sample_size,
                 seed=seed,
+                campaign_id=campaign_id,
+                left_out=left_out,
             )
         )
 

@@ -20,7 +20,7 @@ from postrider.sms.values import Values
 from segment_engine import metrics
 from segment_engine.adapters import profile_table
 from segment_engine.domain.live_campaigns import pick
-from segment_engine.event_store.port import Activity, Estimate, EvaluationContext, EventStore
+from segment_engine.event_store.port import NOBODY, Activity, Estimate, EvaluationContext, EventStore, LeftOut
 
 SAMPLE_SIZE: Final = 200
 AT_ONCE: Final = 2
@@ -48,7 +48,7 @@ class Trigger:
 @dataclass(frozen=True, slots=True)
 class Question:
     """`rule` says who is counted. `text` is tried on a sample, with `about` as Campaign.*. `condition`: the filter of a
-    live campaign by itself."""
+    live campaign by itself. `campaign_id`, `left_out`: who of them a campaign would leave out."""
 
     rule: Rule
     once_per_phone: bool = True
@@ -57,6 +57,8 @@ class Question:
     about: Mapping[str, object] | None = None
     trigger: Trigger | None = None
     condition: Rule | None = None
+    campaign_id: str = ""
+    left_out: LeftOut = NOBODY
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,8 @@ class Estimator:
                     once_per_phone=question.once_per_phone,
                     sample_size=SAMPLE_SIZE if question.text else 0,
                     seed=question.seed,
+                    campaign_id=question.campaign_id,
+                    left_out=question.left_out,
                 )
                 activity = condition_holds = None
                 if question.trigger:

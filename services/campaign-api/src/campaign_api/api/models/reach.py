@@ -106,7 +106,8 @@ class Cost(Model):
 
 class Reach(Model):
     """qualified = reachable + unreachable + suppressed + duplicate_phone. Computed anew, after everything that was sent
-    before the request. Caps, limits, control groups, `reach_percent` and quiet hours are not counted yet."""
+    before the request. Of those reachable, `control` and `not_in_reach` are left out, and `limited` are above the
+    limits of one run. Frequency caps and quiet hours are not looked at."""
 
     qualified: int = Field(
         description="People for whom the rule holds now. Live: who did the trigger's event in the last days (or has "
@@ -122,8 +123,16 @@ class Reach(Model):
     by_zone: list[InZone] = Field(description="Sums to the whole; most people first.")
     by_country: list[InCountry] = Field(description="Sums to the whole; most people first.")
     activity: Activity | None = Field(description="Live campaigns only.")
+    control: int = Field(description="Of the reachable: in a control group, the account's or the campaign's.")
+    not_in_reach: int = Field(description="Of the reachable: beyond `reach_percent`. Each run reaches others.")
+    limited: int = Field(description="Above the limit of a run, and of the whole campaign if nothing was sent yet.")
+    exceeds_safety_limit: bool = Field(description="The run would not start.")
+    minutes: float | None = Field(description="How long handing the texts over takes; null without a throttle.")
+    cut_by_deadline: bool = Field(
+        description="With all due at one moment the throttle is too slow for `send_by`: the rest would expire."
+    )
     texts: int = Field(
-        description="Texts that would go out: one to each who is reachable; live: in as many days as `activity` looked "
+        description="Texts that would go out: one to each who is left; live: in as many days as `activity` looked "
         "at, if people go on as they did."
     )
     sample: Sample | None = Field(description="The text tried on real profiles and events; null without a text.")
