@@ -19,8 +19,10 @@ from postrider.contracts.qualified import QUALIFIED, QualifiedUser
 from postrider.contracts.suppressions import SUPPRESSION_CHANGED, SuppressionChanged
 from postrider.contracts.topics import DELIVERY_EVENTS, QUALIFIED_USERS, SUPPRESSIONS
 from postrider.phones import phone_hash
+from segment_engine.adapters import erasure_table
 from segment_engine.event_store.chdb_store import ChdbStore
 from segment_engine.event_store.port import StoreUnavailable
+from segment_engine.loops.erasures import Erasures
 from tests.support.eventually import eventually
 from tests.support.segment_engine import Engine, engine, identify, live_campaign, track
 
@@ -266,3 +268,38 @@ async def test_a_new_default_country_reads_the_phones_nobody_understood(made: En
 async def _reaching(http: httpx.AsyncClient, people: int) -> dict[str, Any]:
     found = await estimate(http, rule=EVERYBODY)
     return found if found["reachable"] == people else {}
+
+
+async def test_a_replica_hears_of_an_erasure_that_was_committed_behind_a_later_one(
+    made: Engine, tmp_path: Path
+) -> None:
+    heard: set[str] = set()
+    store = ChdbStore(tmp_path / "of-another")
+    other, stop = Erasures(made.database, store, heard.add), asyncio.Event()
+    async with made.running() as http:
+        await made.send(*(identify(user, f"i-{user}", first_name="A") for user in ("first", "late", "soon")))
+        assert (await estimate(http, rule=EVERYBODY))["qualified"] == 3
+    await store.open()
+    running = asyncio.create_task(other.run(stop))
+    try:
+        await erase(made, "first")
+        await eventually(lambda: has_heard(heard, "first"), 10)
+        async with made.database.begin() as tx:
+            assert await erasure_table.begin(tx, "late")
+            await erase(made, "soon")
+            await eventually(lambda: has_heard(heard, "soon"), 10)
+            assert "late" not in heard
+        await eventually(lambda: has_heard(heard, "late"), 10)
+    finally:
+        stop.set()
+        await running
+        await store.close()
+
+
+async def erase(made: Engine, user_id: str) -> None:
+    async with made.database.begin() as tx:
+        assert await erasure_table.begin(tx, user_id)
+
+
+async def has_heard(heard: set[str], user_id: str) -> bool:
+    return user_id in heard

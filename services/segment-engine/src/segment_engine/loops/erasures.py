@@ -19,6 +19,9 @@ from segment_engine.loops.work import work
 
 AT_ONCE = 20
 LOOK_SECONDS = 0.02
+OTHERS_AT_ONCE = 1_000
+UNCOMMITTED = timedelta(seconds=30)
+"""An erasure is dated before it is committed: one may appear behind a later one by so much."""
 SKEW = timedelta(seconds=10)
 """Kafka's clock, which events are dated by, may be so far ahead of Postgres'."""
 
@@ -70,11 +73,17 @@ class Erasures:
         metrics.PEOPLE_ERASED.inc()
 
     async def _forget_those_of_others(self) -> None:
-        """Another replica may have erased people whom this one believes to have a profile."""
-        async with self._database.begin() as tx:
-            if self._known_until is None:
+        """Another replica may have erased people whom this one believes to have a profile. Who is forgotten twice is
+        only looked up once more."""
+        if self._known_until is None:
+            async with self._database.begin() as tx:
                 self._known_until = await erasure_table.now(tx)
-            erased = await erasure_table.erased_since(tx, self._known_until, 1_000)
-        for user_id, at in erased:
-            self._forget(user_id)
-            self._known_until = max(self._known_until, at)
+        since, found = self._known_until - UNCOMMITTED, OTHERS_AT_ONCE
+        while found == OTHERS_AT_ONCE:
+            async with self._database.begin() as tx:
+                erased = await erasure_table.erased_since(tx, since, OTHERS_AT_ONCE)
+            for user_id, at in erased:
+                self._forget(user_id)
+                since = at
+            found = len(erased)
+        self._known_until = max(self._known_until, since)

@@ -14,6 +14,7 @@ from segment_engine import metrics
 from segment_engine.adapters import erasure_table, wait_table
 from segment_engine.domain.live_campaigns import LIVE_KINDS, LiveCampaigns
 from segment_engine.domain.wait_kinds import ReadUntil
+from segment_engine.loops.erasures import UNCOMMITTED
 from segment_engine.loops.work import unless, work
 
 EVERY_SECONDS = 60.0
@@ -80,6 +81,6 @@ class WaitSweep:
                 if erased:
                     await erasure_table.forget_waits(tx, [user_id for user_id, _ in erased])
             if len(erased) < ERASED_AT_ONCE:
-                self._erased_until = now
+                self._erased_until = now - UNCOMMITTED
                 return
             since = erased[-1][1]
