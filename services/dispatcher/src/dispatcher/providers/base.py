@@ -7,7 +7,7 @@ keeps no state that matters across a crash, and never retries: the ledger decide
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol
@@ -23,8 +23,23 @@ REFERENCE_PARAMETER = "reference"
 
 
 @dataclass(frozen=True, slots=True)
+class Filled:
+    """What a provider with templates or parameters of its own is given for one person, rendered: the campaign's
+    `template_id`, its `template_variables` in their order, and the pairs by their names."""
+
+    template_id: str | None = None
+    variables: tuple[str, ...] = ()
+    message_pairs: tuple[tuple[str, str], ...] = ()
+    header_pairs: tuple[tuple[str, str], ...] = ()
+    global_pairs: tuple[tuple[str, str], ...] = ()
+
+
+NOTHING_FILLED = Filled()
+
+
+@dataclass(frozen=True, slots=True)
 class OutgoingText:
-    """One attempt to send one message. `to` is E.164.
+    """One attempt to send one message. `to` is E.164. `body` is empty where the provider knows only templates.
 
     `reference` is ours, opaque to the provider, and comes back in receipts (in the vendor's field for it, or in the
     callback's query). `validity_seconds`: how long the provider may try, already the smaller of the allowed interval's
@@ -41,11 +56,14 @@ class OutgoingText:
     parts: int
     validity_seconds: int | None = None
     callback_url: str | None = None
+    campaign_id: str = ""
+    filled: Filled = NOTHING_FILLED
 
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
     """What the ledger may rely on. `idempotent`: the same (message_id, attempt) may be submitted again in doubt.
+    `batch_size`: above 1, the adapter is a `BatchAdapter`, and so many texts may share one call.
 
     The validity bounds are None where the vendor takes no validity. Below the minimum the caller waits or expires
     the message; above the maximum the adapter sends the maximum.
@@ -56,6 +74,7 @@ class Capabilities:
     receipts: bool
     min_validity_seconds: int | None = None
     max_validity_seconds: int | None = None
+    batch_size: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +251,22 @@ class ProviderAdapter(Protocol):
 
     async def close(self) -> None:
         """Close connections. Calls under way end as in doubt."""
+        ...
+
+
+class BatchAdapter(ProviderAdapter, Protocol):
+    """A vendor who takes several texts in one call; each keeps an outcome of its own."""
+
+    def batch_key(self, text: OutgoingText) -> Hashable:
+        """Texts with equal keys may share a call."""
+        ...
+
+    async def submit_batch(self, texts: Sequence[OutgoingText]) -> list[SubmitResult]:
+        """Hand over at most `batch_size` texts of one key in one call; one result each, in their order.
+
+        As `submit`: at most once on the wire, raises nothing but CancelledError. A reply that says nothing of a text
+        leaves that text in doubt.
+        """
         ...
 
 
