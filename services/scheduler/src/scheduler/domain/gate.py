@@ -1,7 +1,8 @@
 """Who of those that are due may be texted, and when: quiet hours, deadline, limits, caps. Pure; the rows are `store`'s.
 
-The order is semantics.md's: unreachable, suppressed, duplicate_phone, control, not_in_reach, quiet hours, limited,
-capped; the first that applies counts. Slots and reservations are taken one after the other, in the order given.
+The first that applies counts: unreachable, suppressed, duplicate_phone, control, not_in_reach, a run's limit, quiet
+hours, deadline, limits counted text by text, caps. Slots and reservations are taken one after the other, in the order
+given.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from postrider.scheduling.quiet_hours import Allowed, QuietPlan, Refused
 from postrider.scheduling.zone_plan import DEADLINE
 from postrider.zones import is_zone
 from scheduler.domain.caps import Capped, Caps, Reservation, caps_of, reserve, reserved
-from scheduler.domain.limits import LIMITED, RUN_LIMIT, Counter, counting_day, excluded, take_both
+from scheduler.domain.limits import LIMITED, RUN_LIMIT, TOTAL_LIMIT, Counter, counting_day, excluded, take_both
 from scheduler.domain.settled import Settled
 
 CAPPED = "capped"
@@ -156,6 +157,9 @@ def _outcome(candidate: Candidate, terms: Terms, now: datetime) -> Settled | All
         )
         if left_out is not None:
             return Settled(*left_out)
+    elif terms.cut is not None and candidate.rank >= terms.cut:
+        of_run = campaign.who.limits.run
+        return Settled(LIMITED, RUN_LIMIT if of_run is not None and candidate.rank >= of_run else TOTAL_LIMIT)
     allowed = terms.quiet.decide(
         candidate.due_at,
         terms.send_by_after,
@@ -169,8 +173,6 @@ def _outcome(candidate: Candidate, terms: Terms, now: datetime) -> Settled | All
         return Settled(allowed.status, allowed.reason)
     if now >= allowed.send_by:
         return Settled("expired", DEADLINE)
-    if candidate.rank is not None and terms.cut is not None and candidate.rank >= terms.cut:
-        return Settled(LIMITED, RUN_LIMIT)
     return allowed
 
 
