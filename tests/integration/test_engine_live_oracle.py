@@ -264,13 +264,13 @@ async def test_who_is_texted_is_what_the_events_say(made: Engine, tmp_path: Path
     by_user: dict[str, list[Told]] = defaultdict(list)
     for it in live_oracle.read(await made.records(USER_EVENTS)):
         by_user[it.user].append(it)
-    wrong: list[tuple[str, Answer, Texts]] = []
+    wrong: list[tuple[str, Answer, Texts, list[Told]]] = []
     expected = 0
     for user_id, told in by_user.items():
         right = answer(user_id, told, story.until)
         found = frozenset(user.occurrence for user in texts[user_id])
         expected += len(right.must)
         if not right.allows(found):
-            wrong.append((user_id, right, found))
-    assert wrong == []
+            wrong.append((user_id, right, found, told))
+    assert not wrong, "\n".join(map(str, wrong))
     assert expected >= PEOPLE

@@ -68,7 +68,9 @@ def test_the_limit_that_is_named_is_the_one_that_cut() -> None:
 
 
 def test_a_text_in_quiet_hours_takes_no_slot_of_the_day() -> None:
-    assert decided("live_action", quiet=True, limits=Limits(daily=1), taken=1) == Settled("quiet_hours", "in_quiet_hours")
+    assert decided("live_action", quiet=True, limits=Limits(daily=1), taken=1) == Settled(
+        "quiet_hours", "in_quiet_hours"
+    )
     assert decided("live_action", limits=Limits(daily=1), taken=1) == Settled("limited", "daily")
 
 

@@ -101,12 +101,24 @@ def decode_cursor(cursor: str | None) -> str | None:
     return id
 
 
-def page(items: Sequence[Any], limit: int, show: Callable[[Any], dict[str, Any]]) -> Response:
-    """`items` holds one more than the limit when there is a next page."""
+def items_after(items: Sequence[dict[str, Any]], after: str | None, name: str) -> Sequence[dict[str, Any]]:
+    """What comes behind the item of that name in a list that is at hand whole. Raises `Problem`."""
+    if after is None:
+        return items
+    position = next((number for number, item in enumerate(items) if item[name] == after), None)
+    if position is None:
+        raise _bad_cursor()
+    return items[position + 1 :]
+
+
+def page(items: Sequence[Any], limit: int, show: Callable[[Any], dict[str, Any]], name: str | None = None) -> Response:
+    """`items` holds more than the limit when there is a next page. `name`: the key of their id when they are
+    mappings."""
     shown = items[:limit]
     following = None
     if len(items) > limit:
-        following = base64.urlsafe_b64encode(shown[-1].id.encode()).decode().rstrip("=")
+        last = shown[-1].id if name is None else shown[-1][name]
+        following = base64.urlsafe_b64encode(last.encode()).decode().rstrip("=")
     return answer({"items": [show(item) for item in shown], "next_cursor": following})
 
 

@@ -56,7 +56,11 @@ _LATEST_OCCURRENCE = text("""
 SELECT max(occurrence) FROM runs
 WHERE campaign_id = :campaign_id AND state <> 'removed' AND (occurrence = 'once') = :once
 """)
-_RUNS_OF = text(f"SELECT {_RUN_COLUMNS} FROM runs WHERE campaign_id = :campaign_id ORDER BY run_id")
+_RUNS_OF = text(f"""
+SELECT {_RUN_COLUMNS} FROM runs
+WHERE campaign_id = :campaign_id AND (CAST(:ids AS text[]) IS NULL OR run_id = ANY(CAST(:ids AS text[])))
+ORDER BY run_id
+""")
 _ACTIVE_CAMPAIGNS = text("SELECT DISTINCT campaign_id FROM runs WHERE state IN ('planned', 'requested', 'running')")
 _TO_REQUEST = text(f"""
 SELECT {_RUN_COLUMNS} FROM runs WHERE state = 'planned' AND NOT paused AND request_at <= (SELECT db_now())
@@ -90,6 +94,9 @@ WHERE z.run_id = v.run_id AND z.zone = v.zone
 """)
 _ZONES_OF_RUN = f"SELECT {_ZONE_COLUMNS} FROM zone_timers WHERE run_id = :run_id ORDER BY zone"
 _READ_ZONES_OF_RUN = text(_ZONES_OF_RUN)
+_ZONES_OF_RUNS = text(f"""
+SELECT {_ZONE_COLUMNS} FROM zone_timers WHERE run_id = ANY(CAST(:ids AS text[])) ORDER BY run_id, zone
+""")
 _LOCK_ZONES_OF_RUN = text(_ZONES_OF_RUN + " FOR UPDATE")
 _ZONES = text(f"""
 SELECT {_ZONE_COLUMNS} FROM zone_timers
@@ -180,8 +187,10 @@ async def latest_occurrence(tx: AsyncConnection, campaign_id: str, kind: str) ->
     return found
 
 
-async def runs_of(tx: AsyncConnection, campaign_id: str) -> list[Run]:
-    return [_run(row) for row in await tx.execute(_RUNS_OF, {"campaign_id": campaign_id})]
+async def runs_of(tx: AsyncConnection, campaign_id: str, run_ids: Sequence[str] | None = None) -> list[Run]:
+    """All of them, or those of these names."""
+    values = {"campaign_id": campaign_id, "ids": None if run_ids is None else list(run_ids)}
+    return [_run(row) for row in await tx.execute(_RUNS_OF, values)]
 
 
 async def active_campaigns(tx: AsyncConnection) -> set[str]:
@@ -237,6 +246,14 @@ async def save_zones(tx: AsyncConnection, zones: Sequence[tuple[str, Zone]]) -> 
 
 async def zones_of(tx: AsyncConnection, run_id: str) -> list[Zone]:
     return [_zone(row) for row in await tx.execute(_READ_ZONES_OF_RUN, {"run_id": run_id})]
+
+
+async def zones_of_runs(tx: AsyncConnection, run_ids: Sequence[str]) -> dict[str, list[Zone]]:
+    """For each of the runs."""
+    zones: dict[str, list[Zone]] = {run_id: [] for run_id in run_ids}
+    for row in await tx.execute(_ZONES_OF_RUNS, {"ids": list(run_ids)}):
+        zones[row.run_id].append(_zone(row))
+    return zones
 
 
 async def lock_zones_of(tx: AsyncConnection, run_id: str) -> list[Zone]:
