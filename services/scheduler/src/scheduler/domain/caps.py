@@ -18,6 +18,9 @@ CAPPED = "capped"
 MIN_GAP = "min_gap"
 CAMPAIGN_MIN_GAP = "campaign_min_gap"
 
+LEDGER_DAYS = 400
+"""Longer than any gap or cap."""
+
 _DAY = timedelta(days=1)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -102,10 +105,16 @@ def reserve(wanted: Reservation, others: Iterable[Reservation], caps: Caps) -> R
     return wanted
 
 
-def settled(reservation: Reservation, at: datetime) -> Reservation:
-    """What is known once the text left, or may have left (in doubt), at that moment."""
-    day = at.astimezone(load_zone(reservation.zone)).date()
-    return replace(reservation, first_at=at, last_at=at, first_day=day, last_day=day)
+def settled(reservation: Reservation, first_at: datetime, last_at: datetime) -> Reservation:
+    """What is known once the text left between these moments; they are one where it is known when."""
+    clock = load_zone(reservation.zone)
+    first_day, last_day = first_at.astimezone(clock).date(), last_at.astimezone(clock).date()
+    return replace(reservation, first_at=first_at, last_at=last_at, first_day=first_day, last_day=last_day)
+
+
+def forgotten_at(newest: Reservation) -> datetime:
+    """What lies before it matters to nothing any more."""
+    return newest.first_at - LEDGER_DAYS * _DAY
 
 
 def released(reservations: Sequence[Reservation], message_id: str) -> list[Reservation]:

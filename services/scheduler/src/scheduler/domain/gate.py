@@ -16,8 +16,8 @@ from postrider.scheduling.occurrences import BEST_TIME
 from postrider.scheduling.quiet_hours import Allowed, QuietPlan, Refused
 from postrider.scheduling.zone_plan import DEADLINE
 from postrider.zones import is_zone
-from scheduler.domain.caps import Capped, Caps, Reservation, caps_of, reserve, reserved
-from scheduler.domain.limits import LIMITED, RUN_LIMIT, Counter, counting_day, excluded, take_both
+from scheduler.domain.caps import Capped, Caps, Reservation, caps_of, forgotten_at, reserve, reserved
+from scheduler.domain.limits import LIMITED, RUN_LIMIT, TOTAL_LIMIT, Counter, counting_day, excluded, take_both
 from scheduler.domain.settled import Settled
 
 CAPPED = "capped"
@@ -73,6 +73,12 @@ class Terms:
     @property
     def send_by_after(self) -> timedelta:
         return timedelta(seconds=self.campaign.when.send_by_seconds)
+
+    @property
+    def cut_by(self) -> str:
+        """Which limit has cut the run, as `run_cut` tells it: its own, or what the campaign had left."""
+        run_limit = self.campaign.who.limits.run
+        return RUN_LIMIT if run_limit is not None and self.cut == run_limit else TOTAL_LIMIT
 
     @property
     def limits(self) -> Limits:
@@ -170,7 +176,7 @@ def _outcome(candidate: Candidate, terms: Terms, now: datetime) -> Settled | All
     if now >= allowed.send_by:
         return Settled("expired", DEADLINE)
     if candidate.rank is not None and terms.cut is not None and candidate.rank >= terms.cut:
-        return Settled(LIMITED, RUN_LIMIT)
+        return Settled(LIMITED, terms.cut_by)
     return allowed
 
 
@@ -193,6 +199,7 @@ def _decide(considered: Considered, books: Books) -> Settled | Leave:
         if isinstance(answer, Capped):
             return Settled(CAPPED, answer.reason)
         if all(known.message_id != wanted.message_id for known in ledger):
+            ledger[:] = [known for known in ledger if known.last_at > forgotten_at(answer)]
             ledger.append(answer)
             books.changed.add(candidate.user_id)
     if total_key in keys:
