@@ -21,6 +21,7 @@ from postrider.contracts.audience import (
     AudiencePage,
     AudienceRefused,
     AudienceSnapshotted,
+    BestTime,
     SnapshotRequested,
     UnexpandedSettled,
     ZoneRequested,
@@ -131,6 +132,14 @@ async def test_a_snapshot_has_everybody_who_acted_before_it_was_asked_for(made: 
 async def _count(made: Engine, count: int) -> list[AudienceSnapshotted]:
     found = await snapshots(made)
     return found if len(found) >= count else []
+
+
+async def test_whom_to_leave_out_and_the_best_time_are_part_of_the_question(made: Engine) -> None:
+    async with made.running():
+        await made.send(*people(5))
+        await request(made, rule=BOUGHT, reach_percent=0.0, best_time=BestTime("Never Done", "09:30"))
+        (answer,) = await eventually(lambda: snapshots(made))
+    assert (answer.total, answer.reachable, answer.zones) == (5, 0, {"UTC#0930": 5})
 
 
 async def test_a_repeated_request_changes_nothing(made: Engine) -> None:
