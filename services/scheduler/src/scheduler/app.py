@@ -48,7 +48,7 @@ SESSION_SECONDS = 8.0
 LIVE_RECORDS = 500
 SETTLEMENTS = 2_000
 BULK_PAGES = 4
-"""Of a batch: each page is hundreds of jobs and log rows."""
+"""Of a batch: each page is a thousand jobs and log rows."""
 
 Run = Callable[[asyncio.Event], Awaitable[None]]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
+from functools import lru_cache
 
 from postrider.contracts.definitions import AccountSettings, Who
 from postrider.zones import load_zone
@@ -76,16 +77,15 @@ def caps_of(settings: AccountSettings, who: Who) -> Caps:
 def reserved(message_id: str, campaign_id: str, due_at: datetime, send_by: datetime, zone: str) -> Reservation:
     """The reservation of a text that may leave in [due_at, send_by), on the calendar of that zone."""
     last_at = max(due_at, send_by - _MICROSECOND)
+    first_day, last_day = _days(due_at, last_at, zone)
+    return Reservation(message_id, campaign_id, due_at, last_at, first_day, last_day, zone)
+
+
+@lru_cache(maxsize=4096)
+def _days(first_at: datetime, last_at: datetime, zone: str) -> tuple[date, date]:
+    """The same for everybody of a run who shares a zone."""
     clock = load_zone(zone)
-    return Reservation(
-        message_id,
-        campaign_id,
-        due_at,
-        last_at,
-        due_at.astimezone(clock).date(),
-        last_at.astimezone(clock).date(),
-        zone,
-    )
+    return first_at.astimezone(clock).date(), last_at.astimezone(clock).date()
 
 
 def reserve(wanted: Reservation, others: Iterable[Reservation], caps: Caps) -> Reservation | Capped:
@@ -127,6 +127,8 @@ def _most_in_window(wanted: Reservation, others: Sequence[Reservation], days: in
 
     The fullest stretch is the first one, or one that just reaches the first day of another.
     """
+    if not others:
+        return 0
     earliest, latest = wanted.first_day - (days - 1) * _DAY, wanted.last_day
     starts = {earliest} | {min(max(other.first_day - (days - 1) * _DAY, earliest), latest) for other in others}
     return max(

@@ -186,11 +186,13 @@ def _decide(considered: Considered, books: Books) -> Settled | Leave:
         return allowed
     limits = terms.limits
     keys = considered.counter_keys()
-    total_key, day_key = (candidate.campaign_id, WHOLE_CAMPAIGN), (candidate.campaign_id, considered.day)
-    total, daily = books.counters.get(total_key, Counter()), books.counters.get(day_key, Counter())
-    granted, total, daily, reason = take_both(total, daily, limits, 1)
-    if not granted:
-        return Settled(LIMITED, reason)
+    total_key, total, day, daily = (candidate.campaign_id, WHOLE_CAMPAIGN), Counter(), "", Counter()
+    if keys:
+        day = considered.day
+        total, daily = books.counters.get(total_key, total), books.counters.get((candidate.campaign_id, day), daily)
+        granted, total, daily, reason = take_both(total, daily, limits, 1)
+        if not granted:
+            return Settled(LIMITED, reason)
     if considered.ledger_key is not None:
         ledger = books.ledgers[candidate.user_id]
         clock = candidate.zone if is_zone(candidate.zone) else terms.account_zone
@@ -204,10 +206,10 @@ def _decide(considered: Considered, books: Books) -> Settled | Leave:
             books.changed.add(candidate.user_id)
     if total_key in keys:
         books.counters[total_key] = total
-    if day_key in keys:
-        books.counters[day_key] = daily
+    if limits.daily is not None:
+        books.counters[candidate.campaign_id, day] = daily
     if keys and candidate.rank is None:
-        books.slots.append((candidate.message_id, candidate.campaign_id, considered.day if limits.daily else ""))
+        books.slots.append((candidate.message_id, candidate.campaign_id, day if limits.daily else ""))
     return Leave(allowed.due_at, allowed.send_by, allowed.intervals, terms.quiet.on_hit)
 
 
