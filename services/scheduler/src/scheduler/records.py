@@ -33,6 +33,8 @@ from scheduler.domain.run_states import RunState
 from scheduler.domain.runs import Run
 
 TOLD, ORDERED = 0, 1
+SOURCE = "scheduler"
+"""Of every record, in its envelope."""
 
 
 class Records:

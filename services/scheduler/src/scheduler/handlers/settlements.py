@@ -19,23 +19,21 @@ from scheduler import metrics
 from scheduler.domain.caps import Reservation, released, settled
 from scheduler.domain.gate import WHOLE_CAMPAIGN
 from scheduler.domain.limits import give_back
+from scheduler.records import SOURCE
 from scheduler.store import book_rows
 
 GROUP = "scheduler-settlements"
-_OURS = 0
-"""`seq` of the rows that the scheduler writes itself: they never held anything."""
-
-
 UNKNOWN = "unknown"
 _SETTLED = frozenset({*ACCEPTED_STATUSES, *NOT_SENT_STATUSES, UNKNOWN})
 
 
 def decode(record: ConsumerRecord) -> MessageChanged | None:
-    """None for what settles nothing. Raises `Unreadable`."""
-    if envelope_of(record.headers).type != MESSAGE_CHANGED:
+    """None for what settles nothing, such as what the scheduler says itself. Raises `Unreadable`."""
+    envelope = envelope_of(record.headers)
+    if envelope.type != MESSAGE_CHANGED or envelope.source == SOURCE:
         return None
     changed = codec.decode(record.value, MessageChanged)
-    return None if changed.seq == _OURS or changed.status not in _SETTLED else changed
+    return changed if changed.status in _SETTLED else None
 
 
 async def handle(tx: AsyncConnection, batch: Batch[MessageChanged]) -> Sequence[Outgoing]:
