@@ -12,14 +12,13 @@ from hypothesis import strategies as st
 from campaign_api.domain.campaign_changes import check_change, send_by_of, with_what
 from campaign_api.domain.campaign_checks import Surroundings, check_campaign, names_of, rules_of
 from campaign_api.domain.campaign_states import (
-    RUN_RANKS,
     TERMINAL,
     TRANSITIONS,
     Event,
     Progress,
     Status,
     apply,
-    follow_runs,
+    follow,
     release,
 )
 from campaign_api.domain.csv_rows import rows
@@ -159,12 +158,46 @@ def test_a_live_campaign_runs_from_the_moment_it_is_released() -> None:
 def test_a_campaign_follows_its_runs(
     status: Status, state: str, has_started: bool, open_messages: int, then: Status
 ) -> None:
-    assert follow_runs(status, "one_time", Progress(state, has_started, open_messages)) is then
+    assert follow(status, campaign(), Progress(state, has_started, open_messages)) is then
+    # The total of a scheduled campaign bounds its runs, and does not end it.
+    limited = campaign(who={"rule": {"all": []}, "limits": {"total": 1}})
+    assert follow(status, limited, Progress(state, has_started, open_messages, sent=1)) is then
 
 
-def test_a_live_campaign_ends_only_by_a_stop() -> None:
-    for state in RUN_RANKS:
-        assert follow_runs(Status.RUNNING, "live_action", Progress(state, True, 0)) is Status.RUNNING
+@pytest.mark.parametrize(
+    ("status", "total", "open_messages", "sent", "then"),
+    [
+        (Status.RUNNING, 3, 0, 3, Status.COMPLETED),
+        (Status.RUNNING, 3, 0, 2, Status.RUNNING),
+        (Status.RUNNING, 3, 1, 2, Status.RUNNING),
+        # Lowered below what was taken: the rest is sent first.
+        (Status.RUNNING, 2, 1, 3, Status.RUNNING),
+        (Status.RUNNING, 2, 0, 3, Status.COMPLETED),
+        (Status.RUNNING, None, 0, 10**9, Status.RUNNING),
+        (Status.PAUSED, 3, 0, 3, Status.PAUSED),
+        (Status.STOPPED, 3, 0, 3, Status.STOPPED),
+        (Status.COMPLETED, 4, 0, 3, Status.COMPLETED),
+    ],
+)
+def test_a_live_campaign_ends_when_its_total_was_sent(
+    status: Status, total: int | None, open_messages: int, sent: int, then: Status
+) -> None:
+    body = live(who={"trigger": {"event": "E"}, "limits": {"total": total}})
+    assert follow(status, body, Progress(open_messages=open_messages, sent=sent)) is then
+    assert follow(status, live(), Progress(open_messages=open_messages, sent=sent)) is status
+
+
+def test_a_live_campaign_without_a_total_gets_none_later() -> None:
+    def limited(total: int | None) -> dict[str, Any]:
+        return live(who={"trigger": {"event": "E"}, "limits": None if total is None else {"total": total}})
+
+    for status in (Status.SCHEDULED, Status.RUNNING, Status.PAUSED):
+        with pytest.raises(Conflict) as refused:
+            check_change(status, limited(None), limited(5))
+        assert refused.value.problems[0].pointer == "/who/limits/total"
+        for before, after in ((5, 9), (9, 5), (5, None), (None, None)):
+            check_change(status, limited(before), limited(after))
+    check_change(Status.DRAFT, limited(None), limited(5))
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ from scheduler.loops.definitions import DefinitionsFollower
 from scheduler.loops.letters import Letters
 from scheduler.loops.sweep import Sweep
 from scheduler.loops.timers import TimerLoop
-from scheduler.records import Records
+from scheduler.records import SOURCE, Records
 from scheduler.settings import Settings
 
 NAME = "scheduler"
@@ -48,7 +48,7 @@ SESSION_SECONDS = 8.0
 LIVE_RECORDS = 500
 SETTLEMENTS = 2_000
 BULK_PAGES = 4
-"""Of a batch: each page is hundreds of jobs and log rows."""
+"""Of a batch: each page is a thousand jobs and log rows."""
 
 Run = Callable[[asyncio.Event], Awaitable[None]]
 
@@ -63,7 +63,7 @@ async def build(settings: Settings) -> AsyncIterator[Service]:
     async with closing(database.close, publisher.stop):
         await publisher.start()
         health.check("kafka").up()
-        outbox = Outbox(database, publisher, NAME, settings.topic_prefix)
+        outbox = Outbox(database, publisher, SOURCE, settings.topic_prefix)
         await outbox.recover()
         records = Records(outbox)
         wake = asyncio.Event()

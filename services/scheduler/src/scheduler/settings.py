@@ -14,7 +14,7 @@ class Settings(ServiceSettings):
     port: int = Field(8083, alias="POSTRIDER_SCHEDULER_PORT", ge=0, le=65535)
     snapshot_lead_seconds: float = Field(60.0, alias="POSTRIDER_SNAPSHOT_LEAD_SECONDS", ge=0, le=3600)
     """How long before the first zone can be due its audience is asked for."""
-    page_size: int = Field(500, alias="POSTRIDER_PAGE_SIZE", ge=1, le=2000)
+    page_size: int = Field(1000, alias="POSTRIDER_PAGE_SIZE", ge=1, le=2000)
     """People on one page of an audience."""
     smtp_host: str = Field("", alias="POSTRIDER_SMTP_HOST")
     """Mail server for letters to owners of campaigns; empty: they wait."""

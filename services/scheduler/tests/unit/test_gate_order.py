@@ -64,7 +64,7 @@ def test_who_is_behind_the_cut_of_a_run_is_limited_also_at_night(quiet: bool) ->
 
 def test_the_limit_that_is_named_is_the_one_that_cut() -> None:
     assert decided("one_time", limits=Limits(run=5, total=3), rank=4, cut=3) == Settled("limited", "total")
-    assert decided("one_time", limits=Limits(run=5, total=3), rank=5, cut=3) == Settled("limited", "run")
+    assert decided("one_time", limits=Limits(run=3, total=9), rank=5, cut=3) == Settled("limited", "run")
 
 
 def test_a_text_in_quiet_hours_takes_no_slot_of_the_day() -> None:

@@ -122,7 +122,7 @@ def outcomes_of(page: AudiencePage, zone: Zone) -> list[SendJob | Settled]:
             outcomes.append(Settled("expired", "deadline"))
         else:
             leave = Leave(zone.due_at, zone.send_by, (Interval(zone.due_at, zone.send_by),), "delay")
-            outcomes.append(page_job(page, user, "UTC", leave, "promotional"))
+            outcomes.append(page_job(page, user, "UTC", leave, 1, "promotional"))
     return outcomes
 
 

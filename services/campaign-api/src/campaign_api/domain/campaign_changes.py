@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from campaign_api.domain.campaign_checks import references_of
-from campaign_api.domain.campaign_states import LIVE_KINDS, Status
+from campaign_api.domain.campaign_states import LIVE_KINDS, Status, total_of
 from campaign_api.domain.errors import Conflict, FieldProblem, Invalid
 from campaign_api.domain.when_checks import read_local
 from postrider.contracts.definitions import What
@@ -29,7 +29,13 @@ DEFAULT_SEND_BY: Final = {"scheduled": timedelta(hours=4), "live": timedelta(min
 def check_change(status: Status, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
     """Raises `Conflict` that points at what may no longer change."""
     before, after = old["kind"], new["kind"]
-    if status is Status.DRAFT or before == after or not LIVE_KINDS & {before, after}:
+    if status is Status.DRAFT or not LIVE_KINDS & {before, after}:
+        return
+    if before == after:
+        if total_of(old) is None and total_of(new) is not None:
+            # Texts are counted from the first on, or not at all.
+            kept = "a live campaign that was scheduled without a total gets none later"
+            raise Conflict(f"{kept}: make a new one", [FieldProblem("/who/limits/total", f"cannot be added: {kept}")])
         return
     kept = "a live campaign keeps its kind" if before in LIVE_KINDS else "a scheduled campaign cannot become live"
     raise Conflict(f"{kept} once it is {status}: make a new one", [FieldProblem("/kind", f"cannot change: {kept}")])

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from campaign_api.domain.campaign_changes import check_change, timing_of, with_what
 from campaign_api.domain.campaign_checks import check_campaign, names_of, rules_of
-from campaign_api.domain.campaign_states import ACTIVE, UNPUBLISHED, Event, Status, apply, follow_runs, release
+from campaign_api.domain.campaign_states import ACTIVE, LIVE_KINDS, UNPUBLISHED, Event, Status, apply, follow, release
 from campaign_api.domain.errors import Conflict, Invalid
 from campaign_api.domain.resource import Resource
 from campaign_api.handlers import common
@@ -41,6 +41,8 @@ async def put(tx: AsyncConnection, id: str, body: dict[str, Any], if_match: comm
         internal = with_what(internal, body, settings.body)
         if body["when"] != current.body["when"]:
             internal = {**internal, **timing_of(body, settings.body)}
+        if body["kind"] in LIVE_KINDS:  # a total that was lowered may be reached already
+            status = follow(status, body, await funnel.progress_of(tx, id))
     return await common.store(tx, replace(current, status=status, body=body, internal=internal))
 
 
@@ -102,12 +104,8 @@ async def resume(tx: AsyncConnection, id: str) -> Resource:
     current, is_repeated = await _get_to_move(tx, id, (Status.SCHEDULED, Status.RUNNING, Status.COMPLETED))
     if is_repeated:
         return current
-    kind = current.body["kind"]
-    standing = next(iter(await funnel.standings(tx, [id])), None)
-    if standing is None:
-        status = release(Status(current.status), Event.RESUME, kind)
-    else:
-        status = follow_runs(release(Status(current.status), Event.RESUME, kind), kind, standing.progress)
+    released = release(Status(current.status), Event.RESUME, current.body["kind"])
+    status = follow(released, current.body, await funnel.progress_of(tx, id))
     return await common.store(tx, replace(current, status=status))
 
 

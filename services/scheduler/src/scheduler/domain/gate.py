@@ -17,7 +17,7 @@ from postrider.scheduling.occurrences import BEST_TIME
 from postrider.scheduling.quiet_hours import Allowed, QuietPlan, Refused
 from postrider.scheduling.zone_plan import DEADLINE
 from postrider.zones import is_zone
-from scheduler.domain.caps import Capped, Caps, Reservation, caps_of, reserve, reserved
+from scheduler.domain.caps import Capped, Caps, Reservation, caps_of, forgotten_at, reserve, reserved
 from scheduler.domain.limits import LIMITED, RUN_LIMIT, TOTAL_LIMIT, Counter, counting_day, excluded, take_both
 from scheduler.domain.settled import Settled
 
@@ -74,6 +74,12 @@ class Terms:
     @property
     def send_by_after(self) -> timedelta:
         return timedelta(seconds=self.campaign.when.send_by_seconds)
+
+    @property
+    def cut_by(self) -> str:
+        """Which limit has cut the run, as `run_cut` tells it: its own, or what the campaign had left."""
+        run_limit = self.campaign.who.limits.run
+        return RUN_LIMIT if run_limit is not None and self.cut == run_limit else TOTAL_LIMIT
 
     @property
     def limits(self) -> Limits:
@@ -158,8 +164,7 @@ def _outcome(candidate: Candidate, terms: Terms, now: datetime) -> Settled | All
         if left_out is not None:
             return Settled(*left_out)
     elif terms.cut is not None and candidate.rank >= terms.cut:
-        of_run = campaign.who.limits.run
-        return Settled(LIMITED, RUN_LIMIT if of_run is not None and candidate.rank >= of_run else TOTAL_LIMIT)
+        return Settled(LIMITED, terms.cut_by)
     allowed = terms.quiet.decide(
         candidate.due_at,
         terms.send_by_after,
@@ -182,11 +187,13 @@ def _decide(considered: Considered, books: Books) -> Settled | Leave:
         return allowed
     limits = terms.limits
     keys = considered.counter_keys()
-    total_key, day_key = (candidate.campaign_id, WHOLE_CAMPAIGN), (candidate.campaign_id, considered.day)
-    total, daily = books.counters.get(total_key, Counter()), books.counters.get(day_key, Counter())
-    granted, total, daily, reason = take_both(total, daily, limits, 1)
-    if not granted:
-        return Settled(LIMITED, reason)
+    total_key, total, day, daily = (candidate.campaign_id, WHOLE_CAMPAIGN), Counter(), "", Counter()
+    if keys:
+        day = considered.day
+        total, daily = books.counters.get(total_key, total), books.counters.get((candidate.campaign_id, day), daily)
+        granted, total, daily, reason = take_both(total, daily, limits, 1)
+        if not granted:
+            return Settled(LIMITED, reason)
     if considered.ledger_key is not None:
         ledger = books.ledgers[candidate.user_id]
         clock = candidate.zone if is_zone(candidate.zone) else terms.account_zone
@@ -195,14 +202,15 @@ def _decide(considered: Considered, books: Books) -> Settled | Leave:
         if isinstance(answer, Capped):
             return Settled(CAPPED, answer.reason)
         if all(known.message_id != wanted.message_id for known in ledger):
+            ledger[:] = [known for known in ledger if known.last_at > forgotten_at(answer)]
             ledger.append(answer)
             books.changed.add(candidate.user_id)
     if total_key in keys:
         books.counters[total_key] = total
-    if day_key in keys:
-        books.counters[day_key] = daily
+    if limits.daily is not None:
+        books.counters[candidate.campaign_id, day] = daily
     if keys and candidate.rank is None:
-        books.slots.append((candidate.message_id, candidate.campaign_id, considered.day if limits.daily else ""))
+        books.slots.append((candidate.message_id, candidate.campaign_id, day if limits.daily else ""))
     return Leave(allowed.due_at, allowed.send_by, allowed.intervals, terms.quiet.on_hit)
 
 

@@ -76,8 +76,8 @@ class LiveQualifications:
         campaigns = self._definitions.campaigns
         waiting = [live_candidate(user, campaigns.get(user.campaign_id), now) for user in qualified]
         candidates = [each for each in waiting if isinstance(each, Candidate)]
-        terms = {each.campaign_id: self._terms(campaigns[each.campaign_id]) for each in candidates}
-        decided = iter(await let_through(tx, candidates, terms, now))
+        asked = [(each, self._terms(campaigns[each.campaign_id])) for each in candidates]
+        decided = iter(await let_through(tx, asked, now))
         outcomes: list[tuple[QualifiedUser, SendJob | Settled]] = []
         for user, each in zip(qualified, waiting, strict=True):
             decision = each if isinstance(each, Settled) else next(decided)

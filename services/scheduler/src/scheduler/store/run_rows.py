@@ -27,7 +27,7 @@ PageKey = tuple[str, str, int]
 
 _RUN_COLUMNS = """run_id, campaign_id, occurrence, state, seed, definition, account_zone, scheduled_at, request_at,
                   requested_at, total, reachable, reason, paused, resumed_at, cut"""
-_ZONE_COLUMNS = "run_id, zone, users, state, due_at, send_by, next_page, expanded_users, reason, following_at"
+_ZONE_COLUMNS = "run_id, zone, users, state, due_at, send_by, next_page, expanded_users, reason, following_at, begin_at"
 
 _NOW = text("SELECT db_now()")
 _ADD_RUN = text("""
@@ -74,15 +74,16 @@ ORDER BY run_id LIMIT :limit FOR UPDATE SKIP LOCKED
 _NEXT_TURN = text("""
 SELECT extract(epoch FROM least(
     (SELECT min(request_at) FROM runs WHERE state = 'planned' AND NOT paused),
-    (SELECT min(z.due_at) FROM zone_timers z JOIN runs r ON r.run_id = z.run_id
+    (SELECT min(z.begin_at) FROM zone_timers z JOIN runs r ON r.run_id = z.run_id
      WHERE z.state = 'waiting' AND NOT r.paused)) - (SELECT db_now()))
 """)
 _ADD_ZONES = text("""
-INSERT INTO zone_timers (run_id, zone, users, state, due_at, send_by, reason, following_at)
-SELECT :run_id, v.zone, v.users, v.state, v.due_at, v.send_by, v.reason, v.following_at
+INSERT INTO zone_timers (run_id, zone, users, state, due_at, send_by, reason, following_at, begin_at)
+SELECT :run_id, v.zone, v.users, v.state, v.due_at, v.send_by, v.reason, v.following_at, v.begin_at
 FROM unnest(CAST(:zones AS text[]), CAST(:users AS int[]), CAST(:states AS text[]), CAST(:dues AS timestamptz[]),
-            CAST(:send_bys AS timestamptz[]), CAST(:reasons AS text[]), CAST(:followings AS timestamptz[]))
-     AS v(zone, users, state, due_at, send_by, reason, following_at)
+            CAST(:send_bys AS timestamptz[]), CAST(:reasons AS text[]), CAST(:followings AS timestamptz[]),
+            CAST(:begins AS timestamptz[]))
+     AS v(zone, users, state, due_at, send_by, reason, following_at, begin_at)
 """)
 _SAVE_ZONES = text("""
 UPDATE zone_timers z
@@ -104,14 +105,15 @@ WHERE (run_id, zone) IN (SELECT * FROM unnest(CAST(:run_ids AS text[]), CAST(:zo
 ORDER BY run_id, zone FOR UPDATE
 """)
 _WAITING_ZONES = """
-SELECT z.run_id, z.zone, z.users, z.state, z.due_at, z.send_by, z.next_page, z.expanded_users, z.reason, z.following_at
+SELECT z.run_id, z.zone, z.users, z.state, z.due_at, z.send_by, z.next_page, z.expanded_users, z.reason,
+    z.following_at, z.begin_at
 FROM zone_timers z JOIN runs r ON r.run_id = z.run_id
 WHERE z.state = 'waiting' AND r.state = 'running'
 """
 _LOCKED_ZONES = "LIMIT :limit FOR SHARE OF r SKIP LOCKED FOR UPDATE OF z SKIP LOCKED"
 _DUE_ZONES = text(f"""
-{_WAITING_ZONES} AND NOT r.paused AND z.due_at <= (SELECT db_now())
-ORDER BY z.due_at, z.run_id, z.zone {_LOCKED_ZONES}
+{_WAITING_ZONES} AND NOT r.paused AND z.begin_at <= (SELECT db_now())
+ORDER BY z.begin_at, z.run_id, z.zone {_LOCKED_ZONES}
 """)
 _OVERDUE_ZONES = text(f"""
 {_WAITING_ZONES} AND r.paused AND z.send_by <= (SELECT db_now())
@@ -224,6 +226,7 @@ async def add_zones(tx: AsyncConnection, run_id: str, zones: Sequence[Zone]) -> 
         "send_bys": [zone.send_by for zone in zones],
         "reasons": [zone.reason for zone in zones],
         "followings": [zone.following_at for zone in zones],
+        "begins": [zone.begin_at or zone.due_at for zone in zones],
     }
     await tx.execute(_ADD_ZONES, values)
 
@@ -374,6 +377,7 @@ def _zone(row: Row[Any]) -> Zone:
         expanded_users=row.expanded_users,
         reason=row.reason,
         following_at=row.following_at,
+        begin_at=row.begin_at,
     )
 
 
