@@ -77,7 +77,7 @@ def due_in(schedule: Schedule, slot: str) -> ZoneOutcome:
     if isinstance(instant, Unsent):
         return instant
     at, send_by = instant.at, instant.at + schedule.send_by
-    if schedule.start is not None:
+    if schedule.start is not None and at.astimezone(load_zone(zone)).replace(tzinfo=None) < schedule.start:
         at = max(at, to_instant(schedule.start, zone).at)
         send_by = at + schedule.send_by
     end = _end_at(schedule, zone)
@@ -86,12 +86,6 @@ def due_in(schedule: Schedule, slot: str) -> ZoneOutcome:
             return Unsent(CAMPAIGN_ENDED, at)
         send_by = min(send_by, end)
     return Due(at, send_by, instant.kind, _following_at(schedule, zone, at_time))
-
-
-def following_at(schedule: Schedule, slot: str) -> datetime | None:
-    """When the campaign's next occurrence takes over in a slot; None: there is none, or its day does not exist."""
-    own, at_time = read_slot(slot)
-    return _following_at(schedule, _zone_of(schedule, own), at_time)
 
 
 def end_at(schedule: Schedule, slot: str) -> datetime | None:
@@ -114,9 +108,14 @@ def missed_everywhere_reason(schedule: Schedule, now: datetime) -> str:
     """Why an occurrence can fire in no zone any more, so that it needs no audience; "" when it still may."""
     if now > latest_due(schedule) + max(schedule.catch_up, SHORTEST_CATCH_UP):
         return MISSED
-    if schedule.following is not None and now >= latest_due(replace(schedule, local=schedule.following)):
-        return COALESCED
-    return ""
+    taken_over_at = _taken_over_everywhere_at(schedule)
+    return COALESCED if taken_over_at is not None and now >= taken_over_at else ""
+
+
+def _taken_over_everywhere_at(schedule: Schedule) -> datetime | None:
+    if schedule.zone is not None:
+        return _following_at(schedule, schedule.zone, None)
+    return latest_due(replace(schedule, local=schedule.following)) if schedule.following is not None else None
 
 
 def _end_at(schedule: Schedule, zone: str) -> datetime | None:
@@ -169,8 +168,17 @@ def _next_day(local: datetime, zone: str, after: datetime) -> Instant:
 
 
 def _following_at(schedule: Schedule, zone: str, at_time: time | None) -> datetime | None:
-    if schedule.following is None:
+    """By the instants: where clocks jump, a later nominal time can come before an earlier one."""
+    if schedule.local is None or not schedule.others:
         return None
-    local = schedule.following if at_time is None else datetime.combine(schedule.following, at_time)
+    own = _place(schedule.local, zone, at_time)
+    places = (_place(other, zone, at_time) for other in schedule.others)
+    behind = [place for place in places if place is not None and own is not None and place > own]
+    return min(behind)[0] if behind else None
+
+
+def _place(local: datetime, zone: str, at_time: time | None) -> tuple[datetime, datetime] | None:
+    """By what the occurrences come one after another in a zone; None: its day does not exist."""
+    local = local if at_time is None else datetime.combine(local, at_time)
     instant = to_instant(local, zone)
-    return None if instant.kind == "skipped" else instant.at
+    return None if instant.kind == "skipped" else (instant.at, local)
