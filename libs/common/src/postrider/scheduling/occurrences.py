@@ -34,7 +34,7 @@ _LONGEST_MOVE: Final = timedelta(hours=50)
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """When one occurrence is due. `local` None: now, that is at `scheduled_at`.
+    """When one occurrence is due. `local` None: now, that is at `scheduled_at`, or when an edit last changed the times.
 
     `zone` None: each person's own zone; otherwise the zone all of them are reckoned in. `account_zone` stands in for
     a person's zone that the time-zone data here does not have. `best_time`: of `local` only the day counts, the time is
@@ -88,7 +88,7 @@ def occurrences(
         return
     behind = None if after is None else datetime.fromisoformat(after)
     low = None if behind is None else behind + _SECOND - _MOVED_BY_CLOCKS
-    for slot, others in _with_others(_slots(kind, when, base, low)):
+    for slot, others in _with_others(_slots(kind, when, base, scheduled_at, low)):
         if behind is None or slot > behind:
             yield Occurrence(name_of(slot), replace(base, local=slot, others=others))
 
@@ -102,7 +102,7 @@ def schedule_of(
         return replace(base, local=_local(campaign.when.at))
     local = datetime.fromisoformat(occurrence)
     others = []
-    for slot in _slots(campaign.kind, campaign.when, base, local - _MOVED_BY_CLOCKS):
+    for slot in _slots(campaign.kind, campaign.when, base, scheduled_at, local - _MOVED_BY_CLOCKS):
         if slot != local:
             others.append(slot)
         if slot > local + _LONGEST_MOVE:
@@ -121,7 +121,7 @@ def is_occurrence(campaign: CampaignDefinition, account_zone: str, scheduled_at:
     if name_of(local) != name:
         return False
     base = _base(campaign.when, account_zone, scheduled_at)
-    return next(_slots(campaign.kind, campaign.when, base, local), None) == local
+    return next(_slots(campaign.kind, campaign.when, base, scheduled_at, local), None) == local
 
 
 def name_of(slot: datetime) -> str:
@@ -178,7 +178,7 @@ def _base(when: When, account_zone: str, scheduled_at: datetime) -> Schedule:
         local=None,
         zone=zone,
         passed_zone=when.passed_zone,
-        scheduled_at=scheduled_at,
+        scheduled_at=scheduled_at if when.changed_at is None else max(scheduled_at, when.changed_at),
         send_by=timedelta(seconds=when.send_by_seconds),
         catch_up=timedelta(seconds=when.catch_up_seconds),
         account_zone=account_zone,
@@ -188,8 +188,11 @@ def _base(when: When, account_zone: str, scheduled_at: datetime) -> Schedule:
     )
 
 
-def _slots(kind: str, when: When, base: Schedule, low: datetime | None) -> Iterator[datetime]:
-    """Nominal local times, ascending, each once; at best time each day once: a person's time comes once a day."""
+def _slots(kind: str, when: When, base: Schedule, scheduled_at: datetime, low: datetime | None) -> Iterator[datetime]:
+    """Nominal local times, ascending, each once; at best time each day once: a person's time comes once a day.
+
+    A recurrence counts from `scheduled_at` on, also when an edit came later and takes what had passed by then away.
+    """
     if kind == MULTIPLE_DATES:
         dates = sorted({datetime.fromisoformat(text) for text in when.dates})
         if base.best_time:
@@ -200,9 +203,11 @@ def _slots(kind: str, when: When, base: Schedule, low: datetime | None) -> Itera
     pattern = read_recurrence(when.recurrence)
     if base.best_time:
         pattern = replace(pattern, times=pattern.times[:1])
-    anchor = anchor_of(pattern, base.zone or base.account_zone, base.scheduled_at)
+    first = replace(base, scheduled_at=scheduled_at)
+    anchor = anchor_of(pattern, base.zone or base.account_zone, scheduled_at)
     ahead = base.scheduled_at.astimezone(UTC).replace(tzinfo=None) - _LONGEST_MOVE
-    return pattern.slots(anchor, ahead if low is None else max(low, ahead), lambda slot: _is_passed(base, slot))
+    slots = pattern.slots(anchor, ahead if low is None else max(low, ahead), lambda slot: _is_passed(first, slot))
+    return (slot for slot in slots if not _is_passed(base, slot)) if when.changed_at is not None else slots
 
 
 def _with_others(slots: Iterator[datetime]) -> Iterator[tuple[datetime, tuple[datetime, ...]]]:

@@ -56,16 +56,20 @@ class Unsent:
 ZoneOutcome = Due | Unsent
 
 
-def plan_zones(schedule: Schedule, slots: Iterable[str], now: datetime) -> dict[str, ZoneOutcome]:
+def plan_zones(
+    schedule: Schedule, slots: Iterable[str], now: datetime, resumed_at: datetime | None = None
+) -> dict[str, ZoneOutcome]:
     """What each zone (slot) of an audience that has just become known is in for."""
-    return {slot: plan_zone(schedule, slot, now) for slot in slots}
+    return {slot: plan_zone(schedule, slot, now, resumed_at) for slot in slots}
 
 
-def plan_zone(schedule: Schedule, slot: str, now: datetime) -> ZoneOutcome:
+def plan_zone(schedule: Schedule, slot: str, now: datetime, resumed_at: datetime | None = None) -> ZoneOutcome:
+    """`resumed_at`: the end of a pause, which held what came due before it; it is not missed by us."""
     due = due_in(schedule, slot)
     if isinstance(due, Unsent):
         return due
-    reason = missed_reason(due.at, due.send_by, schedule.catch_up, now, due.following_at)
+    at = due.at if resumed_at is None else max(due.at, resumed_at)
+    reason = missed_reason(at, due.send_by, schedule.catch_up, now, due.following_at)
     return Unsent(reason, due.at) if reason else due
 
 

@@ -23,8 +23,16 @@ _OWN_CLOCKS: Final = (USER_ZONE, BEST_TIME)
 _FIELD_OF_RECURRENCE: Final = {"rule": "recurrence"}
 
 
-def check_when(body: Mapping[str, Any], account_zone: str, now: datetime, *, dates: bool) -> list[FieldProblem]:
-    """Empty when it can work. `dates` False: its times were judged when it was scheduled."""
+def check_when(
+    body: Mapping[str, Any],
+    account_zone: str,
+    now: datetime,
+    *,
+    dates: bool,
+    judged: frozenset[str] = frozenset(),
+) -> list[FieldProblem]:
+    """Empty when it can work. `dates` False: its times were judged when it was scheduled; `judged`: these of its dates
+    were."""
     kind, when = body["kind"], body["when"]
     problems = check_duration(when.get("send_by"), "/when/send_by", MAX_SEND_BY)
     problems += check_duration(when.get("catch_up"), "/when/catch_up", MAX_CATCH_UP)
@@ -38,7 +46,7 @@ def check_when(body: Mapping[str, Any], account_zone: str, now: datetime, *, dat
         return problems + _check_recurrence(when, mode, zone, now, dates)
     if kind.startswith("live_"):
         return problems + _check_bounds(when, zone, now, dates)
-    return problems + _check_times(kind, when["at"], mode, zone, now, dates)
+    return problems + _check_times(kind, when["at"], mode, zone, now if dates else None, judged)
 
 
 def check_duration(value: str | None, pointer: str, longest: timedelta) -> list[FieldProblem]:
@@ -91,7 +99,7 @@ def _check_best_time(kind: str, when: Mapping[str, Any], mode: str) -> list[Fiel
 
 
 def _check_times(
-    kind: str, at: str | list[str], mode: str, zone: str, now: datetime, dates: bool
+    kind: str, at: str | list[str], mode: str, zone: str, now: datetime | None, judged: frozenset[str]
 ) -> list[FieldProblem]:
     if at == "now":
         return []
@@ -110,7 +118,7 @@ def _check_times(
             problem = "is a day that is there already" if mode == BEST_TIME else "is there already"
             problems.append(FieldProblem(pointer, problem))
         seen.add(day)
-        if dates:
+        if now is not None and text not in judged:
             problems += _check_not_past(local, mode, zone, now, pointer)
     return problems
 
