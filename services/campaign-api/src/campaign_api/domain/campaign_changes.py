@@ -16,7 +16,7 @@ import msgspec
 from campaign_api.domain.campaign_checks import references_of
 from campaign_api.domain.campaign_states import LIVE_KINDS, Status
 from campaign_api.domain.errors import Conflict, FieldProblem, Invalid
-from campaign_api.domain.when_checks import read_local
+from campaign_api.domain.when_checks import read_bound
 from postrider.contracts.definitions import What
 from postrider.durations import parse_duration
 from postrider.scheduling.occurrences import ACCOUNT_ZONE, USER_ZONE
@@ -66,7 +66,7 @@ def timing_of(body: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str,
         named = when.get("time_zone", ACCOUNT_ZONE)
         zone = settings["account_time_zone"] if named in (ACCOUNT_ZONE, USER_ZONE) else named
         timing["bounds"] = {
-            name: to_instant(read_local(when[name]), zone).at.isoformat()
+            name: to_instant(read_bound(name, when[name]), zone).at.isoformat()
             for name in ("start", "end")
             if when.get(name) is not None
         }
