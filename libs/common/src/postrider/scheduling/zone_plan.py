@@ -175,14 +175,24 @@ def _following_at(schedule: Schedule, zone: str, at_time: time | None) -> dateti
     """By the instants: where clocks jump, a later nominal time can come before an earlier one."""
     if schedule.local is None or not schedule.others:
         return None
-    own = _place(schedule.local, zone, at_time)
-    places = (_place(other, zone, at_time) for other in schedule.others)
-    behind = [place for place in places if place is not None and own is not None and place > own]
-    return min(behind)[0] if behind else None
+    own_local, *locals = (
+        local if at_time is None else datetime.combine(local, at_time) for local in (schedule.local, *schedule.others)
+    )
+    own = to_instant(own_local, zone)
+    earlier, later = [at for at in locals if at < own_local], [at for at in locals if at > own_local]
+    behind = []
+    for local in later:
+        instant = to_instant(local, zone)
+        if instant.kind != "skipped" and instant.at >= own.at:
+            behind.append(instant.at)
+            if instant.kind != "gap":  # what is later by name and not moved is later by instant
+                break
+    if earlier and _offset(earlier[0], to_instant(earlier[0], zone)) != _offset(own_local, own):
+        instants = (to_instant(local, zone) for local in earlier)
+        behind += [instant.at for instant in instants if instant.kind == "gap" and instant.at > own.at]
+    return min(behind, default=None)
 
 
-def _place(local: datetime, zone: str, at_time: time | None) -> tuple[datetime, datetime] | None:
-    """By what the occurrences come one after another in a zone; None: its day does not exist."""
-    local = local if at_time is None else datetime.combine(local, at_time)
-    instant = to_instant(local, zone)
-    return None if instant.kind == "skipped" else (instant.at, local)
+def _offset(local: datetime, instant: Instant) -> timedelta:
+    """By what the clock is ahead of UTC where it shows the time; of one that is moved, before the jump."""
+    return local - instant.at.replace(tzinfo=None)
