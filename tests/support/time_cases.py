@@ -74,7 +74,8 @@ def expected(case: Case, horizon: timedelta) -> tuple[datetime, oracle.Happening
             break
     if not found:
         return None
-    _, slot, happening = min(found, key=lambda item: item[:2])
+    first = min(at for at, _, _ in found)
+    _, slot, happening = max(item for item in found if item[0] == first)
     return slot, happening
 
 

@@ -46,10 +46,17 @@ class Surroundings:
 
 
 def check_campaign(
-    body: Mapping[str, Any], around: Surroundings, now: datetime, *, dates: bool = True
+    body: Mapping[str, Any],
+    around: Surroundings,
+    now: datetime,
+    *,
+    dates: bool = True,
+    judged: frozenset[str] = frozenset(),
 ) -> list[FieldProblem]:
-    """Empty when the campaign can work. `dates` False: its time was judged when it was scheduled."""
-    problems = [*check_when(body, around.account_time_zone, now, dates=dates), *_check_who(body["who"], around)]
+    """Empty when the campaign can work. `dates` False: its times were judged when it was scheduled; `judged`: these of
+    its dates were."""
+    problems = check_when(body, around.account_time_zone, now, dates=dates, judged=judged)
+    problems += _check_who(body["who"], around)
     problems += _check_how_many(body)
     return problems + _check_what(body["what"], around, live=event_reaches_the_text(body["who"]))
 

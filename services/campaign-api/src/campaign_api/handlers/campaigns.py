@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from campaign_api.domain.campaign_changes import check_change, timing_of, with_what
+from campaign_api.domain.campaign_changes import check_change, judged_times, times_of, timing_of, with_what
 from campaign_api.domain.campaign_checks import check_campaign, names_of, rules_of
 from campaign_api.domain.campaign_states import ACTIVE, LIVE_KINDS, UNPUBLISHED, Event, Status, apply, follow, release
 from campaign_api.domain.errors import Conflict, Invalid
@@ -34,13 +34,16 @@ async def put(tx: AsyncConnection, id: str, body: dict[str, Any], if_match: comm
     status = apply(Status(current.status), Event.EDIT)
     check_change(status, current.body, body)
     is_draft = status is Status.DRAFT
-    dates = is_draft or body["when"] != current.body["when"]
-    settings = await _check(tx, body, now, dates=dates)
+    is_moved = times_of(body) != times_of(current.body)
+    judged = frozenset() if is_draft else judged_times(current.body, body)
+    settings = await _check(tx, body, now, dates=is_draft or is_moved, judged=judged)
     internal = {**current.internal, **_names(body)}
     if not is_draft:
         internal = with_what(internal, body, settings.body)
         if body["when"] != current.body["when"]:
             internal = {**internal, **timing_of(body, settings.body)}
+        if is_moved:
+            internal["times_changed_at"] = now.isoformat()
         if body["kind"] in LIVE_KINDS:  # a total that was lowered may be reached already
             status = follow(status, body, await funnel.progress_of(tx, id))
     return await common.store(tx, replace(current, status=status, body=body, internal=internal))
@@ -135,11 +138,13 @@ async def _release(tx: AsyncConnection, current: Resource, event: Event, setting
     return await common.store(tx, replace(current, status=status, internal=internal))
 
 
-async def _check(tx: AsyncConnection, body: Mapping[str, Any], now: datetime, *, dates: bool) -> Resource:
+async def _check(
+    tx: AsyncConnection, body: Mapping[str, Any], now: datetime, *, dates: bool, judged: frozenset[str] = frozenset()
+) -> Resource:
     """Returns the settings it was judged by. Raises `Invalid`."""
     settings = await resources.get_settings(tx)
     around = await resources.surroundings(tx, settings, names_of(rules_of(body["who"])))
-    problems = check_campaign(body, around, now, dates=dates)
+    problems = check_campaign(body, around, now, dates=dates, judged=judged)
     if problems:
         raise Invalid(problems)
     return settings

@@ -107,7 +107,8 @@ def edited(run: Run, campaign: CampaignDefinition, account_zone: str, lead: time
     newest = max(campaign, run.definition, key=lambda definition: definition.version)
     scheduled_at = newest.scheduled_at or run.scheduled_at
     at = request_at(schedule_of(newest, account_zone, scheduled_at, run.name.occurrence), lead)
-    if newest.version == run.definition.version and account_zone == run.account_zone:
+    is_same = newest.version == run.definition.version and account_zone == run.account_zone
+    if is_same and at == run.request_at:  # which new time-zone data may have moved
         return run
     return replace(run, definition=newest, account_zone=account_zone, scheduled_at=scheduled_at, request_at=at)
 

@@ -126,7 +126,7 @@ class Audiences:
         cut = await self._cut(tx, counted)
         fixed = replace(counted, state=apply_run(run.state, RunEvent.SNAPSHOT), cut=cut)
         users = {zone: n for zone, n in answer.zones.items() if n > 0}
-        zones = moves.open_zones(plan_zones(run.schedule, users, now), users)
+        zones = moves.open_zones(plan_zones(run.schedule, users, now, run.resumed_at), users)
         closing = moves.close_unsent(run.name, [zone for zone in zones if zone.state not in OPEN_ZONES])
         await run_rows.save_run(tx, fixed)
         await run_rows.add_zones(tx, run.name.run_id, zones)

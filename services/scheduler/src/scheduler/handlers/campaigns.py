@@ -48,7 +48,7 @@ class Campaigns:
             return []
         now = await run_rows.db_now(tx)
         outgoing: list[Outgoing] = []
-        planned = False
+        is_planned = is_edited = False
         for run in runs:
             after = self._aligned(run, newest, settings.account_time_zone, now)
             if after is not run:
@@ -57,8 +57,9 @@ class Campaigns:
                 metrics.RUNS.labels(after.state.value).inc()
                 log.info("run_removed", run_id=run.name.run_id, occurrence=run.name.occurrence)
                 outgoing.append(self._records.run_changed(after, now))
-            planned = planned or after.state is RunState.PLANNED
-        if not planned:
+            is_planned = is_planned or after.state is RunState.PLANNED
+            is_edited = is_edited or after.definition is not run.definition
+        if is_edited or not is_planned:
             outgoing += await self._planner.plan_next(tx, newest, settings.account_time_zone, now)
         return outgoing
 

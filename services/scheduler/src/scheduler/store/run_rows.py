@@ -52,9 +52,13 @@ SELECT {_RUN_COLUMNS} FROM runs
 WHERE campaign_id = :campaign_id AND state IN ('planned', 'requested', 'running') ORDER BY run_id FOR UPDATE
 """)
 _RUN_OF = text(f"SELECT {_RUN_COLUMNS} FROM runs WHERE run_id = :run_id FOR UPDATE")
-_LATEST_OCCURRENCE = text("""
-SELECT max(occurrence) FROM runs
-WHERE campaign_id = :campaign_id AND state <> 'removed' AND (occurrence = 'once') = :once
+_KNOWN_OCCURRENCES = text("""
+WITH known AS (
+    SELECT occurrence, state FROM runs
+    WHERE campaign_id = :campaign_id AND state <> 'removed' AND (occurrence = 'once') = :once
+)
+SELECT occurrence, state FROM known
+WHERE occurrence >= :since OR state = 'planned' OR occurrence = (SELECT max(occurrence) FROM known)
 """)
 _RUNS_OF = text(f"""
 SELECT {_RUN_COLUMNS} FROM runs
@@ -182,11 +186,11 @@ async def lock_run(tx: AsyncConnection, run_id: str) -> Run | None:
     return None if row is None else _run(row)
 
 
-async def latest_occurrence(tx: AsyncConnection, campaign_id: str, kind: str) -> str | None:
-    """The name of the last that has, or had, a run; names sort by time. An edit may have changed the kind."""
-    values = {"campaign_id": campaign_id, "once": kind == ONE_TIME}
-    found: str | None = (await tx.execute(_LATEST_OCCURRENCE, values)).scalar_one()
-    return found
+async def known_occurrences(tx: AsyncConnection, campaign_id: str, kind: str, since: str) -> dict[str, RunState]:
+    """Those from the name `since` on and the latest that have, or had, a run; names sort by time. An edit may have
+    changed the kind."""
+    values = {"campaign_id": campaign_id, "once": kind == ONE_TIME, "since": since}
+    return {row.occurrence: RunState(row.state) for row in await tx.execute(_KNOWN_OCCURRENCES, values)}
 
 
 async def runs_of(tx: AsyncConnection, campaign_id: str, run_ids: Sequence[str] | None = None) -> list[Run]:
