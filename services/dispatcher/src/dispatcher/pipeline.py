@@ -291,14 +291,14 @@ class Pipeline:
     ) -> None:  # fmt: skip
         """One call, at most once: the fence is checked last, with nothing awaited between it and the request; what a
         stop may change is checked once more when the adapter has its connection, which can take seconds."""
+        sends = partial(may_send, self._sending.definitions, message.campaign_id)
         outgoing = OutgoingText(
             message.message_id, message.attempt, reference(message.message_id, message.attempt), message.phone,
-            text.body, text.encoding, text.parts, validity, terms.callback_url,
-            partial(may_send, self._sending.definitions, message.campaign_id),
+            text.body, text.encoding, text.parts, validity, terms.callback_url, sends,
         )  # fmt: skip
         clock = self._sending.clock
         begun_at = clock.monotonic()
-        if not may_begin(begun_at, started, terms.timeout_seconds) or not self._sends(message):
+        if not may_begin(begun_at, started, terms.timeout_seconds) or not sends():
             self._call_off(message)
             return
         try:
