@@ -5,14 +5,21 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import httpx
 import pytest
 from sqlalchemy import text
 
-from postrider.contracts.topics import CAMPAIGN_DEFINITIONS
+from postrider.contracts import codec
+from postrider.contracts.delivery_events import RUN_CHANGED, RunChanged
+from postrider.contracts.envelope import Outgoing, headers_of
+from postrider.contracts.ids import run_id
+from postrider.contracts.topics import CAMPAIGN_DEFINITIONS, DELIVERY_EVENTS
 from tests.support.campaign_api import Running, running
+from tests.support.eventually import eventually
 from tests.support.parts import create_database, drop_database, topic_prefix
 
 pytestmark = pytest.mark.integration
@@ -166,6 +173,36 @@ async def test_a_stop_wins_against_whatever_happens_at_the_same_moment(api: Runn
     assert set(codes) <= {200, 409}, codes
     assert stopped.status_code == 200 or (other == "stop" and 200 in codes), codes
     assert await status_of(api, campaign) == await last_published(api, campaign) == "stopped"
+
+
+async def tell_run(api: Running, campaign: dict[str, Any], state: str) -> None:
+    run, now = run_id(campaign["id"], "once"), datetime.now(UTC)
+    told = RunChanged(campaign["id"], run, "once", state, now)
+    headers = headers_of(f"{run}:{state}", RUN_CHANGED, "scheduler", now)
+    topic = DELIVERY_EVENTS.full_name(api.prefix)
+    await api.services.publisher.publish([Outgoing(topic, campaign["id"].encode(), codec.encode(told), headers)])
+
+
+@pytest.mark.parametrize("action", ["stop", "pause", "edit"])
+async def test_an_action_at_the_moment_of_the_completion(api: Running, action: str) -> None:
+    """Whichever comes first, what was answered is what is so."""
+    for moment in (0.0, 0.02, 0.05, 0.1, 0.2):
+        campaign = await in_state(api, "scheduled")
+        await tell_run(api, campaign, "expanded")
+        await asyncio.sleep(moment)
+        answer = await do(api, campaign, action)
+        then = {"stop": "stopped", "pause": "paused", "edit": "completed"}[action]
+        ended = then if answer.status_code == 200 else "completed"
+        assert answer.status_code in (200, 409), answer.text
+        await eventually(partial(is_published, api, campaign, ended))
+        if ended == "paused":
+            resumed = await do(api, campaign, "resume")
+            assert resumed.json()["status"] in ("scheduled", "completed")
+            await eventually(partial(is_published, api, campaign, "completed"))
+
+
+async def is_published(api: Running, campaign: dict[str, Any], status: str) -> bool:
+    return await status_of(api, campaign) == await last_published(api, campaign) == status
 
 
 async def test_whoever_launches_what_was_read_launches_nothing_else(api: Running) -> None:
