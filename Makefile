@@ -20,7 +20,7 @@ UV ?= uv
 KAFKA_HERE := KAFKA_BOOTSTRAP_SERVERS=$${KAFKA_BOOTSTRAP_SERVERS:-127.0.0.1:$${POSTRIDER_KAFKA_PORT:-9092}}
 PYTEST := $(PY) -m pytest -p tests.support.totals $(ARGS)
 
-.PHONY: help setup setup-sdks sdk-node run demo test lint types format unit integration e2e images compose-smoke containers faults outages bench bench-memory bench-events bench-heavy-user bench-segments bench-timers check-times simulate import-events replay-history export-events dead-letters replay-dead-letters lock stop clean
+.PHONY: help setup setup-sdks sdk-node run demo test lint types format unit integration e2e images compose-smoke containers faults outages stops bench bench-memory bench-events bench-heavy-user bench-segments bench-timers check-times simulate import-events replay-history export-events dead-letters replay-dead-letters lock stop clean
 
 help: ## this list
 	@echo "Postrider. Needs Python >= 3.11, Java >= 17 and Maven (or Docker); make setup fetches the rest."
@@ -98,7 +98,10 @@ sdk-node: setup ## the Node SDKs of Segment and RudderStack, and kcat, against t
 	@$(PYTEST) -m sdk_node tests/e2e/test_sdks.py
 
 e2e: setup setup-sdks ## all four services as processes
-	@$(PYTEST) -m "not sdk_node" tests/e2e
+	@$(PYTEST) -m "not sdk_node and not faults" tests/e2e
+
+stops: setup ## a running campaign stopped while a dispatcher, Kafka or the scheduler is away, and a slow provider
+	@$(PYTEST) -m faults tests/e2e
 
 images: ## container images of the four services, postrider/<service>:local; needs a container engine
 	@deploy/build-images

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 import pytest
@@ -15,8 +16,9 @@ from dispatcher.domain.ledger import Event
 from dispatcher.domain.message import BULK, LIVE, Message
 from dispatcher.domain.settlement import Attempt, Settlement
 from dispatcher.fleet import Fleet
+from dispatcher.http_port import CalledOff, HttpRequest, HttpResponse
 from dispatcher.opt_out import OptOut
-from dispatcher.providers.registry import AdapterParts
+from dispatcher.providers.registry import AdapterParts, build_adapter
 from dispatcher.steps import marked_of, rendered
 from dispatcher.store import claims, intake, marks, settles
 from postrider.clock import SystemClock
@@ -28,7 +30,7 @@ from postrider.sms.message import Message as TextMessage
 from postrider.sms.message import Outcome, Text
 from postrider.sms.render_pool import RenderPool
 from postrider.sms.values import Values
-from tests.support.dispatching import Bench, no_receipts, pipeline_bench
+from tests.support.dispatching import ACCOUNT_SID, AUTH_TOKEN, Bench, no_receipts, pipeline_bench
 from tests.support.dispatching import stage as new_stage
 from tests.support.eventually import eventually
 
@@ -85,6 +87,37 @@ async def test_a_stop_between_mark_and_call_takes_the_mark_back(bench: Bench) ->
         await eventually(lambda: [each.event for each in bench.settled] == [Event.UNMARK])
     assert bench.inbox.texts == [] and bench.settled[0].attempts_taken_back == 1
     assert (await bench.state())[0] == "SUBMITTING", "until the settler writes it"
+
+
+class Connecting:
+    """A network on which connecting takes as long as it takes `then` to happen."""
+
+    connection_limit = 1
+
+    def __init__(self, then: Callable[[], object]) -> None:
+        self._then = then
+
+    async def send(self, request: HttpRequest) -> HttpResponse:
+        self._then()
+        assert not request.may_begin()
+        raise CalledOff
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+@pytest.mark.parametrize("then", [{"statuses": ["stopped"]}, {"statuses": ["paused"]}, {"confirmed": False}], ids=str)
+async def test_a_stop_while_the_call_connects_takes_the_mark_back(bench: Bench, then: dict[str, Any]) -> None:
+    """And so does news that has grown old meanwhile: a stop might be among what is not read."""
+    network = Connecting(lambda: bench.news.__dict__.update(then))
+    parts = AdapterParts(lambda: network, bench.inbox, no_receipts)
+    settings = {"account_sid": ACCOUNT_SID, "from": "+15005550006"}
+    adapter = build_adapter("twilio", "prv_a", settings, {"auth_token": AUTH_TOKEN}, parts)
+    bench.pipeline.replace_adapter(bench.pipeline.terms, adapter)
+    bench.put(await bench.claimed())
+    async with bench.running(bench.pipeline.run):
+        await eventually(lambda: [each.event for each in bench.settled] == [Event.UNMARK])
+    assert bench.settled[0].attempts_taken_back == 1
 
 
 @pytest.mark.parametrize(

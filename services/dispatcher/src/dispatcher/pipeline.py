@@ -11,13 +11,14 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 
 from dispatcher import metrics
 from dispatcher.budget import Budget
-from dispatcher.calls import Prepared, ProviderTerms, Sending
+from dispatcher.calls import Prepared, ProviderTerms, Sending, may_send
 from dispatcher.domain.admission import Admitted, admit, campaign_says, cancel_reason
 from dispatcher.domain.after_outcome import Situation, after_outcome
 from dispatcher.domain.breaker import STALL_SECONDS, Breaker
@@ -26,6 +27,7 @@ from dispatcher.domain.ledger import Event
 from dispatcher.domain.message import BULK, LIVE, Message, reference
 from dispatcher.domain.outcomes import Outcome, SubmitResult
 from dispatcher.domain.settlement import Attempt, Settlement
+from dispatcher.http_port import CalledOff
 from dispatcher.providers.base import OutgoingText, ProviderAdapter
 from dispatcher.steps import marked_of, not_admitted, rendered, settlement_of
 from dispatcher.store import claims, marks
@@ -81,6 +83,10 @@ class Pipeline:
         if self.breaker.open_until is not None:
             most = 1
         return max(most - len(self._buffers[lane]) - self._expected[lane], 0)
+
+    def buffered_by_campaign(self) -> Counter[str]:
+        """Texts that are claimed and wait for their call."""
+        return Counter(text.message.campaign_id for buffer in self._buffers for text in buffer)
 
     def expect(self, lane: int, n: int) -> None:
         """So many texts are being prepared for this provider (or are no longer, with a negative number)."""
@@ -283,21 +289,23 @@ class Pipeline:
         self, adapter: ProviderAdapter, terms: ProviderTerms, message: Message, text: Prepared, validity: int,
         started: float,
     ) -> None:  # fmt: skip
-        """One call, at most once: the fence is checked last, with nothing awaited between it and the request."""
+        """One call, at most once: the fence is checked last, with nothing awaited between it and the request; what a
+        stop may change is checked once more when the adapter has its connection, which can take seconds."""
+        sends = partial(may_send, self._sending.definitions, message.campaign_id)
         outgoing = OutgoingText(
             message.message_id, message.attempt, reference(message.message_id, message.attempt), message.phone,
-            text.body, text.encoding, text.parts, validity, terms.callback_url,
+            text.body, text.encoding, text.parts, validity, terms.callback_url, sends,
         )  # fmt: skip
         clock = self._sending.clock
-        campaign = self._sending.definitions.campaigns.get(message.campaign_id)
         begun_at = clock.monotonic()
-        if not may_begin(begun_at, started, terms.timeout_seconds) or campaign_says(campaign) != "send":
-            why = "late" if campaign_says(campaign) == "send" else "stopped"
-            self._unmark(message, why)
-            self.breaker = self.breaker.not_begun()
+        if not may_begin(begun_at, started, terms.timeout_seconds) or not sends():
+            self._call_off(message)
             return
         try:
             result = await adapter.submit(outgoing)
+        except CalledOff:
+            self._call_off(message)
+            return
         except asyncio.CancelledError:
             self._settle_call(terms, message, text, SubmitResult(Outcome.IN_DOUBT, code="cancelled"))
             raise
@@ -338,6 +346,13 @@ class Pipeline:
             metrics.DOUBTS.labels("call").inc()
         step = after_outcome(result, situation)
         self._sending.settle(settlement_of(message, step, attempt, tried, result.suppress))
+
+    def _sends(self, message: Message) -> bool:
+        return campaign_says(self._sending.definitions.campaigns.get(message.campaign_id)) == "send"
+
+    def _call_off(self, message: Message) -> None:
+        self._unmark(message, "late" if self._sends(message) else "stopped")
+        self.breaker = self.breaker.not_begun()
 
     def _unmark(self, message: Message, why: str) -> None:
         metrics.UNMARKED.labels(why).inc()

@@ -6,13 +6,14 @@ import asyncio
 import gc
 import ssl
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 
 import pytest
 import trustme
 
 from dispatcher.egress import AddressPolicy
 from dispatcher.http_aiohttp import AiohttpPort
-from dispatcher.http_port import HttpFailure, HttpPort, HttpRequest, HttpResponse, InDoubt, NotSent
+from dispatcher.http_port import CalledOff, HttpFailure, HttpPort, HttpRequest, HttpResponse, InDoubt, NotSent
 from tests.standins import misbehaving
 from tests.support.eventually import eventually
 
@@ -64,6 +65,25 @@ async def test_a_reply_is_handed_over_whole(new_port: NewPort) -> None:
     assert responses[0].headers["content-type"] == "application/json"
     assert (seen.requests, seen.connections) == (3, 1)
     assert b"Basic eDp5" in seen.heads[0]
+
+
+async def test_a_stop_while_it_connects_lets_no_byte_out_and_keeps_the_connection(new_port: NewPort) -> None:
+    stopped: list[bool] = []
+
+    async def takes_long(host: str, port: int) -> list[str]:
+        stopped.append(True)
+        return ["127.0.0.1"]
+
+    async with misbehaving.serving(misbehaving.answer) as seen:
+        http = new_port(resolve=takes_long)
+        request = HttpRequest("POST", f"http://provider.test:{seen.port}/", {}, b"hello", 5.0, lambda: not stopped)
+        with pytest.raises(CalledOff):
+            await http.send(request)
+        await eventually(lambda: seen.connections == 1)
+        assert seen.requests == 0
+        response = await http.send(replace(request, may_begin=lambda: True))
+    assert response.status == 201
+    assert (seen.requests, seen.connections) == (1, 1)
 
 
 IN_DOUBT = {

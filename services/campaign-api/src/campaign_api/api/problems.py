@@ -172,6 +172,7 @@ async def _validation(request: Request, error: Exception) -> Response:
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, refusals.Refused)
     status = {
+        refusals.NotAllowed: 403,
         refusals.NotFound: 404,
         refusals.Conflict: 409,
         refusals.StaleVersion: 412,

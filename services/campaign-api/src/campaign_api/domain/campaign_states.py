@@ -85,14 +85,33 @@ EMITTED_RUN_STATES: Final = frozenset(
 
 
 def apply(status: Status, event: Event) -> Status:
-    """The next status. Raises `Conflict` for an illegal move."""
+    """The next status. Raises `Conflict` for an illegal move, which says what is legal."""
     following = TRANSITIONS.get((status, event))
     if following is None:
-        raise Conflict(f"a campaign that is {status} cannot {_VERBS.get(event, event)}")
+        raise Conflict(f"a campaign that is {status} cannot be {_DONE[event]}; it can be {_what_can_be_done(status)}")
     return following
 
 
-_VERBS: Final = {Event.EDIT: "be changed", Event.APPROVE: "be approved", Event.REJECT: "be rejected"}
+_DONE: Final[Mapping[Event, str]] = {
+    Event.SCHEDULE: "scheduled",
+    Event.SUBMIT: "scheduled",
+    Event.APPROVE: "approved",
+    Event.REJECT: "rejected",
+    Event.EDIT: "changed",
+    Event.START: "started",
+    Event.PAUSE: "paused",
+    Event.RESUME: "resumed",
+    Event.FINISH: "completed",
+    Event.STOP: "stopped",
+}
+_BY_RUNS: Final = frozenset({Event.START, Event.FINISH})
+"""Nobody asks for these: they follow from what its runs do."""
+
+
+def _what_can_be_done(status: Status) -> str:
+    moves = dict.fromkeys(_DONE[event] for at, event in TRANSITIONS if at is status and event not in _BY_RUNS)
+    *all_but_last, last = [*moves, *(["deleted"] if status in UNPUBLISHED else []), "cloned"]
+    return f"{', '.join(all_but_last)} or {last}" if all_but_last else f"{last} only"
 
 
 def release(status: Status, event: Event, kind: str) -> Status:

@@ -81,13 +81,18 @@ async def about_campaign(tx: AsyncConnection, campaign: Resource) -> Question:
         "campaign_control": who.get("control_percent") or 0,
         "reach": 100 if who.get("reach_percent") is None else who["reach_percent"],
     }
-    return Question(asked, await _price(tx, body["what"], settings), pointers, plan_of(body, settings))
+    carrier = await _carrier(tx, body["what"])
+    rate = carrier.get("parts_per_second")
+    plan = plan_of(body, settings, None if rate is None else float(rate), ACTIVITY_DAYS if live else None)
+    return Question(asked, carrier.get("price_per_part") or settings.get("price_per_part"), pointers, plan)
 
 
 def shown(found: Mapping[str, Any], question: Question) -> dict[str, Any]:
     """The answer for the caller."""
     sample = found["sample"]
     texts, limited = question.plan.within_limits(texts_of(found))
+    parts = parts_of(sample)
+    mean = 1.0 if parts is None else float(parts["mean"])
     counts = ("qualified", "reachable", "unreachable", "suppressed", "duplicate_phone")
     return {
         **{name: found[name] for name in counts},
@@ -100,8 +105,8 @@ def shown(found: Mapping[str, Any], question: Question) -> dict[str, Any]:
         "limited": limited,
         "texts": texts,
         "exceeds_safety_limit": question.plan.exceeds_safety_limit(texts + limited),
-        "minutes": question.plan.minutes(texts),
-        "cut_by_deadline": question.plan.is_cut(texts),
+        "minutes": question.plan.minutes(texts, mean),
+        "cut_by_deadline": question.plan.is_cut(texts, mean),
         "sample": None
         if sample is None
         else {
@@ -110,7 +115,7 @@ def shown(found: Mapping[str, Any], question: Question) -> dict[str, Any]:
             "failed_share": round(1 - sample["rendered"] / sample["size"], 4) if sample["size"] else 0.0,
             "failures": sample["failures"],
         },
-        "parts": parts_of(sample),
+        "parts": parts,
         "cost": cost_of(sample, texts, question.price),
     }
 
@@ -142,8 +147,8 @@ def _text(
     }
 
 
-async def _price(tx: AsyncConnection, what: Mapping[str, Any], settings: Mapping[str, Any]) -> str | None:
-    """Of the provider that would be tried first, else the account's."""
+async def _carrier(tx: AsyncConnection, what: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The provider that would be tried first; empty when there is none."""
     providers = {provider.id: provider for provider in await resources.all_of(tx, "provider")}
     provider_id = what.get("provider_id")
     if provider_id is None:
@@ -154,7 +159,4 @@ async def _price(tx: AsyncConnection, what: Mapping[str, Any], settings: Mapping
         )
         members = [] if group is None else group.body["provider_ids"]
         provider_id = next((id for id in members if id in providers and providers[id].status == "active"), None)
-    provider = providers.get(provider_id) if provider_id else None
-    own: str | None = provider.body.get("price_per_part") if provider else None
-    account: str | None = settings.get("price_per_part")
-    return account if own is None else own
+    return providers[provider_id].body if provider_id in providers else {}

@@ -18,6 +18,8 @@ from scheduler.domain.moves import RunName, Zone
 from scheduler.domain.run_states import UNFIXED_RUNS, RunState
 
 PAUSED = "paused"
+HELD_TOO_LONG = "campaign_paused"
+"""Why something expired whose deadline came in a pause; the dispatcher says the same of what it held."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +52,16 @@ class Run:
         schedule = self.schedule
         last = latest_due(schedule)
         if self.resumed_at is not None and self.resumed_at > last:
-            return DEADLINE if now >= last + schedule.send_by else ""
+            if now < last + schedule.send_by:
+                return ""
+            return HELD_TOO_LONG if self.resumed_at >= last + schedule.send_by else DEADLINE
         return missed_everywhere_reason(schedule, now)
 
     def zone_missed_reason(self, zone: Zone, now: datetime) -> str:
         """Why a zone that is due cannot fire any more; "" when it can."""
+        held_until = now if self.paused else self.resumed_at
+        if held_until is not None and zone.send_by <= held_until:
+            return HELD_TOO_LONG
         due_at = zone.due_at if self.resumed_at is None else max(zone.due_at, self.resumed_at)
         catch_up = timedelta(seconds=self.definition.when.catch_up_seconds)
         return missed_reason(due_at, zone.send_by, catch_up, now, zone.following_at)

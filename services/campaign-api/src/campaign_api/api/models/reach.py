@@ -127,9 +127,13 @@ class Reach(Model):
     not_in_reach: int = Field(description="Of the reachable: beyond `reach_percent`. Each run reaches others.")
     limited: int = Field(description="Above the limit of a run, and of the whole campaign if nothing was sent yet.")
     exceeds_safety_limit: bool = Field(description="The run would not start.")
-    minutes: float | None = Field(description="How long handing the texts over takes; null without a throttle.")
+    minutes: float | None = Field(
+        description="How long handing the texts of a run over takes, by its throttle or by the `parts_per_second` of "
+        "the provider that is tried first, whichever is slower; null when nothing limits it, and of live campaigns."
+    )
     cut_by_deadline: bool = Field(
-        description="With all due at one moment the throttle is too slow for `send_by`: the rest would expire."
+        description="With all due at one moment that is too slow for `send_by`: the rest would expire. Live: more "
+        "texts come than leave."
     )
     texts: int = Field(
         description="Texts that would go out: one to each who is left; live: in as many days as `activity` looked "
