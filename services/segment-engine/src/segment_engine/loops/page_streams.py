@@ -110,7 +110,7 @@ class PageStreams:
         # One more than the pages hold shows whether they are the last.
         most = stream.page_size * PAGES_AT_ONCE
         found = await self._store.page(stream.run_id, stream.zone, stream.after_rank, most + 1)
-        members = [Member(m.rank, m.user_id, m.verdict) for m in found[:most]]
+        members = [Member(*member) for member in found[:most]]
         async with self._database.begin() as tx:
             pages = await self._expand(tx, stream, members, len(found) <= most)
             rest = after_pages(stream, pages)
