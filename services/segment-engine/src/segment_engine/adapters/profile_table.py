@@ -116,7 +116,7 @@ async def mark_copied(tx: AsyncConnection, profiles: Sequence[Profile]) -> None:
     )
 
 
-def _profile(row: Row[Any]) -> Profile:
+def _profile(row: Sequence[Any]) -> Profile:
     """In the order of `_COLUMNS`, which is quicker than by name."""
     user_id, version, deleted, traits = row[:4]
     return Profile(user_id, version, _traits.decode(traits), Contact(*row[4:]), deleted)
