@@ -27,6 +27,14 @@ AT_ONCE = 500_000
 _COLUMNS = "user_id, version, phone, phone_hash, phone_valid, phone_country, time_zone, strs, nums"
 
 
+def zone_of(number: int) -> str:
+    return ZONES[0 if number < IN_ONE_ZONE else number % len(ZONES)]
+
+
+def phone_of(number: int) -> str:
+    return f"+1{AREA_CODES[number % len(AREA_CODES)]}{2_000_000 + number:07}"
+
+
 async def fill_postgres(connection: asyncpg.Connection, people: int) -> None:
     await connection.execute(
         f"""

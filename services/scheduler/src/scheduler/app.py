@@ -43,8 +43,9 @@ from scheduler.settings import Settings
 NAME = "scheduler"
 LIVE_GROUP = "scheduler"
 BULK_GROUP = "scheduler-bulk"
-SESSION_SECONDS = 8.0
-"""What a scheduler that died was expanding goes on elsewhere within ten seconds; one that stood still is fenced."""
+SESSION_SECONDS = 6
+"""What a scheduler that died was expanding goes on elsewhere within ten seconds; one that stood still is fenced, and
+what it holds in Postgres is let go after as long."""
 LIVE_RECORDS = 500
 SETTLEMENTS = 2_000
 BULK_PAGES = 4
@@ -58,7 +59,7 @@ async def build(settings: Settings) -> AsyncIterator[Service]:
     health = Health()
     config = replace(settings.kafka(NAME, settings.port), session_seconds=SESSION_SECONDS)
     url = settings.service_database_url or service_url(settings.database_url, NAME)
-    database = open_database(url, schema_of(NAME))
+    database = open_database(url, schema_of(NAME), idle_seconds=SESSION_SECONDS)
     publisher = Publisher(config, health.check("kafka"))
     async with closing(database.close, publisher.stop):
         await publisher.start()

@@ -28,7 +28,8 @@ from scheduler.handlers.gate import let_through
 from scheduler.records import Records
 from scheduler.store import run_rows
 
-CONFIRM_SECONDS = 10.0
+CONFIRM_SECONDS = 4.0
+"""Less than a transaction may stand still."""
 
 
 def decode(record: ConsumerRecord) -> QualifiedUser:

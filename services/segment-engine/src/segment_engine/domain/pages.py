@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from postrider.contracts import codec
 from postrider.contracts.audience import AudiencePage, PageUser
@@ -31,8 +32,7 @@ class Stream:
     after_rank: int
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(NamedTuple):
     """`verdict` is the snapshot's."""
 
     rank: int

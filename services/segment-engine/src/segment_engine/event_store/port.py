@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, time
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from postrider.rules import Rule
 from postrider.rules.tree import Filter
@@ -118,8 +118,7 @@ class Snapshot:
     zones: dict[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class AudienceMember:
+class AudienceMember(NamedTuple):
     """`rank` is unique in the run, from 0, in random order, the reachable before all others.
 
     `verdict`: "" = to be texted, else unreachable | suppressed | duplicate_phone | control | not_in_reach.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -36,6 +36,8 @@ from segment_engine.event_store.port import EventStore
 from segment_engine.loops.audience_intake import WakeUps
 from segment_engine.loops.work import work
 
+Waiting: TypeAlias = deque[tuple[Stream, asyncio.Task[None] | None]]
+"""With what is on its way out of each."""
 PARALLEL = 3
 PAGES_AT_ONCE = 4
 """Of one zone, read and written together."""
@@ -73,7 +75,7 @@ class PageStreams:
     async def _step(self, stop: asyncio.Event) -> bool:
         """One round: every zone that is open until it is over, or until more zones are asked for."""
         async with self._database.begin() as tx:
-            waiting = deque(await audience_tables.open_streams(tx))
+            waiting: Waiting = deque((stream, None) for stream in await audience_tables.open_streams(tx))
         if not waiting:
             return False
         workers = [self._work(waiting, stop) for _ in range(min(PARALLEL, len(waiting)))]
@@ -82,19 +84,23 @@ class PageStreams:
                 raise outcome
         return True
 
-    async def _work(self, waiting: deque[Stream], stop: asyncio.Event) -> None:
-        """Makes the next pages while the ones before are on their way out."""
+    async def _work(self, waiting: Waiting, stop: asyncio.Event) -> None:
+        """Makes the next pages while the ones before are on their way out; a zone's go out one behind the other."""
         publishing: asyncio.Task[None] | None = None
         try:
-            while waiting:
-                rest, pending = await self._advance(waiting.popleft())
-                if publishing is not None:
-                    await publishing
+            while waiting and not stop.is_set() and not self._wake.is_set():
+                stream, before = waiting.popleft()
+                rest, pending = await self._advance(stream)
+                for each in (before, publishing):
+                    if each is not None:
+                        await each
                 publishing = asyncio.create_task(self._outbox.publish(pending))
                 if rest is not None:
-                    waiting.append(rest)
-                if stop.is_set() or self._wake.is_set():
-                    return
+                    waiting.append((rest, publishing))
+        except asyncio.CancelledError:
+            if publishing is not None:
+                publishing.cancel()  # the relay takes what is left
+            raise
         finally:
             if publishing is not None:
                 await publishing
@@ -110,7 +116,7 @@ class PageStreams:
         # One more than the pages hold shows whether they are the last.
         most = stream.page_size * PAGES_AT_ONCE
         found = await self._store.page(stream.run_id, stream.zone, stream.after_rank, most + 1)
-        members = [Member(m.rank, m.user_id, m.verdict) for m in found[:most]]
+        members = [Member(*member) for member in found[:most]]
         async with self._database.begin() as tx:
             pages = await self._expand(tx, stream, members, len(found) <= most)
             rest = after_pages(stream, pages)
