@@ -24,7 +24,7 @@ MODEL: TypeAdapter[Any] = TypeAdapter(CampaignIn)
 
 
 def body_of(kind: str, when: Any) -> dict[str, Any]:
-    who = {"trigger": {"event": "E"}} if kind == "live_action" else {"rule": {"all": []}}
+    who: dict[str, Any] = {"trigger": {"event": "E"}} if kind == "live_action" else {"rule": {"all": []}}
     return {"name": "n", "kind": kind, "when": when, "who": who, "what": {"body": "x"}}
 
 
