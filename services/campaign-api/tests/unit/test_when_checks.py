@@ -13,12 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
+from campaign_api.api.models.account import FrequencyCap
 from campaign_api.api.models.campaigns import CampaignIn
 from campaign_api.domain.campaign_changes import judged_times, times_of, timing_of
+from campaign_api.domain.occurrences import occurrences_of
+from campaign_api.domain.resource import Resource
 from campaign_api.domain.when_checks import check_when
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 ZONE = "Europe/Berlin"
+SETTINGS = {"account_time_zone": ZONE}
 WEEK = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 MODEL: TypeAdapter[Any] = TypeAdapter(CampaignIn)
 
@@ -192,6 +196,27 @@ def test_an_edit_keeps_dates_that_were_judged() -> None:
     assert past.pointer == "/when/at/0"
     elsewhere = body_of("multiple_dates", {**after["when"], "time_zone": "user"})
     assert judged_times(before, elsewhere) == frozenset()
+
+
+def test_a_campaign_that_has_ended_has_no_next_occurrences() -> None:
+    body = body_of(
+        "recurring", {"recurrence": "FREQ=DAILY", "times": ["09:00"], "short_month": "skip", "time_zone": "user"}
+    )
+    internal = {"scheduled_at": NOW.isoformat(), "send_by_seconds": 900}
+    shown = {
+        status: len(
+            occurrences_of(Resource("c", "campaign", 1, status, body, internal, NOW, NOW), SETTINGS, None, 20, NOW)[
+                "items"
+            ]
+        )
+        for status in ("scheduled", "paused", "stopped", "completed")
+    }
+    assert shown == {"scheduled": 20, "paused": 20, "stopped": 0, "completed": 0}
+
+
+def test_a_cap_is_in_whole_days() -> None:
+    with pytest.raises(ValidationError, match="must be whole days or weeks"):
+        FrequencyCap.model_validate({"count": 1, "per": "PT36H"})
 
 
 def test_an_edit_of_what_is_no_time_moves_nothing() -> None:

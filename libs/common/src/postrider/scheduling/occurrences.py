@@ -9,7 +9,10 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
 from typing import Final
+
+import msgspec
 
 from postrider.contracts.definitions import CampaignDefinition, When
 from postrider.scheduling.recurrences import Pattern, read_recurrence, read_time
@@ -96,13 +99,23 @@ def occurrences(
 def schedule_of(
     campaign: CampaignDefinition, account_zone: str, scheduled_at: datetime, occurrence: str = ONCE
 ) -> Schedule:
-    """The schedule of one occurrence by its name, also of one that an edit has since taken out of the plan."""
-    base = _base(campaign.when, account_zone, scheduled_at)
-    if campaign.kind not in (MULTIPLE_DATES, RECURRING):
-        return replace(base, local=_local(campaign.when.at))
+    """The schedule of one occurrence by its name, also of one that an edit has since taken out of the plan.
+
+    Cheap when repeated: each page of an audience asks again, and a rule may have to count from long ago.
+    """
+    when = msgspec.msgpack.encode(campaign.when)
+    return _schedule_of(campaign.kind, when, account_zone, scheduled_at, occurrence)
+
+
+@lru_cache(maxsize=1024)
+def _schedule_of(kind: str, encoded: bytes, account_zone: str, scheduled_at: datetime, occurrence: str) -> Schedule:
+    when = msgspec.msgpack.decode(encoded, type=When)
+    base = _base(when, account_zone, scheduled_at)
+    if kind not in (MULTIPLE_DATES, RECURRING):
+        return replace(base, local=_local(when.at))
     local = datetime.fromisoformat(occurrence)
     others = []
-    for slot in _slots(campaign.kind, campaign.when, base, scheduled_at, local - _MOVED_BY_CLOCKS):
+    for slot in _slots(kind, when, base, scheduled_at, local - _MOVED_BY_CLOCKS):
         if slot != local:
             others.append(slot)
         if slot > local + _LONGEST_MOVE:
