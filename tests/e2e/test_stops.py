@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from postrider.local.client import ApiClient, ApiProblem
-from postrider.local.services import DISPATCHER, SCHEDULER
+from postrider.local.services import DISPATCHER, SCHEDULER, SERVICES
 from postrider.local.suite import Suite
 from tests.support.stops import PROMISED_SECONDS, stopping
 
@@ -81,3 +81,19 @@ async def test_calls_that_had_begun_end_as_they_do(suite: Suite, api: ApiClient,
     """The provider takes five seconds for each."""
     async with stopping(suite, api, tmp_path, 3_000, "--latency-ms", "5000") as scene:
         await scene.check(await scene.stop())
+
+
+@pytest.mark.faults
+async def test_a_pause_outlives_the_death_of_all_services(suite: Suite, api: ApiClient, tmp_path: Path) -> None:
+    async with stopping(suite, api, tmp_path, 2_000) as scene:
+        paused_at = await scene.do("pause")
+        await asyncio.sleep(PROMISED_SECONDS)
+        for service in SERVICES:
+            os.kill(suite.pids()[service.name], signal.SIGKILL)
+        await asyncio.sleep(1)
+        await suite.until_ready()
+        await asyncio.sleep(3)
+        scene.check_promise(paused_at)
+        assert len(scene.calls()) < scene.people
+        await scene.do("resume")
+        await scene.check_all_sent()

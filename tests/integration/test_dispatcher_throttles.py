@@ -9,7 +9,8 @@ import pytest
 
 from dispatcher.budget import Budget
 from dispatcher.domain.budget import capacity
-from dispatcher.domain.message import Queue
+from dispatcher.domain.message import BULK, Queue
+from dispatcher.store import claims, intake
 from postrider.clock import FakeClock
 from postrider.contracts.definitions import When
 from postrider.contracts.send_jobs import SendJob
@@ -113,6 +114,17 @@ async def test_a_long_throttled_queue_keeps_nobody_waiting(stage: Stage) -> None
     assert len(beside) <= (last - first + LATE).total_seconds() + capacity(1)
     plan = "\n".join(row[0] for row in explained)
     assert "ledger_claimable" in plan and "Sort" not in plan, plan
+
+
+async def test_a_look_for_queues_goes_on_where_the_last_one_ended(stage: Stage) -> None:
+    """However many queues a throttle keeps full, those behind them are found."""
+    jobs = [(stage.job(f"cmp_{n}"), b"\0" * 32) for n in range(7)]
+    async with stage.database.begin() as tx:
+        await intake.insert(tx, BULK, jobs)
+        first = await claims.queues(tx, most=4)
+        rest = await claims.queues(tx, first[-1], most=4)
+        assert [Queue.parse(queue).campaign_id for _, queue in first + rest] == [f"cmp_{n}" for n in range(7)]
+        assert await claims.queues(tx, rest[-1], most=4) == []
 
 
 async def is_in(stage: Stage, states: dict[str, int]) -> bool:

@@ -53,21 +53,34 @@ class Stopping:
 
     async def stop(self) -> float:
         """The moment at which the 200 was there."""
-        await self.api.post(f"/v1/campaigns/{self.campaign}/stop")
+        return await self.do("stop")
+
+    async def do(self, action: str) -> float:
+        await self.api.post(f"/v1/campaigns/{self.campaign}/{action}")
         return time.time()
 
     async def check(self, answered_at: float) -> None:
         """Nothing began too late, and everybody is accounted for."""
         counts = await eventually(self._settled, 60)
         calls = self.calls()
-        late = [began - answered_at for began, _ in calls if began > answered_at + PROMISED_SECONDS]
-        assert late == [], f"seconds after the 200: {late[:10]}"
+        self.check_promise(answered_at)
         assert max(Counter(to for _, to in calls).values()) == 1
         assert 0 < len(calls) == counts["accepted"] < self.people, "it was stopped in the middle"
         assert counts["cancelled"] == self.people - len(calls)
         assert (await self.api.get(f"/v1/campaigns/{self.campaign}"))["status"] == "stopped"
         reasons = await eventually(self._whole_log, 30)
         assert reasons == {"campaign_stopped": counts["cancelled"]}
+
+    def check_promise(self, answered_at: float) -> None:
+        late = [began - answered_at for began, _ in self.calls() if began > answered_at + PROMISED_SECONDS]
+        assert late == [], f"seconds after the 200: {late[:10]}"
+
+    async def check_all_sent(self) -> None:
+        """Everybody has one text."""
+        await self.api.until_campaign(self.campaign, 90, "completed")
+        counts = (await self.api.get(f"/v1/campaigns/{self.campaign}/report"))["funnel"]
+        assert counts["accepted"] == counts["qualified"] == self.people, counts
+        assert len({to for _, to in self.calls()}) == len(self.calls()) == self.people
 
     async def _settled(self) -> dict[str, int]:
         counts: dict[str, int] = (await self.api.get(f"/v1/campaigns/{self.campaign}/report"))["funnel"]

@@ -66,6 +66,7 @@ class Claimer:
         self._throttles = Throttles(sending.database, sending.clock)
         self._active: set[tuple[int, str]] = set()
         self._discover_at = 0.0
+        self._discovered = claims.FIRST
         self._wake = asyncio.Event()
         self._rendering: set[asyncio.Task[None]] = set()
         self._turn = 0
@@ -106,8 +107,12 @@ class Claimer:
         now = self._sending.clock.monotonic()
         if now >= self._discover_at:
             async with alone(self._sending.database) as tx:
-                self._active |= await claims.queues(tx)
+                found = await claims.queues(tx, self._discovered)
+            self._active |= set(found)
+            # Where there are more than one look takes, the next goes on behind it.
+            self._discovered = found[-1] if len(found) == claims.MOST_QUEUES else claims.FIRST
             self._discover_at = now + DISCOVER_SECONDS
+        self._throttles.begin_turn()
         for lane in (LIVE, BULK):
             wants = await self._wants(lane, now)
             if wants:

@@ -15,7 +15,7 @@ import ssl
 from collections.abc import Callable, Mapping
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.abc import AbstractResolver, AbstractStreamWriter, ResolveResult
 from aiohttp.connector import Connection
 from yarl import URL
 
@@ -27,7 +27,7 @@ from dispatcher.egress import (
     resolve_checked,
     resolve_with_system,
 )
-from dispatcher.http_port import CalledOff, HttpRequest, HttpResponse, InDoubt, NotSent
+from dispatcher.http_port import CalledOff, HttpRequest, HttpResponse, InDoubt, NotSent, always
 
 CONNECT_SECONDS = 5.0
 KEEP_ALIVE_SECONDS = 15.0
@@ -156,15 +156,28 @@ async def _at_most_once(request: aiohttp.ClientRequest, handler: aiohttp.ClientH
 
 
 class _Request(aiohttp.ClientRequest):
-    """Asks, when it has its connection, whether it may still begin. What was connected for nothing serves the next."""
+    """Asks, when it has its connection, whether it may still begin. What was connected for nothing serves the next.
 
-    may_begin: Callable[[], bool] | None = None
+    aiohttp keeps the head back until the body is written, by a task of its own, a turn of the loop later: a process may
+    be stopped for long in between, so the task asks again.
+    """
+
+    may_begin: Callable[[], bool] = staticmethod(always)
 
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
-        if self.may_begin is not None and not self.may_begin():
+        if not self.may_begin():
             conn.release()
             raise CalledOff
         return await super().send(conn)
+
+    async def write_bytes(
+        self, writer: AbstractStreamWriter, conn: Connection, content_length: int | None = None
+    ) -> None:
+        if not self.may_begin():
+            assert conn.protocol is not None
+            conn.protocol.set_exception(CalledOff())  # to whoever waits for the reply
+            return
+        await super().write_bytes(writer, conn, content_length)
 
 
 def _asking(may_begin: Callable[[], bool]) -> aiohttp.ClientMiddlewareType:

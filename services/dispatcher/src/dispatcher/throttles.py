@@ -29,6 +29,9 @@ class Throttles:
         self._budgets: dict[str, Budget] = {}
         self._waiting: list[Budget] = []
 
+    def begin_turn(self) -> None:
+        self._waiting.clear()
+
     async def hands(self, waiting: Mapping[str, int], campaigns: Mapping[str, CampaignDefinition]) -> dict[str, int]:
         """Of these campaigns, which have a throttle: how many texts may be claimed now. `waiting`: how many of each are
         claimed and not called yet."""
@@ -42,11 +45,11 @@ class Throttles:
         hands = dict.fromkeys(waiting, 0)
         for (campaign_id, (_, room)), in_hand in zip(asked.items(), found, strict=True):
             hands[campaign_id] = min(in_hand or 0, room)
-        self._waiting = [budget for id, (budget, _) in asked.items() if not hands[id]]
+        self._waiting += [budget for id, (budget, _) in asked.items() if not hands[id]]
         return hands
 
     def wait_seconds(self) -> float:
-        """Until one of those that were asked for and had nothing in hand may have something; infinite without any."""
+        """Until one of those that had nothing in hand in this turn may have something; infinite without any."""
         return min((budget.wait_seconds for budget in self._waiting), default=float("inf"))
 
     def spend(self, queue: str, n: int) -> None:

@@ -86,6 +86,28 @@ async def test_a_stop_while_it_connects_lets_no_byte_out_and_keeps_the_connectio
     assert (seen.requests, seen.connections) == (1, 1)
 
 
+@pytest.mark.parametrize("method", ["POST", "GET"])
+@pytest.mark.parametrize("answers", [[False], [True, False]], ids=str)
+async def test_who_is_told_no_at_any_moment_sends_no_byte(new_port: NewPort, method: str, answers: list[bool]) -> None:
+    """However often the port asks before the first byte; it asks at least once."""
+    async with misbehaving.serving(misbehaving.answer) as seen:
+        http = new_port()
+        asked: list[bool] = []
+
+        def may_begin() -> bool:
+            asked.append(answers[len(asked)] if len(asked) < len(answers) else answers[-1])
+            return asked[-1]
+
+        try:
+            response = await http.send(replace(post(seen.port, method=method), may_begin=may_begin))
+        except CalledOff:
+            assert asked[-1] is False and seen.requests == 0
+        else:
+            assert all(asked) and response.status == 201
+        assert (await http.send(post(seen.port, method=method))).status == 201
+        assert seen.requests == (2 if all(asked) else 1)
+
+
 IN_DOUBT = {
     "reset after the head was read": (misbehaving.reset_after_head, {"disconnected"}),
     "reset after the body was read": (misbehaving.reset_after_body, {"disconnected"}),

@@ -39,16 +39,20 @@ FROM clock, unnest(CAST(:ids AS uuid[])) AS v(id)
 WHERE l.message_id = v.id AND l.owner = :owner AND l.state = clock.queued
 """)
 
+MOST_QUEUES = 5_000
+FIRST: tuple[int, str] = (-1, "")
+
 _QUEUES = text(f"""
 WITH RECURSIVE q AS (
-    (SELECT lane, queue FROM ledger WHERE state IN {CLAIMABLE} ORDER BY lane, queue LIMIT 1)
+    (SELECT lane, queue FROM ledger WHERE state IN {CLAIMABLE} AND (lane, queue) > (CAST(:lane AS smallint), :queue)
+     ORDER BY lane, queue LIMIT 1)
     UNION ALL
     SELECT n.lane, n.queue FROM q CROSS JOIN LATERAL (
         SELECT lane, queue FROM ledger WHERE state IN {CLAIMABLE} AND (lane, queue) > (q.lane, q.queue)
         ORDER BY lane, queue LIMIT 1
     ) n
 )
-SELECT lane, queue FROM q LIMIT 5000
+SELECT lane, queue FROM q LIMIT :most
 """)
 
 
@@ -76,6 +80,7 @@ async def release(tx: AsyncConnection, owner: str, message_ids: Sequence[str]) -
     return result.rowcount
 
 
-async def queues(tx: AsyncConnection) -> set[tuple[int, str]]:
-    """(lane, queue) of everything that waits and is not held: one index probe per queue, however long they are."""
-    return {(row.lane, row.queue) for row in await tx.execute(_QUEUES)}
+async def queues(tx: AsyncConnection, after: tuple[int, str] = FIRST, most: int = MOST_QUEUES) -> list[tuple[int, str]]:
+    """(lane, queue) of what waits and is not held, in order: one index probe per queue, however long they are."""
+    lane, queue = after
+    return [(row.lane, row.queue) for row in await tx.execute(_QUEUES, {"lane": lane, "queue": queue, "most": most})]
