@@ -106,6 +106,7 @@ def when_of(body: Mapping[str, Any], internal: Mapping[str, Any]) -> d.When:
         throttle_per_minute=when.get("throttle_per_minute"),
         fallback_time=when.get("fallback_time"),
         best_time_event=when.get("best_time_event") or "",
+        delay_seconds=_seconds(when.get("delay"), 0),
     )
 
 
