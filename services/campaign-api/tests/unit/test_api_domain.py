@@ -215,6 +215,10 @@ def test_a_live_campaign_without_a_total_gets_none_later() -> None:
         (campaign(when={"at": "now", "best_time_event": "E"}), "/when/best_time_event"),
         (live(when={"time_zone": "best_time"}), "/when/time_zone"),
         (live(when={"start": "2026-12"}), "/when/start"),
+        (live(when={"delay": "PT5"}), "/when/delay"),
+        (live(when={"delay": "P31D"}), "/when/delay"),
+        ({**inaction(), "when": {"delay": "PT5M"}}, "/when/delay"),
+        ({**on_date(date_attribute="birthday"), "when": {"delay": "PT5M"}}, "/when/delay"),
         (live(when={"start": "2026-12-05T09:00:00", "end": "2026-12-05T09:00:00"}), "/when/end"),
         (live(when={"end": "2026-12-01T02:59:59"}), "/when/end"),
         (campaign(kind="multiple_dates", when={"at": ["2026-12-02T09:00:00", "x"]}), "/when/at/1"),
@@ -365,6 +369,8 @@ def test_what_a_live_campaign_waits_for_is_in_its_definition() -> None:
     assert made.who.trigger == Trigger("E", date_property="d", offset_seconds=-86_400, at_local_time="09:00")
     made = defined(on_date(date_attribute="d", yearly=True))
     assert made.who.trigger == Trigger(date_attribute="d", yearly=True)
+    delays = [defined(live(when={"delay": delay})).when.delay_seconds for delay in (None, "PT45M", "P30D")]
+    assert delays == [0, 2_700, 30 * 86_400]
     filtered = defined(live(who={"trigger": {"event": "E", "where": []}, "filter": {"all": []}}))
     assert (filtered.who.trigger, filtered.who.filter) == (Trigger("E"), {"all": []})
     # As bodies were kept before the other kinds came.

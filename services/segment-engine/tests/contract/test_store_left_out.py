@@ -55,8 +55,10 @@ async def test_shares_are_left_out_before_ranks_are_given(store: SqlEventStore) 
 
 
 def expected(user: str) -> str:
-    if is_in_share(account_control_seed(), user, 5) or is_in_share(campaign_control_seed("cmp_1"), user, 12.5):
-        return "control"
+    if is_in_share(account_control_seed(), user, 5):
+        return "control:account"
+    if is_in_share(campaign_control_seed("cmp_1"), user, 12.5):
+        return "control:campaign"
     return "" if is_in_share(reach_seed("run_1"), user, 40) else "not_in_reach"
 
 
@@ -64,7 +66,7 @@ async def test_who_cannot_be_texted_is_that_and_not_control(store: SqlEventStore
     await store.upsert_profiles([person("a", ""), person("b", "+1")])
     await store.snapshot("run_1", "cmp_1", "once", 7, EVERYBODY, CONTEXT, LeftOut(account_control=100))
     found = {member.user_id: member.verdict for member in await members(store, "run_1", "Europe/Paris")}
-    assert found == {"a": "unreachable", "b": "control"}
+    assert found == {"a": "unreachable", "b": "control:account"}
 
 
 @pytest.mark.parametrize("event", ["Opened", ""])

@@ -107,6 +107,7 @@ def when_of(body: Mapping[str, Any], internal: Mapping[str, Any]) -> d.When:
         fallback_time=when.get("fallback_time"),
         best_time_event=when.get("best_time_event") or "",
         changed_at=_moment(internal.get("times_changed_at")),
+        delay_seconds=_seconds(when.get("delay"), 0),
     )
 
 

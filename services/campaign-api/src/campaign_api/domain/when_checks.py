@@ -15,6 +15,7 @@ from postrider.scheduling.recurrences import Pattern, RecurrenceError, read_recu
 from postrider.zones import is_past_everywhere, is_zone, load_zone, to_instant
 
 MAX_SEND_BY: Final = timedelta(days=30)
+MAX_DELAY: Final = timedelta(days=30)
 MAX_CATCH_UP: Final = timedelta(days=7)
 MAX_GAP: Final = timedelta(days=365)
 _LOCAL: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0-9]{2})?")
@@ -46,6 +47,7 @@ def check_when(
     if kind == "recurring":
         return problems + _check_recurrence(when, mode, zone, now, dates)
     if kind.startswith("live_"):
+        problems += _check_delay(kind, when)
         return problems + _check_bounds(when, zone, now, dates)
     return problems + _check_times(kind, when["at"], mode, zone, now if dates else None, judged)
 
@@ -170,6 +172,14 @@ def _has_occurrence_ahead(pattern: Pattern, anchor: date, mode: str, zone: str, 
     back = now.astimezone(load_zone(zone)).replace(tzinfo=None) - timedelta(days=3)
     ahead = (slot for slot in pattern.slots(anchor, back) if not _check_not_past(slot, mode, zone, now, ""))
     return next(ahead, None) is not None
+
+
+def _check_delay(kind: str, when: Mapping[str, Any]) -> list[FieldProblem]:
+    if when.get("delay") is None:
+        return []
+    if kind != "live_action":
+        return [FieldProblem("/when/delay", "of live_action only: live_inaction has within, live_date offset")]
+    return check_duration(when["delay"], "/when/delay", MAX_DELAY)
 
 
 def _check_bounds(when: Mapping[str, Any], zone: str, now: datetime, dates: bool) -> list[FieldProblem]:

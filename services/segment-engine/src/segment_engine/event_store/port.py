@@ -121,7 +121,8 @@ class Snapshot:
 class AudienceMember(NamedTuple):
     """`rank` is unique in the run, from 0, in random order, the reachable before all others.
 
-    `verdict`: "" = to be texted, else unreachable | suppressed | duplicate_phone | control | not_in_reach.
+    `verdict`: "" = to be texted, else unreachable | suppressed | duplicate_phone | control:account |
+    control:campaign | not_in_reach.
     """
 
     rank: int

@@ -16,6 +16,7 @@ from segment_engine.domain.columns import microseconds, values_of
 from segment_engine.domain.compile_filters import FilterCompiler
 from segment_engine.domain.compile_params import Parameters, render
 from segment_engine.domain.compile_rule import Compiled
+from segment_engine.domain.verdicts import read_verdict
 from segment_engine.event_store.audiences import verdict_of
 from segment_engine.event_store.port import Activity, Estimate, EvaluationContext, LeftOut, Reach
 from segment_engine.event_store.statements import bounded, people
@@ -92,7 +93,8 @@ async def estimate(
         if verdict:
             reasons[verdict, reason] = reasons.get((verdict, reason), 0) + n
         elif passed_over:
-            left_alone[passed_over] = left_alone.get(passed_over, 0) + n
+            status = read_verdict(passed_over).status
+            left_alone[status] = left_alone.get(status, 0) + n
         zones.add(zone, n, reachable=not verdict)
         countries.add(country, n, reachable=not verdict)
         candidates += sampled

@@ -140,4 +140,9 @@ class LiveWhen(When):
         None, description="Local date and time, or day, before which nothing triggers; null: none."
     )
     end: Local | None = Field(None, description="Local date and time, or day, after which nothing is sent; null: none.")
+    delay: Duration | None = Field(
+        None,
+        description="live_action: the text is due so long after the event, ISO 8601 duration, at most P30D; `send_by` "
+        "counts from there. Null: at once. live_inaction has `within`, live_date `offset` for it.",
+    )
     catch_up: None = Field(None, description="Of no meaning here: null.")
