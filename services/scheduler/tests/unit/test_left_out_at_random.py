@@ -111,8 +111,9 @@ def test_what_the_documentation_prints_computes_the_same() -> None:
     (printed,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     names: dict[str, Any] = {}
     exec(printed, names)
+    shares: list[tuple[float, float, float]] = [(5, 12.5, 40), (0, 0, 100), (2, 99, 100), (0.01, 33.3333, 66.67)]
     for run in RUNS[:3]:
-        for percents in ((5, 12.5, 40), (0, 0, 100), (2, 99, 100), (0.01, 33.3333, 66.67)):
+        for percents in shares:
             assert [names["left_out"](user, "cmp_1", run, *percents) for user in PEOPLE[:500]] == [
                 excluded(user, "cmp_1", *percents, run) for user in PEOPLE[:500]
             ]
