@@ -116,6 +116,20 @@ def test_what_a_pause_held_before_its_audience_was_known_has_until_its_deadline(
     assert plan_zones(run.schedule, ["UTC"], resumed)["UTC"] == Unsent("missed", at(1, 9))
 
 
+def test_what_a_pause_held_before_it_had_a_run_has_until_its_deadline() -> None:
+    """One run is planned ahead, and none while the campaign is paused: three days later two more have come due."""
+    when = msgspec.structs.replace(daily("09:00"), send_by_seconds=86_400)
+    known = {"2026-12-01T09:00:00": RunState.EXPIRED}
+    runs = plan_ahead(campaign(when), "UTC", LEAD, at(3, 15), known, resumed_at=at(3, 15))
+    assert [(run.name.occurrence, run.state, run.reason) for run in runs] == [
+        ("2026-12-02T09:00:00", "expired", "deadline"),
+        ("2026-12-03T09:00:00", "planned", ""),
+    ]
+    held = runs[-1]
+    outcomes = plan_zones(held.schedule, ["UTC"], at(3, 15), held.resumed_at)
+    assert isinstance(outcomes["UTC"], Due)
+
+
 def test_new_time_zone_data_moves_the_request_of_a_planned_run() -> None:
     run = new_run(campaign(daily("09:00")), "UTC", LEAD, at(1, 8), "2026-12-01T09:00:00")
     by_old_data = replace(run, request_at=run.request_at + HOUR)

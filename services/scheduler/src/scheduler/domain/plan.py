@@ -22,12 +22,18 @@ LOOK_BACK: Final = timedelta(days=3)
 
 
 def plan_ahead(
-    campaign: CampaignDefinition, account_zone: str, lead: timedelta, now: datetime, known: Mapping[str, RunState]
+    campaign: CampaignDefinition,
+    account_zone: str,
+    lead: timedelta,
+    now: datetime,
+    known: Mapping[str, RunState],
+    resumed_at: datetime | None = None,
 ) -> list[Run]:
     """The runs to add: those that nobody was there to plan, as expired, and the next one. Empty when it is there.
 
     `known`: occurrence → state of the runs of the last `LOOK_BACK`, of those ahead, and of the latest; not of removed
-    ones. An edit may have put an occurrence before one that is planned or under way: it comes first.
+    ones. An edit may have put an occurrence before one that is planned or under way: it comes first. What a pause held
+    until `resumed_at` is not missed: of it, too, only one run was planned ahead.
     """
     added = next(_between(campaign, account_zone, lead, now, known), None)
     if added is not None:
@@ -38,7 +44,7 @@ def plan_ahead(
     scheduled_at = campaign.scheduled_at or now
     ahead = occurrences(campaign.kind, campaign.when, account_zone, scheduled_at, max(known, default=None))
     for occurrence in islice(ahead, MOST_PASSED):
-        run = new_run(campaign, account_zone, lead, now, occurrence.name)
+        run = new_run(campaign, account_zone, lead, now, occurrence.name, resumed_at)
         reason = run.missed_reason(now)
         if not reason:
             return [*missed, run]

@@ -81,9 +81,15 @@ class Run:
 
 
 def new_run(
-    campaign: CampaignDefinition, account_zone: str, lead: timedelta, now: datetime, occurrence: str = ONCE
+    campaign: CampaignDefinition,
+    account_zone: str,
+    lead: timedelta,
+    now: datetime,
+    occurrence: str = ONCE,
+    resumed_at: datetime | None = None,
 ) -> Run:
-    """The run of one occurrence. `now` stands in for a definition that does not say when it was scheduled."""
+    """The run of one occurrence. `now` stands in for a definition that does not say when it was scheduled;
+    `resumed_at`: when the campaign's last pause ended."""
     scheduled_at = campaign.scheduled_at or now
     name = RunName(ids.run_id(campaign.campaign_id, occurrence), campaign.campaign_id, occurrence)
     return Run(
@@ -95,6 +101,7 @@ def new_run(
         scheduled_at=scheduled_at,
         request_at=request_at(schedule_of(campaign, account_zone, scheduled_at, occurrence), lead),
         paused=campaign.status == PAUSED,
+        resumed_at=resumed_at,
     )
 
 

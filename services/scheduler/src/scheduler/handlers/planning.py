@@ -29,13 +29,18 @@ class Planner:
         self.lead = lead
 
     async def plan_next(
-        self, tx: AsyncConnection, campaign: CampaignDefinition, account_zone: str, now: datetime
+        self,
+        tx: AsyncConnection,
+        campaign: CampaignDefinition,
+        account_zone: str,
+        now: datetime,
+        resumed_at: datetime | None = None,
     ) -> list[Outgoing]:
         """Nothing when the next occurrence has its run, or there is none ahead."""
         since = name_of(now.astimezone(UTC).replace(tzinfo=None) - LOOK_BACK)
         known = await run_rows.known_occurrences(tx, campaign.campaign_id, campaign.kind, since)
         outgoing: list[Outgoing] = []
-        for run in plan_ahead(campaign, account_zone, self.lead, now, known):
+        for run in plan_ahead(campaign, account_zone, self.lead, now, known, resumed_at):
             if await self._add(tx, run):
                 outgoing.append(self._records.run_changed(run, now))
         return outgoing

@@ -63,7 +63,7 @@ class Timers:
                 outgoing.append(
                     self._records.snapshot_requested(snapshot_request(after, self._settings().control_percent, now))
                 )
-            outgoing += await self._planner.plan_next(tx, run.definition, run.account_zone, now)
+            outgoing += await self._planner.plan_next(tx, run.definition, run.account_zone, now, run.resumed_at)
         return Turn(len(runs) == BATCH, outgoing)
 
     async def fire_zones(self, tx: AsyncConnection) -> Turn:
