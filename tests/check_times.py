@@ -1,8 +1,9 @@
 """Occurrences against slow oracles and other libraries: `python -m tests.check_times --seed 1`.
 
 1. Around every change of the clocks of every IANA zone, 1990 to 2040: the next occurrences of a daily campaign at times
-   in and beside the jump. 2. Campaigns at random, dates and rules, asked for their next occurrence. 3. Rules at random,
-   against python-dateutil and lib-recur where they mean the same: `tests.support.other_calendars` says where not.
+   in and beside the jump. 2. Campaigns at random, dates and rules, asked for their next occurrence. 3. All that comes to a
+   person of a campaign, with what had passed, ended or was missed. 4. Rules at random, against python-dateutil and
+   lib-recur where they mean the same: `tests.support.other_calendars` says where not.
 Exit code 1 at a disagreement. Prints how many answers were compared.
 """
 
@@ -19,7 +20,8 @@ from itertools import islice
 
 from tests.support import other_calendars
 from tests.support.time_cases import around_changes, disagreement, random_case
-from tests.support.time_oracle import all_zones
+from tests.support.time_oracle import all_zones, changes
+from tests.support.timeline_oracle import random_timeline, right, said
 
 PART = 12
 """Zones, or thousands of cases, that one task of a process takes."""
@@ -45,6 +47,18 @@ def at_random(seed: int, cases: int) -> tuple[int, str]:
     return cases, ""
 
 
+def timelines(seed: int, cases: int) -> tuple[int, str]:
+    draw, answers = random.Random(seed), 0
+    zones = [zone for zone in all_zones() if changes(zone)]
+    for _ in range(cases):
+        timeline = random_timeline(draw, zones)
+        expected, found = right(timeline), said(timeline)
+        if found != expected:
+            return answers, f"{timeline}: said {found}, right is {expected}"
+        answers += len(expected)
+    return answers, ""
+
+
 def dateutil_rules(seed: int, rules: int) -> tuple[int, str]:
     return other_calendars.compare_with_dateutil(random.Random(seed), rules)
 
@@ -55,8 +69,8 @@ def lib_recur_rules(seed: int, rules: int) -> tuple[int, str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--cases", type=int, default=50_000, help="of 2.")
-    parser.add_argument("--rules", type=int, default=20_000, help="of 3.")
+    parser.add_argument("--cases", type=int, default=40_000, help="of 2., and half of it of 3.")
+    parser.add_argument("--rules", type=int, default=20_000, help="of 4.")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     os.nice(10)
@@ -70,6 +84,10 @@ def main() -> int:
                 [processes.submit(sweep, options.seed, part) for part in parts(zones)],
             ),
             ("campaigns at random", [processes.submit(at_random, seed, options.cases // 20) for seed in seeds]),
+            (
+                "timelines of a person",
+                [processes.submit(timelines, seed, options.cases // 40) for seed in seeds],
+            ),
             ("rules, python-dateutil", [processes.submit(dateutil_rules, seed, options.rules // 20) for seed in seeds]),
             ("rules, lib-recur", [processes.submit(lib_recur_rules, seed, options.rules // 20) for seed in seeds]),
         ]
