@@ -1,9 +1,9 @@
 """Occurrences against slow oracles and other libraries: `python -m tests.check_times --seed 1`.
 
 1. Around every change of the clocks of every IANA zone, 1990 to 2040: the next occurrences of a daily campaign at times
-   in and beside the jump. 2. Campaigns at random, dates and rules, asked for their next occurrence. 3. All that comes to a
-   person of a campaign, with what had passed, ended or was missed. 4. Rules at random, against python-dateutil and
-   lib-recur where they mean the same: `tests.support.other_calendars` says where not.
+   in and beside the jump. 2. Campaigns at random, dates and rules, asked for their next occurrence. 3. All that comes
+   to a person of a campaign, with what had passed, ended or was missed. 4. Rules at random, against python-dateutil
+   and lib-recur where they mean the same: `tests.support.other_calendars` says where not.
 Exit code 1 at a disagreement. Prints how many answers were compared.
 """
 
