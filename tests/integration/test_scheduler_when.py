@@ -169,10 +169,15 @@ async def test_an_edit_takes_occurrences_away_and_brings_others(stage: Stage) ->
         await eventually(lambda: is_state(stage, "2026-12-01T11:00:00", "planned"), 20)
         await stage.define(defined("cmp_1", version=3))
         await eventually(lambda: is_state(stage, "2026-12-01T11:00:00", "removed"), 20)
+        twice = When(recurrence=Recurrence("FREQ=DAILY", ["08:30", "09:00"]), send_by_seconds=3600, changed_at=START)
+        await stage.define(defined("cmp_1", when=twice, version=4))
+        await eventually(lambda: is_state(stage, "2026-12-01T08:30:00", "planned"), 20)
+        await at(stage, nine(1) - timedelta(minutes=30))
+        await eventually(lambda: is_state(stage, "2026-12-01T08:30:00", "expanded"), 40)
         await at(stage, nine(1))
         await eventually(lambda: is_state(stage, "2026-12-01T09:00:00", "expanded"), 40)
     assert (await states(stage))["2026-12-01T09:00:00"][:3] == ["planned", "removed", "planned"]
-    assert await job_keys(stage) == {("cmp_1", "2026-12-01T09:00:00"): 10}
+    assert await job_keys(stage) == {("cmp_1", "2026-12-01T08:30:00"): 10, ("cmp_1", "2026-12-01T09:00:00"): 10}
 
 
 async def test_a_pause_holds_what_comes_due_until_its_deadline(stage: Stage) -> None:

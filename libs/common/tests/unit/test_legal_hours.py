@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -178,6 +179,25 @@ def test_every_rule_has_its_source_and_says_what_was_verified() -> None:
             assert hours["from"] < hours["to"]
     ids = [rule.id for rule in legal_rules()]
     assert len(ids) == len(set(ids))
+
+
+def test_the_page_says_what_the_file_says() -> None:
+    page = (Path(__file__).parents[4] / "docs" / "scheduling.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (.+?) \| (\d+:\d\d)–(\d+:\d\d)(.*?) \|$", page, re.MULTILINE)
+    said = {
+        state: (start, end, "Sundays" in more and "Sundays from" not in more, "holidays" in more)
+        for states, start, end, more in rows
+        for state in states.split(", ")
+    }
+    for rule in document()["rules"]:
+        weekday = next(hours for hours in rule["allowed"] if "mon" in hours["days"])
+        state = {"US": "United States and territories", "IN": "India", "FR": "France and its overseas departments"}.get(
+            rule["id"], rule["id"].removeprefix("US-")
+        )
+        if not rule["id"].startswith("FR-"):
+            closed = not any("sun" in hours["days"] for hours in rule["allowed"])
+            hours = (weekday["from"].lstrip("0"), weekday["to"].lstrip("0"))
+            assert said[state] == (*hours, closed, "closed_on" in rule), state
 
 
 def test_states_are_only_ever_stricter_than_the_federation() -> None:
