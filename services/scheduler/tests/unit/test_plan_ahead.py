@@ -112,7 +112,7 @@ def test_what_a_pause_held_before_its_audience_was_known_has_until_its_deadline(
     run = replace(new_run(campaign(daily("09:00")), "UTC", LEAD, at(1, 8), "2026-12-01T09:00:00"), resumed_at=resumed)
     assert run.missed_reason(resumed) == ""
     assert isinstance(plan_zones(run.schedule, ["UTC"], resumed, run.resumed_at)["UTC"], Due)
-    assert plan_zones(run.schedule, ["UTC"], at(1, 13), at(1, 13))["UTC"] == Unsent("deadline", at(1, 9))
+    assert plan_zones(run.schedule, ["UTC"], at(1, 13), at(1, 13))["UTC"] == Unsent("campaign_paused", at(1, 9))
     assert plan_zones(run.schedule, ["UTC"], resumed)["UTC"] == Unsent("missed", at(1, 9))
 
 
@@ -122,7 +122,7 @@ def test_what_a_pause_held_before_it_had_a_run_has_until_its_deadline() -> None:
     known = {"2026-12-01T09:00:00": RunState.EXPIRED}
     runs = plan_ahead(campaign(when), "UTC", LEAD, at(3, 15), known, resumed_at=at(3, 15))
     assert [(run.name.occurrence, run.state, run.reason) for run in runs] == [
-        ("2026-12-02T09:00:00", "expired", "deadline"),
+        ("2026-12-02T09:00:00", "expired", "campaign_paused"),
         ("2026-12-03T09:00:00", "planned", ""),
     ]
     held = runs[-1]

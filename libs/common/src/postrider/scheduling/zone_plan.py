@@ -20,6 +20,8 @@ CAMPAIGN_ENDED = "campaign_ended"
 MISSED = "missed"
 COALESCED = "coalesced"
 DEADLINE = "deadline"
+HELD_TOO_LONG = "campaign_paused"
+"""Its deadline came in a pause; the dispatcher says the same of what it held."""
 
 _DAY = timedelta(days=1)
 _MINUTE = timedelta(minutes=1)
@@ -68,6 +70,8 @@ def plan_zone(schedule: Schedule, slot: str, now: datetime, resumed_at: datetime
     due = due_in(schedule, slot)
     if isinstance(due, Unsent):
         return due
+    if resumed_at is not None and due.send_by <= resumed_at:
+        return Unsent(HELD_TOO_LONG, due.at)
     at = due.at if resumed_at is None else max(due.at, resumed_at)
     reason = missed_reason(at, due.send_by, schedule.catch_up, now, due.following_at)
     return Unsent(reason, due.at) if reason else due

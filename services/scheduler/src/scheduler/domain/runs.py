@@ -13,13 +13,11 @@ from postrider.contracts.audience import BestTime, SnapshotRequested
 from postrider.contracts.definitions import CampaignDefinition
 from postrider.contracts.delivery_events import RunChanged
 from postrider.scheduling.occurrences import BEST_TIME, ONCE, Schedule, latest_due, request_at, schedule_of
-from postrider.scheduling.zone_plan import DEADLINE, missed_everywhere_reason, missed_reason
+from postrider.scheduling.zone_plan import DEADLINE, HELD_TOO_LONG, missed_everywhere_reason, missed_reason
 from scheduler.domain.moves import RunName, Zone
 from scheduler.domain.run_states import UNFIXED_RUNS, RunState
 
 PAUSED = "paused"
-HELD_TOO_LONG = "campaign_paused"
-"""Why something expired whose deadline came in a pause; the dispatcher says the same of what it held."""
 
 
 @dataclass(frozen=True, slots=True)
