@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Final
 
 from postrider.contracts.definitions import CampaignDefinition
-from postrider.scheduling.occurrences import ONCE, is_occurrence, name_of, occurrences, slots_from
+from postrider.scheduling.occurrences import ONCE, name_of, occurrences, slots_from
 from scheduler.domain.run_states import RunEvent, RunState, apply_run
 from scheduler.domain.runs import Run, new_run
 
@@ -35,7 +35,7 @@ def plan_ahead(
     ones. An edit may have put an occurrence before one that is planned or under way: it comes first. What a pause held
     until `resumed_at` is not missed: of it, too, only one run was planned ahead.
     """
-    added = next(_between(campaign, account_zone, lead, now, known), None)
+    added = _between(campaign, account_zone, lead, now, known)
     if added is not None:
         return [added]
     if RunState.PLANNED in known.values():
@@ -54,23 +54,23 @@ def plan_ahead(
 
 def _between(
     campaign: CampaignDefinition, account_zone: str, lead: timedelta, now: datetime, known: Mapping[str, RunState]
-) -> Iterator[Run]:
-    """Occurrences without a run that lie before one that has one, and are not over.
+) -> Run | None:
+    """The first occurrence without a run that lies before one that has one, and is not over.
 
     Not before one that is under way and no longer in the plan: it was moved, and it is being sent.
     """
     if not known or ONCE in known:
-        return
+        return None
     scheduled_at = campaign.scheduled_at or now
-    under_way = [name for name, state in known.items() if state is not RunState.PLANNED]
-    moved = [name for name in under_way if not is_occurrence(campaign, account_zone, scheduled_at, name)]
-    behind, before = max(moved, default=""), max(known)
     low = now.astimezone(UTC).replace(tzinfo=None) - LOOK_BACK
-    for occurrence in slots_from(campaign.kind, campaign.when, account_zone, scheduled_at, low):
-        if occurrence.name >= before:
-            return
-        if occurrence.name in known or occurrence.name < max(behind, name_of(low)):
-            continue
-        run = new_run(campaign, account_zone, lead, now, occurrence.name)
-        if not run.missed_reason(now):
-            yield run
+    floor, last = name_of(low), max(known)
+    planned = slots_from(campaign.kind, campaign.when, account_zone, scheduled_at, low)
+    names = [occurrence.name for occurrence in takewhile(lambda occurrence: occurrence.name <= last, planned)]
+    under_way = {name for name, state in known.items() if state is not RunState.PLANNED and name >= floor}
+    behind = max(under_way - set(names), default=floor)
+    for name in names:
+        if name not in known and name >= behind:
+            run = new_run(campaign, account_zone, lead, now, name)
+            if not run.missed_reason(now):
+                return run
+    return None
