@@ -111,3 +111,8 @@ async def test_an_estimate_says_who_would_be_left_out_of_those_reachable(store: 
     assert (found.qualified, found.reachable, found.unreachable) == (1_000, 999, 1)
     assert (found.control, found.not_in_reach) == (len(control), len(missed))
     assert (await store.estimate(EVERYBODY, CONTEXT)).control == 0
+    some = await store.estimate(EVERYBODY, CONTEXT, campaign_id="cmp_1", left_out=shares, people_size=40, sample_size=9)
+    assert len({user for user, _ in some.people}) == 40
+    assert not {user for user, _ in some.people} & (control | missed | {"u0"})
+    assert {zone for _, zone in some.people} == {"Europe/Paris"}
+    assert len(some.sample) == 9
