@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
@@ -105,6 +105,19 @@ def test_days_of_the_daily_limit_are_the_account_s() -> None:
     due = datetime(2026, 12, 1, 23, 30, tzinfo=UTC)
     assert counting_day(due, "Europe/Berlin") == date(2026, 12, 2)
     assert counting_day(due, "America/New_York") == date(2026, 12, 1)
+
+
+@pytest.mark.parametrize(
+    ("day", "first", "last"),
+    [
+        (date(2026, 10, 25), datetime(2026, 10, 24, 22, tzinfo=UTC), datetime(2026, 10, 25, 22, 59, 59, tzinfo=UTC)),
+        (date(2026, 3, 29), datetime(2026, 3, 28, 23, tzinfo=UTC), datetime(2026, 3, 29, 21, 59, 59, tzinfo=UTC)),
+    ],
+)
+def test_a_day_on_which_the_clocks_change_is_one_day(day: date, first: datetime, last: datetime) -> None:
+    second = timedelta(seconds=1)
+    assert counting_day(first, "Europe/Berlin") == counting_day(last, "Europe/Berlin") == day
+    assert counting_day(first - second, "Europe/Berlin") < day < counting_day(last + second, "Europe/Berlin")
 
 
 def test_control_comes_before_reach_and_is_the_same_for_every_campaign() -> None:

@@ -90,6 +90,34 @@ async def test_each_person_has_the_slot_of_their_most_active_two_hours(store: Sq
     assert found == {user: slot_of(zones[user] or "Europe/Paris", activity[user]) for user in zones}
 
 
+async def test_of_equal_hours_the_earlier_and_of_old_events_none(store: SqlEventStore) -> None:
+    """On the person's own clock: 23:30 UTC is the next day's 05:15 in Kathmandu."""
+    border = NOW - timedelta(days=180)
+    late = datetime(2026, 4, 10, 23, 30, tzinfo=UTC)
+    happened = {
+        "tie": [late, late - timedelta(hours=10), late - timedelta(days=1, hours=10), late - timedelta(days=1)],
+        "border": [border],
+        "older": [border - timedelta(microseconds=1)],
+        "abroad": [late],
+    }
+    await store.upsert_profiles(
+        [
+            person(user, f"+{n}", time_zone="Asia/Kathmandu" if user == "abroad" else "UTC")
+            for n, user in enumerate(happened)
+        ]
+    )
+    rows = [
+        EventRow(user, "Opened", microseconds(at), microseconds(NOW), f"{user}{n}", *split({}))
+        for user, moments in happened.items()
+        for n, at in enumerate(moments)
+    ]
+    await store.insert_events(rows, "t")
+    best = BestTimes("", time(9, 30))
+    snapshot = await store.snapshot("run_1", "cmp_1", "once", 7, EVERYBODY, CONTEXT, best_times=best)
+    found = {member.user_id: slot for slot in snapshot.zones for member in await members(store, "run_1", slot)}
+    assert found == {"tie": "UTC#12", "border": "UTC#12", "older": "UTC#0930", "abroad": "Asia/Kathmandu#04"}
+
+
 def slot_of(zone: str, activity: Counter[int]) -> str:
     if not activity:
         return f"{zone}#0930"
