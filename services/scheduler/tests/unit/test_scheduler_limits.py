@@ -13,7 +13,6 @@ from scheduler.domain.limits import (
     counting_day,
     excluded,
     give_back,
-    is_total_reached,
     is_unsafe,
     run_cut,
     take,
@@ -93,12 +92,6 @@ def test_the_safety_check_stops_what_is_over_the_limit_only() -> None:
     assert [is_unsafe(n, 1000) for n in (0, 1000, 1001)] == [False, False, True]
     assert not is_unsafe(10**9, None)
     assert is_unsafe(1, 0)
-
-
-def test_a_live_campaign_is_complete_when_all_slots_are_texts() -> None:
-    assert not is_total_reached(None, 10, 0)
-    assert not is_total_reached(10, 8, 1)
-    assert is_total_reached(10, 8, 2)
 
 
 def test_days_of_the_daily_limit_are_the_account_s() -> None:
