@@ -28,6 +28,8 @@ from postrider.kafka.publisher import Publisher
 from postrider.postgres.database import open_database, schema_of, service_url
 from postrider.postgres.outbox import Outbox
 from postrider.runtime import Component, Service, closing
+from scheduler.api import auth
+from scheduler.api import caps as caps_api
 from scheduler.api import runs as runs_api
 from scheduler.handlers import audiences, live, settlements
 from scheduler.handlers.campaigns import Campaigns
@@ -133,7 +135,9 @@ async def build(settings: Settings) -> AsyncIterator[Service]:
         app = FastAPI(title="Postrider scheduler", docs_url=None, redoc_url=None, openapi_url=None)
         http_manners.install(app)
         app.include_router(health_router(health))
-        app.include_router(runs_api.router(database, settings.service_token.get_secret_value()))
+        is_ours = auth.require(settings.service_token.get_secret_value())
+        app.include_router(runs_api.router(database, is_ours))
+        app.include_router(caps_api.router(database, account, is_ours))
         yield Service(
             app=app,
             health=health,

@@ -184,8 +184,8 @@ async def estimate_campaign(services: FromServices, id: answers.CampaignId, call
     """How many people the campaign would reach if it ran now, why not the others, and what the text comes to, tried on
     some of them. Of a live campaign: who did what it waits for in the last 30 days."""
     async with services.database.begin() as tx:
-        question = await estimates.about_campaign(tx, await common.get(tx, "campaign", id))
-    return await answers.estimated(services.segment_engine, question)
+        question = await estimates.about_campaign(tx, await common.get(tx, "campaign", id), services.clock.now())
+    return await answers.estimated(services, question)
 
 
 @router.post("/{id}/preview", response_model=PreviewOut, responses=documented(*BODY_ERRORS, 404))

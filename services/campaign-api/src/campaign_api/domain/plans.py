@@ -11,6 +11,15 @@ from campaign_api.domain.campaign_changes import send_by_of
 
 
 @dataclass(frozen=True, slots=True)
+class Planned:
+    """What becomes of those who would be texted."""
+
+    texts: int
+    limited: int
+    capped: int
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """`most`: texts that a run (or a live campaign in all) may send; None: no limit. `parts_per_second`: of the
     provider that is tried first. `days`: those over which a live campaign's texts come; None: a run's are due at once.
@@ -23,10 +32,16 @@ class Plan:
     parts_per_second: float | None = None
     days: int | None = None
 
-    def within_limits(self, texts: int) -> tuple[int, int]:
-        """(texts that go out, those above the limit)."""
-        allowed = texts if self.most is None else min(texts, self.most)
-        return allowed, texts - allowed
+    def planned(self, texts: int, capped_share: float) -> Planned:
+        """A run's ranks are cut first, and caps take from what is left; a live text that is capped takes no slot."""
+        most = texts if self.most is None else self.most
+        if self.days is not None:
+            capped = round(texts * capped_share)
+            allowed = min(texts - capped, most)
+            return Planned(allowed, texts - capped - allowed, capped)
+        allowed = min(texts, most)
+        capped = round(allowed * capped_share)
+        return Planned(allowed - capped, texts - allowed, capped)
 
     def exceeds_safety_limit(self, texts: int) -> bool:
         return self.safety_limit is not None and texts > self.safety_limit

@@ -123,7 +123,11 @@ def _send(server: MailServer, sender: str, letter: Letter) -> None:
         client = smtplib.SMTP(server.host, server.port, timeout=SMTP_SECONDS)
     with client:
         if server.tls == "starttls":
-            client.starttls(context=context)
+            try:
+                client.starttls(context=context)
+            except OSError:
+                client.close()  # or the farewell would wait for an answer that cannot come
+                raise
         if server.username:
             client.login(server.username, server.password)
         client.send_message(message)

@@ -39,6 +39,7 @@ RETURNING user_id
 _LOCK_LEDGERS = text("""
 SELECT user_id, entries FROM cap_ledgers WHERE user_id = ANY(CAST(:users AS text[])) ORDER BY user_id FOR UPDATE
 """)
+_READ_LEDGERS = text("SELECT user_id, entries FROM cap_ledgers WHERE user_id = ANY(CAST(:users AS text[]))")
 _SAVE_LEDGERS = text("""
 UPDATE cap_ledgers l SET entries = v.entries, last_at = v.last_at
 FROM unnest(CAST(:users AS text[]), CAST(:entries AS bytea[]), CAST(:last_ats AS timestamptz[]))
@@ -102,6 +103,12 @@ async def lock_known_counters(tx: AsyncConnection, counters: Collection[CounterK
 async def lock_known_ledgers(tx: AsyncConnection, users: Collection[str]) -> dict[str, list[Reservation]]:
     """Of people who have one."""
     rows = await tx.execute(_LOCK_LEDGERS, {"users": sorted(users)})
+    return {row.user_id: _read(row.entries) for row in rows}
+
+
+async def read_ledgers(tx: AsyncConnection, users: Collection[str]) -> dict[str, list[Reservation]]:
+    """Of people who have one, as they are at the moment: nothing is locked."""
+    rows = await tx.execute(_READ_LEDGERS, {"users": sorted(users)})
     return {row.user_id: _read(row.entries) for row in rows}
 
 

@@ -1,4 +1,4 @@
-"""A live campaign ends by itself when its total was sent, as the funnel tells it: over HTTP, on real parts."""
+"""A live campaign that ends by itself when its total was sent, and estimates after caps: over HTTP, on real parts."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from itertools import count
 from typing import Any
 
 import pytest
+from fastapi import Request, Response
 
 from postrider.contracts import codec
 from postrider.contracts.delivery_events import FUNNEL_MOVED, FunnelMoved
 from postrider.contracts.envelope import Outgoing, headers_of
 from postrider.contracts.topics import CAMPAIGN_DEFINITIONS, DELIVERY_EVENTS
-from tests.support.campaign_api import Running, running
+from tests.support.campaign_api import REACH, Running, running
 from tests.support.eventually import eventually
 from tests.support.parts import create_database, drop_database, topic_prefix
 
@@ -134,3 +135,36 @@ async def test_a_campaign_without_a_total_goes_on_and_gets_none(api: Running) ->
     refused = await limit(api, id, 60)
     assert refused.status_code == 409
     assert refused.json()["errors"][0]["pointer"] == "/who/limits/total"
+
+
+async def test_an_estimate_is_after_caps_and_says_when_it_cannot_be(api: Running) -> None:
+    current = (await api.client.get("/v1/settings")).json()
+    capped = current | {"frequency_caps": [{"count": 2, "per": "P1D"}]}
+    assert (await api.client.put("/v1/settings", json=capped, headers={"If-Match": "*"})).status_code == 200
+    asked: list[Any] = []
+
+    async def estimate(request: Request) -> Any:
+        asked.append(await request.json())
+        return REACH | {"people": [{"user_id": f"u{n}", "zone": "UTC"} for n in range(asked[-1].get("people", 0))]}
+
+    async def caps(request: Request) -> Any:
+        asked.append(await request.json())
+        return {"asked": len(asked[-1]["people"]), "capped": len(asked[-1]["people"]) // 5}
+
+    api.elsewhere.answers |= {"/internal/estimate": estimate, "/internal/capped": caps}
+    id = await started(api, 3)
+    shown = (await api.client.post(f"/v1/campaigns/{id}/estimate")).json()
+    assert (shown["reachable"], shown["capped"], shown["limited"], shown["texts"]) == (5, 1, 1, 3)
+    assert asked[0]["people"] == len(asked[1].pop("people")) == 1_000
+    assert asked[1] == {
+        "campaign_id": id, "ignore_frequency_caps": False, "min_gap_seconds": 0, "send_by_seconds": 900, "due_at": None,
+    }  # fmt: skip
+
+    def away(_: Request) -> Response:
+        return Response(status_code=503)
+
+    api.elsewhere.answers["/internal/capped"] = away
+    shown = (await api.client.post(f"/v1/campaigns/{id}/estimate")).json()
+    assert (shown["capped"], shown["limited"], shown["texts"]) == (None, 2, 3)
+    assert (await api.client.put("/v1/settings", json=current, headers={"If-Match": "*"})).status_code == 200
+    assert (await api.client.post(f"/v1/campaigns/{id}/estimate")).json()["capped"] == 0
