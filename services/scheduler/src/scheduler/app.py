@@ -27,6 +27,7 @@ from postrider.kafka.loop import ConsumerLoop
 from postrider.kafka.publisher import Publisher
 from postrider.postgres.database import open_database, schema_of, service_url
 from postrider.postgres.outbox import Outbox
+from postrider.postgres.silent_sessions import SilentSessions
 from postrider.runtime import Component, Service, closing
 from scheduler.api import auth
 from scheduler.api import caps as caps_api
@@ -45,9 +46,9 @@ from scheduler.settings import Settings
 NAME = "scheduler"
 LIVE_GROUP = "scheduler"
 BULK_GROUP = "scheduler-bulk"
-SESSION_SECONDS = 6
+SESSION_SECONDS = 6.0
 """What a scheduler that died was expanding goes on elsewhere within ten seconds; one that stood still is fenced, and
-what it holds in Postgres is let go after as long."""
+what it holds in Postgres is taken from it after as long."""
 LIVE_RECORDS = 500
 SETTLEMENTS = 2_000
 BULK_PAGES = 4
@@ -61,7 +62,7 @@ async def build(settings: Settings) -> AsyncIterator[Service]:
     health = Health()
     config = replace(settings.kafka(NAME, settings.port), session_seconds=SESSION_SECONDS)
     url = settings.service_database_url or service_url(settings.database_url, NAME)
-    database = open_database(url, schema_of(NAME), idle_seconds=SESSION_SECONDS)
+    database = open_database(url, schema_of(NAME))
     publisher = Publisher(config, health.check("kafka"))
     async with closing(database.close, publisher.stop):
         await publisher.start()
@@ -152,6 +153,7 @@ async def build(settings: Settings) -> AsyncIterator[Service]:
                 Component("settlements", settled.run),
                 Component("letters", Letters(database, settings.mail_server, account).run),
                 Component("outbox_relay", outbox.run_relay),
+                Component("silent_sessions", SilentSessions(database, SESSION_SECONDS).run),
                 Component("sweep", Sweep(database, settings.live_memory_days).run),
             ],
             drain_seconds=settings.drain_seconds,

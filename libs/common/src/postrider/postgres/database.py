@@ -66,11 +66,7 @@ def service_url(owner_url: str, service: str) -> str:
 
 
 def open_database(
-    url: str,
-    schema: str,
-    pool_size: int = 10,
-    command_timeout_seconds: float = COMMAND_TIMEOUT_SECONDS,
-    idle_seconds: int = IDLE_SECONDS,
+    url: str, schema: str, pool_size: int = 10, command_timeout_seconds: float = COMMAND_TIMEOUT_SECONDS
 ) -> Database:
     """Opens no connection yet. `url` in postgresql:// form."""
     engine = create_async_engine(
@@ -86,7 +82,7 @@ def open_database(
                 "search_path": schema,
                 "jit": "off",
                 "application_name": f"postrider-{schema}",
-                "idle_in_transaction_session_timeout": f"{idle_seconds}s",
+                "idle_in_transaction_session_timeout": f"{IDLE_SECONDS}s",
             },
         },
     )
