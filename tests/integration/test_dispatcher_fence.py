@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace as replace_message
 from sqlalchemy import text
 
 from dispatcher.announcer import Announcer
@@ -218,6 +219,22 @@ async def test_parts_are_not_spent_on_texts_whose_lease_is_over(bench: Bench) ->
         await eventually(lambda: [each.message_id for each in bench.inbox.texts] == [fresh.message_id], 5)
     given_back = await bench.stage.rows("SELECT message_id FROM ledger WHERE state = 'QUEUED' AND owner IS NULL")
     assert [row.message_id.hex for row in given_back] == [stale.message_id]
+
+
+async def test_what_a_stop_recalls_takes_no_parts_from_others(bench: Bench) -> None:
+    stopped, other = await bench.claimed(), await bench.claimed()
+    await bench.stage.execute("UPDATE ledger SET campaign_id = 'cmp_2' WHERE message_id = :id", id=stopped.message_id)
+    bench.limit(parts_per_second=0.05)
+    await bench.stage.execute(
+        "INSERT INTO provider_budget (provider_id, tokens, refilled_at) VALUES ('prv_a', 1, db_now())"
+    )
+    bench.put(replace_message(stopped, campaign_id="cmp_2"))
+    bench.put(other)
+    bench.pipeline.recall("cmp_2")
+    async with bench.running(bench.pipeline.run):
+        await eventually(lambda: [each.message_id for each in bench.inbox.texts] == [other.message_id], 5)
+    given_back = await bench.stage.rows("SELECT message_id FROM ledger WHERE state = 'QUEUED' AND owner IS NULL")
+    assert [row.message_id.hex for row in given_back] == [stopped.message_id]
 
 
 async def test_a_text_whose_group_was_edited_is_routed_again(bench: Bench) -> None:

@@ -79,18 +79,19 @@ async def test_a_resume_sends_at_once_what_is_inside_its_deadline_and_the_log_te
     assert await stage.funnel(15) == {"awaiting_receipt": 11, "cancelled": 3, "expired": 1}
 
 
-async def test_a_text_that_waits_for_its_interval_waits_on_after_a_pause(stage: Stage) -> None:
+async def test_a_text_that_waits_for_its_moment_waits_on_after_a_pause(stage: Stage) -> None:
+    """The moment at which it is due, or its next allowed interval."""
     now = datetime.now(UTC)
     evening = Interval(now + timedelta(seconds=5), now + timedelta(hours=1))
     async with dispatching(stage):
-        await stage.order([stage.job(allowed=[evening], on_hit="delay")])
-        await settled(stage, {"DEFERRED": 1})
+        await stage.order([stage.job(allowed=[evening], on_hit="delay"), stage.job(due_at=evening.start)])
+        await settled(stage, {"DEFERRED": 1, "QUEUED": 1})
         await stage.campaign(status="paused")
-        await settled(stage, {"HELD": 1})
+        await settled(stage, {"HELD": 2})
         await stage.campaign(status="running")
-        await settled(stage, {"ACCEPTED": 1})
-    ((sent_at,),) = await stage.rows("SELECT at FROM sandbox_inbox")
-    assert sent_at >= evening.start
+        await settled(stage, {"ACCEPTED": 2})
+    texts = await stage.rows("SELECT at FROM sandbox_inbox")
+    assert len(texts) == 2 and min(row.at for row in texts) >= evening.start
 
 
 async def test_a_doubt_that_ends_in_a_pause_is_held(stage: Stage) -> None:

@@ -134,9 +134,16 @@ async def stopping(
 
 @contextlib.asynccontextmanager
 async def another_dispatcher(suite: Suite, folder: Path) -> AsyncIterator[int]:
-    """Beside the suite's own, on its parts and with its keys. Ready inside; its pid."""
+    """Beside the suite's own, on its parts and with its keys. Ready inside; its pid.
+
+    Each time on the same port: by it the broker knows again who has its partitions, instead of waiting for a member
+    that does not come back.
+    """
     assert suite.addresses is not None
-    port = free_port()
+    kept_port = suite.home.path / "second-dispatcher.port"
+    if not kept_port.exists():
+        kept_port.write_text(str(free_port()))
+    port = int(kept_port.read_text())
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("POSTRIDER_", "KAFKA_"))}
     env = service_environment(
         DISPATCHER, {**kept, "POSTRIDER_ALLOWED_PRIVATE_HOSTS": "127.0.0.0/8"}, home=suite.home,

@@ -54,6 +54,7 @@ class Pipeline:
         self.breaker = Breaker()
         self._buffers: tuple[deque[Prepared], deque[Prepared]] = (deque(), deque())
         self._expected = [0, 0]
+        self._recalled: set[str] = set()
         self._calls: set[asyncio.Task[None]] = set()
         self._bulk_calls = 0
         self._last_answer = 0.0
@@ -91,6 +92,11 @@ class Pipeline:
     def expect(self, lane: int, n: int) -> None:
         """So many texts are being prepared for this provider (or are no longer, with a negative number)."""
         self._expected[lane] += n
+
+    def recall(self, campaign_id: str) -> None:
+        """The campaign does not send any more: its texts that wait here shall take nobody's turn and parts."""
+        self._recalled.add(campaign_id)
+        self._wake.set()
 
     def put(self, texts: Sequence[Prepared]) -> None:
         for text in texts:
@@ -131,7 +137,7 @@ class Pipeline:
         """Begins one group of calls. Returns how long to wait for something new: 0 means go on at once."""
         now = self._sending.clock.monotonic()
         self._notice_stall(now)
-        await self._give_back(self._take_stale(now))
+        await self._give_back([*self._take_recalled(), *self._take_stale(now)])
         if not any(self._buffers):
             return 1.0
         if not self.breaker.lets_through(now) and self.breaker.state == "open":
@@ -372,6 +378,17 @@ class Pipeline:
             while buffer and now + LEASE_MARGIN_SECONDS > buffer[0].leased_until:
                 stale.append(buffer.popleft())
         return stale
+
+    def _take_recalled(self) -> list[Prepared]:
+        """Whoever looks after campaigns that do not send finds them in the ledger."""
+        recalled, self._recalled = self._recalled, set()
+        if not recalled:
+            return []
+        texts = self._drain_buffers()
+        for text in texts:
+            if text.message.campaign_id not in recalled:
+                self._buffers[text.message.lane].append(text)
+        return [text for text in texts if text.message.campaign_id in recalled]
 
     def _drain_buffers(self) -> list[Prepared]:
         texts = [text for buffer in self._buffers for text in buffer]
