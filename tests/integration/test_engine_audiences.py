@@ -46,6 +46,7 @@ from postrider.contracts.topics import (
 from postrider.phones import phone_hash
 from segment_engine.event_store.chdb_store import ChdbStore
 from segment_engine.event_store.port import AudienceMember
+from segment_engine.loops.page_streams import PAGES_AT_ONCE
 from tests.support.eventually import eventually
 from tests.support.segment_engine import Engine, engine, identify, live_campaign, track
 
@@ -206,7 +207,7 @@ async def test_page_streams_go_on_where_a_crash_left_them(made: Engine) -> None:
     class Crashing(ChdbStore):
         async def page(self, run_id: str, zone: str, after_rank: int, limit: int) -> list[AudienceMember]:
             calls.append(after_rank)
-            if len(calls) == 4:
+            if len(calls) == 2:
                 raise Killed
             return await super().page(run_id, zone, after_rank, limit)
 
@@ -216,7 +217,7 @@ async def test_page_streams_go_on_where_a_crash_left_them(made: Engine) -> None:
         await ask_zone(made)
     async with made.running():
         found = await eventually(lambda: whole(made))
-    assert calls == [-1, 9, 19, 29]
+    assert calls == [-1, 10 * PAGES_AT_ONCE - 1]
     assert [user.rank for page in found for user in page.users] == list(range(57))
     assert [page.page for page in found] == list(range(6))
 
