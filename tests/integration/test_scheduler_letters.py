@@ -88,7 +88,7 @@ async def database(fresh_database: Callable[[], Awaitable[str]]) -> AsyncIterato
 
 def login(server: SMTP, session: Session, envelope: Envelope, mechanism: str, data: Any) -> AuthResult:
     is_ours = isinstance(data, LoginPassword) and (data.login, data.password) == (USER.encode(), PASSWORD.encode())
-    return AuthResult(success=is_ours)
+    return AuthResult(success=is_ours, handled=False)
 
 
 def free_port() -> int:
