@@ -1,0 +1,282 @@
+"""Who is due when, out of semantics.md §3 to §5, in plain Python: which runs a campaign has, when each zone of a run
+fires or why it does not, and when a person may be texted. Shares nothing with `postrider.scheduling` or `scheduler`.
+
+A scheduler is not always looking: `ticks` are the moments at which it did, and what it finds at one of them is judged
+by that moment.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, time, timedelta
+from itertools import islice
+
+from postrider.contracts.definitions import AccountSettings, CampaignDefinition
+from postrider.zones import load_zone
+from tests.simulation.clocks import (
+    Stretch,
+    covering,
+    first_allowed,
+    first_bucket,
+    happens,
+    law_of,
+    open_stretches,
+    windows_of,
+)
+from tests.simulation.plans import Plan, Version
+from tests.simulation.world import DAY, HOUR, MINUTE, Person, World
+from tests.support import time_oracle
+
+LEAD = timedelta(seconds=60)
+LEAST_CATCH_UP = timedelta(seconds=5)
+PAST = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Slot:
+    """An occurrence. `local` None: now."""
+
+    name: str
+    local: datetime | None
+    following: datetime | None
+
+
+@dataclass(frozen=True)
+class Run:
+    """`version`: what it goes by, as it was when the audience was fixed, at `at`."""
+
+    plan: Plan
+    slot: Slot
+    version: Version
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Fate:
+    """Of a zone of a run: `status` "" is fired. `at`: when that was decided."""
+
+    status: str
+    at: datetime
+    due_at: datetime
+    end: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Leave:
+    due_at: datetime
+    send_by: datetime
+    allowed: list[Stretch]
+
+
+class Oracle:
+    def __init__(self, world: World, ticks: list[datetime]) -> None:
+        self.world = world
+        self.ticks = ticks
+
+    def tick(self, at: datetime) -> datetime | None:
+        """When a scheduler next looks."""
+        number = bisect_left(self.ticks, at)
+        return self.ticks[number] if number < len(self.ticks) else None
+
+    # Runs
+
+    def runs(self, plan: Plan) -> list[Run]:
+        """One ahead: the next is looked for when the one before it has its audience, or the campaign is edited."""
+        found: list[Run] = []
+        now = self.tick(plan.scheduled_at)
+        last: datetime | None = None
+        while now is not None:
+            version = plan.version_at(now)
+            assert version is not None
+            if version.status == "stopped" or (plan.kind == "one_time" and found):
+                break
+            change = next((self.tick(other.at) for other in plan.versions if other.at > now), None)
+            slot = next((each for each in self.slots(plan, version) if last is None or _after(each, last)), None)
+            asks = None if slot is None else self.tick(max(now, self._asked_at(plan, version, slot)))
+            if slot is None or asks is None or version.status == "paused" or (change is not None and change <= asks):
+                now = change
+                continue
+            found.append(Run(plan, slot, version, asks))
+            last, now = slot.local, asks
+        return found
+
+    def slots(self, plan: Plan, version: Version) -> Iterator[Slot]:
+        if plan.kind == "one_time":
+            yield Slot("once", version.dates[0] if version.dates else None, None)
+            return
+        locals_ = list(version.dates) if version.rule is None else list(self._recurring(plan, version))
+        if version.definition.when.time_zone == "best_time":
+            locals_ = [
+                at for number, at in enumerate(locals_) if number == 0 or at.date() != locals_[number - 1].date()
+            ]
+        for number, local in enumerate(locals_):
+            following = locals_[number + 1] if number + 1 < len(locals_) else None
+            yield Slot(local.isoformat(timespec="seconds"), local, following)
+
+    def _recurring(self, plan: Plan, version: Version) -> Iterator[datetime]:
+        rule, zone = version.rule, version.definition.when.time_zone
+        assert rule is not None
+        clock = self.world.account_zone if zone in ("user", "best_time", "account") else zone
+        anchor = (rule.start or plan.scheduled_at.astimezone(load_zone(clock))).date()
+        times = list(rule.times[:1] if zone == "best_time" else rule.times)
+        horizon = self.world.until.replace(tzinfo=None) + 60 * DAY
+        last = horizon if rule.end is None else min(rule.end, horizon)
+
+        def inside() -> Iterator[datetime]:
+            for local in time_oracle.slots(rule.spec, times, anchor, rule.last_day):
+                if local > last:
+                    return
+                if rule.start is not None and local < rule.start:
+                    continue
+                if rule.start is None and self._was_over(plan, version, local):
+                    continue
+                yield local
+
+        for local in islice(inside(), rule.count):
+            if not self._was_over(plan, version, local):
+                yield local
+
+    def _was_over(self, plan: Plan, version: Version, local: datetime) -> bool:
+        """For everybody, when it was scheduled."""
+        zone = version.definition.when.time_zone
+        if zone in ("user", "best_time"):
+            last = datetime.combine(local, time(23, 59)) if zone == "best_time" else local
+            return (last + 12 * HOUR).replace(tzinfo=UTC) < plan.scheduled_at
+        return happens(local, self._named(zone)).at < plan.scheduled_at
+
+    def _asked_at(self, plan: Plan, version: Version, slot: Slot) -> datetime:
+        """A minute ahead of the first zone on Earth."""
+        zone = version.definition.when.time_zone
+        if slot.local is None:
+            return plan.scheduled_at
+        if zone in ("user", "best_time"):
+            local = datetime.combine(slot.local, time.min) if zone == "best_time" else slot.local
+            return max(plan.scheduled_at, (local - 14 * HOUR).replace(tzinfo=UTC) - LEAD)
+        return max(plan.scheduled_at, happens(slot.local, self._named(zone)).at - LEAD)
+
+    def _named(self, zone: str) -> str:
+        return self.world.account_zone if zone == "account" else zone
+
+    # Zones
+
+    def fate(self, run: Run, slot_zone: str) -> Fate:
+        own, _, clock = slot_zone.partition("#")
+        at_time = time(int(clock[:2]), int(clock[2:] or 0)) if clock else None
+        when = run.version.definition.when
+        zone = own if when.time_zone in ("user", "best_time") else self._named(when.time_zone)
+        due = self._due(run, zone, at_time)
+        if due is None:
+            return Fate("expired", run.at, PAST)
+        send_by = due + timedelta(seconds=when.send_by_seconds)
+        end = None
+        rule = run.version.rule
+        if rule is not None and rule.start is not None:
+            due = max(due, happens(rule.start, zone).at)
+            send_by = due + timedelta(seconds=when.send_by_seconds)
+        if rule is not None and rule.end is not None:
+            end = happens(rule.end + MINUTE, zone).at
+            if due >= end:
+                return Fate("expired", run.at, due)
+            send_by = min(send_by, end)
+        following = None
+        if run.slot.following is not None:
+            happening = happens(_at(run.slot.following, at_time), zone)
+            following = None if happening.kind == "skipped" else happening.at
+        return self._fired(run, due, send_by, following, end)
+
+    def _due(self, run: Run, zone: str, at_time: time | None) -> datetime | None:
+        """None: it does not come to pass there."""
+        scheduled_at, policy = run.plan.scheduled_at, run.version.definition.when.passed_zone
+        if run.slot.local is None:
+            if at_time is None:
+                return scheduled_at
+            return self._next_day(datetime.combine(scheduled_at.date() - 3 * DAY, at_time), zone, scheduled_at)
+        local = _at(run.slot.local, at_time)
+        happening = happens(local, zone)
+        if happening.kind == "skipped":
+            return None
+        if happening.at >= scheduled_at:
+            return happening.at
+        if policy == "send_now":
+            return scheduled_at
+        if policy == "next_day":
+            moved = self._next_day(local, zone, scheduled_at)
+            if run.slot.following is None:
+                return moved
+            following = happens(_at(run.slot.following, at_time), zone)
+            return moved if following.kind == "skipped" or moved < following.at else None
+        return None
+
+    def _next_day(self, local: datetime, zone: str, after: datetime) -> datetime:
+        while True:
+            local += DAY
+            happening = happens(local, zone)
+            if happening.kind != "skipped" and happening.at >= after:
+                return happening.at
+
+    def _fired(
+        self, run: Run, due: datetime, send_by: datetime, following: datetime | None, end: datetime | None
+    ) -> Fate:
+        """Looks at one tick after the other from the moment it is due."""
+        catch_up = max(timedelta(seconds=run.version.definition.when.catch_up_seconds), LEAST_CATCH_UP)
+        for now in self.ticks[bisect_left(self.ticks, max(due, run.at)) :]:
+            version = run.plan.version_at(now)
+            assert version is not None
+            if version.status == "stopped":
+                return Fate("cancelled", now, due)
+            if version.status == "paused":
+                if now >= send_by:
+                    return Fate("expired", now, due)
+                continue
+            wanted = max(due, self._resumed(run.plan, now))
+            is_over = now > wanted + catch_up or now >= send_by or (following is not None and now >= following)
+            return Fate("expired" if is_over else "", now, due, end)
+        return Fate("open", self.ticks[-1], due)
+
+    def _resumed(self, plan: Plan, now: datetime) -> datetime:
+        """When a scheduler last heard that the campaign goes on."""
+        found = PAST
+        for before, after in zip(plan.versions, plan.versions[1:], strict=False):
+            paused_at, heard = self.tick(before.at), self.tick(after.at)
+            if before.status != "paused" or after.status == "paused" or paused_at is None or heard is None:
+                continue
+            if paused_at < heard <= now:
+                found = heard
+        return found
+
+    # People
+
+    def leave(
+        self, campaign: CampaignDefinition, settings: AccountSettings, person: Person, zone: str, due: datetime,
+        end: datetime | None, now: datetime,
+    ) -> Leave | str:  # fmt: skip
+        """When somebody who is due may be texted, else the status that says why not."""
+        quiet = settings.quiet_hours if campaign.when.quiet_hours is None else campaign.when.quiet_hours
+        windows = windows_of(quiet)
+        is_under_law = campaign.message_class == "promotional"
+        law = law_of(person.phone, person.country, zone) if is_under_law else ()
+        if quiet.on_hit == "discard" and covering(due, windows, (), zone) is not None:
+            return "quiet_hours"
+        moved = first_allowed(due, windows, law, zone)
+        if moved is None and law:
+            law = law_of(person.phone, person.country, None)
+            moved = first_allowed(due, windows, law, zone)
+        if moved is None:
+            return "quiet_hours"
+        if moved > due and campaign.when.time_zone == "best_time":
+            moved = first_bucket(moved, windows, law, zone) or moved
+        send_by = moved + timedelta(seconds=campaign.when.send_by_seconds)
+        send_by = send_by if end is None else min(send_by, end)
+        if send_by <= moved or now >= send_by:
+            return "expired"
+        return Leave(moved, send_by, open_stretches(moved, send_by, windows, law, zone))
+
+
+def _at(local: datetime, at_time: time | None) -> datetime:
+    return local if at_time is None else datetime.combine(local, at_time)
+
+
+def _after(slot: Slot, last: datetime) -> bool:
+    return slot.local is not None and slot.local > last
