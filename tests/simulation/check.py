@@ -23,7 +23,6 @@ from tests.simulation.story import Key, Story
 from tests.simulation.world import DAY, World
 
 SENT = ("awaiting_receipt", "sent", "delivered", "undelivered")
-OPEN = ("in_doubt", "unknown")
 REFUSALS = {"limited", "capped"}
 MOMENT = timedelta(microseconds=1)
 
@@ -31,14 +30,13 @@ MOMENT = timedelta(microseconds=1)
 @dataclass(frozen=True)
 class Expected:
     """`at`: the tick at which it is decided. `status`: what the person comes to when nobody else is in the way: a
-    `Leave` is a text. `rank` None: live; `cut`: of the run."""
+    `Leave` is a text."""
 
     at: datetime
     status: Leave | str
     campaign: CampaignDefinition
     zone: str
-    rank: int | None = None
-    cut: int | None = None
+    is_live: bool
 
 
 @dataclass
@@ -119,9 +117,10 @@ class Check:
                     status = "cancelled"
                 elif not fate.status:
                     status = member.verdict or person.verdict_at(fate.at)
+                    status = status or ("limited" if cut is not None and member.rank >= cut else "")
                     status = status or self._leave(run.version.definition, fate, zone, member.user, fate.at)
                 self.expected[plan.id, run.slot.name, member.user] = Expected(
-                    run.at if is_unsafe else fate.at, status, run.version.definition, zone, member.rank, cut
+                    run.at if is_unsafe else fate.at, status, run.version.definition, zone, is_live=False
                 )
         for occurrence in snapshots:
             self.problems.append(f"{plan.id} {occurrence}: has an audience, is no occurrence")
@@ -156,7 +155,9 @@ class Check:
             if not status:
                 fate = Fate("", at, min(said.due_at, at), campaign.when.end)
                 status = self._leave(campaign, fate, said.zone, said.user_id, at)
-            self.expected[plan.id, said.occurrence, said.user_id] = Expected(at, status, campaign, said.zone)
+            self.expected[plan.id, said.occurrence, said.user_id] = Expected(
+                at, status, campaign, said.zone, is_live=True
+            )
 
     def _leave(self, campaign: CampaignDefinition, fate: Fate, zone: str, user: str, now: datetime) -> Leave | str:
         settings, person = self.world.settings_at(now), self.world.people[user]
@@ -198,12 +199,10 @@ class Check:
         leave, campaign = expected.status, expected.campaign
         if isinstance(leave, str):
             return leave
-        if expected.rank is not None and expected.cut is not None and expected.rank >= expected.cut:
-            return "limited"
         limits = campaign.who.limits
         day = local_day(leave.due_at, self.world.account_zone).isoformat()
         keys = [] if limits.daily is None else [(row.campaign_id, day)]
-        if expected.rank is None and limits.total is not None:
+        if expected.is_live and limits.total is not None:
             keys.append((row.campaign_id, ""))
         for key in keys:
             limit = limits.daily if key[1] else limits.total
@@ -216,7 +215,7 @@ class Check:
         self._books[row.user_id].append(wanted)
         for key in keys:
             self._held[key] += 1
-        if expected.rank is None:
+        if expected.is_live:
             self._slots[row.message_id] = keys
         return "pending"
 
@@ -246,13 +245,14 @@ class Check:
         return False
 
     def _settle(self, row: MessageChanged) -> None:
-        if row.status in OPEN:
+        if row.status == "in_doubt":
             return
         books = self._books[row.user_id]
-        if row.status in SENT:
+        if row.status in (*SENT, "unknown"):
             for reserved in books:
                 if reserved.message_id == row.message_id:
-                    reserved.first_at = reserved.last_at = row.attempts[-1].at
+                    reserved.first_at = row.attempts[0 if row.status == "unknown" else -1].at
+                    reserved.last_at = row.attempts[-1].at
             return
         self._books[row.user_id] = [other for other in books if other.message_id != row.message_id]
         for key in self._slots.pop(row.message_id, []):

@@ -36,11 +36,11 @@ PAST = datetime.min.replace(tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Slot:
-    """An occurrence. `local` None: now."""
+    """An occurrence. `local` None: now. `others`: the local times of those around it and of the next."""
 
     name: str
     local: datetime | None
-    following: datetime | None
+    others: tuple[datetime, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,7 @@ class Oracle:
     def __init__(self, world: World, ticks: list[datetime]) -> None:
         self.world = world
         self.ticks = ticks
+        self._slots: dict[tuple[str, int], list[Slot]] = {}
 
     def tick(self, at: datetime) -> datetime | None:
         """When a scheduler next looks."""
@@ -86,34 +87,71 @@ class Oracle:
         """One ahead: the next is looked for when the one before it has its audience, or the campaign is edited."""
         found: list[Run] = []
         now = self.tick(plan.scheduled_at)
-        last: datetime | None = None
         while now is not None:
             version = plan.version_at(now)
             assert version is not None
             if version.status == "stopped" or (plan.kind == "one_time" and found):
                 break
             change = next((self.tick(other.at) for other in plan.versions if other.at > now), None)
-            slot = next((each for each in self.slots(plan, version) if last is None or _after(each, last)), None)
+            slot = self._next_slot(plan, version, found, now)
             asks = None if slot is None else self.tick(max(now, self._asked_at(plan, version, slot)))
             if slot is None or asks is None or version.status == "paused" or (change is not None and change <= asks):
                 now = change
                 continue
             found.append(Run(plan, slot, version, asks))
-            last, now = slot.local, asks
+            now = asks
         return found
 
-    def slots(self, plan: Plan, version: Version) -> Iterator[Slot]:
+    def _next_slot(self, plan: Plan, version: Version, found: list[Run], now: datetime) -> Slot | None:
+        """The first behind those that had their turn. An edit may have put one in between, which is sent when it is not
+        over, and not before one that was moved while it was under way."""
+        slots = self.slots(plan, version)
+        known = [run.slot.name for run in found]
+        moved = max((name for name in known if all(slot.name != name for slot in slots)), default="")
+        for slot in slots:
+            if not known or slot.name > max(known):
+                return slot
+            if slot.name in known or slot.name < moved or slot.local is None:
+                continue
+            if slot.local >= now.replace(tzinfo=None) - 3 * DAY and not self._is_over(plan, version, slot, now):
+                return slot
+        return None
+
+    def slots(self, plan: Plan, version: Version) -> list[Slot]:
+        """All that are not over for everybody when the campaign was scheduled or its times were changed."""
+        key = (plan.id, version.definition.version)
+        if key not in self._slots:
+            self._slots[key] = list(self._read_slots(plan, version))
+        return self._slots[key]
+
+    def _read_slots(self, plan: Plan, version: Version) -> Iterator[Slot]:
         if plan.kind == "one_time":
-            yield Slot("once", version.dates[0] if version.dates else None, None)
+            yield Slot("once", version.dates[0] if version.dates else None)
             return
         locals_ = list(version.dates) if version.rule is None else list(self._recurring(plan, version))
         if version.definition.when.time_zone == "best_time":
-            locals_ = [
-                at for number, at in enumerate(locals_) if number == 0 or at.date() != locals_[number - 1].date()
-            ]
+            locals_ = [at for number, at in enumerate(locals_) if not number or at.date() != locals_[number - 1].date()]
         for number, local in enumerate(locals_):
-            following = locals_[number + 1] if number + 1 < len(locals_) else None
-            yield Slot(local.isoformat(timespec="seconds"), local, following)
+            near = {other for other in locals_ if abs(other - local) <= 2 * DAY} | set(locals_[number + 1 : number + 2])
+            yield Slot(local.isoformat(timespec="seconds"), local, tuple(sorted(near - {local})))
+
+    def _is_over(self, plan: Plan, version: Version, slot: Slot, now: datetime) -> bool:
+        """Too late in every zone there is, or the next has come to all of them."""
+        when = version.definition.when
+        assert slot.local is not None
+        last = max(self._last_due(version, slot.local), passed_by(plan, version))
+        if when.passed_zone == "next_day" and self._asked_at(plan, version, slot) == passed_by(plan, version):
+            last = max(last, passed_by(plan, version) + 50 * HOUR)
+        following = min((other for other in slot.others if other > slot.local), default=None)
+        is_taken_over = following is not None and now >= self._last_due(version, following)
+        return is_taken_over or now > last + timedelta(seconds=when.catch_up_seconds)
+
+    def _last_due(self, version: Version, local: datetime) -> datetime:
+        zone = version.definition.when.time_zone
+        if zone not in ("user", "best_time"):
+            return happens(local, self._named(zone)).at
+        last = datetime.combine(local, time(23, 59)) if zone == "best_time" else local
+        return (last + 12 * HOUR).replace(tzinfo=UTC)
 
     def _recurring(self, plan: Plan, version: Version) -> Iterator[datetime]:
         rule, zone = version.rule, version.definition.when.time_zone
@@ -130,31 +168,23 @@ class Oracle:
                     return
                 if rule.start is not None and local < rule.start:
                     continue
-                if rule.start is None and self._was_over(plan, version, local):
+                if rule.start is None and self._last_due(version, local) < plan.scheduled_at:
                     continue
                 yield local
 
         for local in islice(inside(), rule.count):
-            if not self._was_over(plan, version, local):
+            if self._last_due(version, local) >= passed_by(plan, version):
                 yield local
-
-    def _was_over(self, plan: Plan, version: Version, local: datetime) -> bool:
-        """For everybody, when it was scheduled."""
-        zone = version.definition.when.time_zone
-        if zone in ("user", "best_time"):
-            last = datetime.combine(local, time(23, 59)) if zone == "best_time" else local
-            return (last + 12 * HOUR).replace(tzinfo=UTC) < plan.scheduled_at
-        return happens(local, self._named(zone)).at < plan.scheduled_at
 
     def _asked_at(self, plan: Plan, version: Version, slot: Slot) -> datetime:
         """A minute ahead of the first zone on Earth."""
         zone = version.definition.when.time_zone
         if slot.local is None:
-            return plan.scheduled_at
+            return passed_by(plan, version)
         if zone in ("user", "best_time"):
             local = datetime.combine(slot.local, time.min) if zone == "best_time" else slot.local
-            return max(plan.scheduled_at, (local - 14 * HOUR).replace(tzinfo=UTC) - LEAD)
-        return max(plan.scheduled_at, happens(slot.local, self._named(zone)).at - LEAD)
+            return max(passed_by(plan, version), (local - 14 * HOUR).replace(tzinfo=UTC) - LEAD)
+        return max(passed_by(plan, version), happens(slot.local, self._named(zone)).at - LEAD)
 
     def _named(self, zone: str) -> str:
         return self.world.account_zone if zone == "account" else zone
@@ -180,33 +210,38 @@ class Oracle:
             if due >= end:
                 return Fate("expired", run.at, due)
             send_by = min(send_by, end)
-        following = None
-        if run.slot.following is not None:
-            happening = happens(_at(run.slot.following, at_time), zone)
-            following = None if happening.kind == "skipped" else happening.at
-        return self._fired(run, due, send_by, following, end)
+        return self._fired(run, due, send_by, self._following(run.slot, zone, at_time), end)
+
+    def _following(self, slot: Slot, zone: str, at_time: time | None) -> datetime | None:
+        """When the next occurrence comes to a zone, as its clock goes: of two at one moment the later by name."""
+        if slot.local is None:
+            return None
+        own = _at(slot.local, at_time)
+        mine = (happens(own, zone).at, own)
+        found = []
+        for other in slot.others:
+            local = _at(other, at_time)
+            happening = happens(local, zone)
+            if happening.kind != "skipped" and (happening.at, local) > mine:
+                found.append(happening.at)
+        return min(found, default=None)
 
     def _due(self, run: Run, zone: str, at_time: time | None) -> datetime | None:
         """None: it does not come to pass there."""
-        scheduled_at, policy = run.plan.scheduled_at, run.version.definition.when.passed_zone
+        since, policy = passed_by(run.plan, run.version), run.version.definition.when.passed_zone
         if run.slot.local is None:
-            if at_time is None:
-                return scheduled_at
-            return self._next_day(datetime.combine(scheduled_at.date() - 3 * DAY, at_time), zone, scheduled_at)
+            return since if at_time is None else self._next_day(_at(_days_before(since), at_time), zone, since)
         local = _at(run.slot.local, at_time)
         happening = happens(local, zone)
         if happening.kind == "skipped":
             return None
-        if happening.at >= scheduled_at:
+        if happening.at >= since:
             return happening.at
         if policy == "send_now":
-            return scheduled_at
+            return since
         if policy == "next_day":
-            moved = self._next_day(local, zone, scheduled_at)
-            if run.slot.following is None:
-                return moved
-            following = happens(_at(run.slot.following, at_time), zone)
-            return moved if following.kind == "skipped" or moved < following.at else None
+            moved, following = self._next_day(local, zone, since), self._following(run.slot, zone, at_time)
+            return moved if following is None or moved < following else None
         return None
 
     def _next_day(self, local: datetime, zone: str, after: datetime) -> datetime:
@@ -260,8 +295,8 @@ class Oracle:
         if quiet.on_hit == "discard" and covering(due, windows, (), zone) is not None:
             return "quiet_hours"
         moved = first_allowed(due, windows, law, zone)
-        if moved is None and law:
-            law = law_of(person.phone, person.country, None)
+        if moved is None and first_allowed(due, (), law, zone) is None:
+            law = law_of(person.phone, person.country, None)  # the law leaves the two clocks no hour in common
             moved = first_allowed(due, windows, law, zone)
         if moved is None:
             return "quiet_hours"
@@ -278,5 +313,11 @@ def _at(local: datetime, at_time: time | None) -> datetime:
     return local if at_time is None else datetime.combine(local, at_time)
 
 
-def _after(slot: Slot, last: datetime) -> bool:
-    return slot.local is not None and slot.local > last
+def _days_before(at: datetime) -> datetime:
+    return at.replace(tzinfo=None) - 3 * DAY
+
+
+def passed_by(plan: Plan, version: Version) -> datetime:
+    """By when it is judged whether a time had passed: when the campaign was scheduled, or its times were changed."""
+    changed_at = version.definition.when.changed_at
+    return plan.scheduled_at if changed_at is None else max(plan.scheduled_at, changed_at)

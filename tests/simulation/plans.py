@@ -291,11 +291,11 @@ def _edit(chance: random.Random, before: Version, at: datetime) -> Version:
         rule = replace(before.rule, times=(time(chance.randrange(24), chance.choice([0, 15, 45])),), count=None)
         rule = replace(rule, end=rule.end or (at + 60 * DAY).replace(tzinfo=None, second=0, microsecond=0))
         edited = replace(edited, rule=rule)
-        when["recurrence"] = rule.recurrence()
+        when |= {"recurrence": rule.recurrence(), "changed_at": at}
     elif before.dates and definition.kind == "one_time":
         moved = before.dates[0] + timedelta(minutes=chance.randrange(-300, 3_000))
         edited = replace(edited, dates=(moved,))
-        when["at"] = moved.isoformat()
+        when |= {"at": moved.isoformat(), "changed_at": at}
     changed = msgspec.structs.replace(definition.when, **when)
     return replace(edited, definition=_changed(edited.definition, when=changed))
 
