@@ -23,7 +23,7 @@ async def test_everybody_gets_one_text_at_their_minute_or_is_told_why_not(
 ) -> None:
     url = await fresh_database()
     await migrate(url, "scheduler", "scheduler")
-    database = open_database(url, "scheduler")
+    database = open_database(url, "scheduler", pool_size=1)
     try:
         played = await play(database, seed=1, campaigns=42, people=72, days=60, step=30, start=BEFORE_THE_CLOCKS_CHANGE)
     finally:

@@ -92,7 +92,7 @@ def _play_one(url: str, seed: int, number: int, campaigns: int, given: argparse.
 
     async def run() -> Played:
         await migrate(url, "scheduler", "scheduler")
-        database = open_database(url, "scheduler")
+        database = open_database(url, "scheduler", pool_size=1)
         try:
             return await play(
                 database, seed, campaigns, given.people, given.days, step=given.step, start=start, progress=progress

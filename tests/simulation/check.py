@@ -17,6 +17,7 @@ from postrider.contracts.send_jobs import SendJob
 from tests.simulation.clocks import covering, law_of, local_day, windows_of
 from tests.simulation.dispatcher import PlayedDispatcher
 from tests.simulation.engine import ACCOUNT_SEED, ALIVE, PlayedEngine, in_share
+from tests.simulation.live import qualified_wrongly
 from tests.simulation.oracle import Fate, Leave, Oracle, Run
 from tests.simulation.plans import SCHEDULED, Plan
 from tests.simulation.story import Key, Story
@@ -75,6 +76,7 @@ class Check:
         for plan in self.plans.values():
             if plan.kind in SCHEDULED:
                 self._expect_runs(plan)
+        self.problems += qualified_wrongly(self.world, self.plans, self.engine)
         self._expect_live()
         self._follow_log()
         self._check_jobs()

@@ -20,8 +20,8 @@ Stretch = tuple[datetime, datetime]
 Windows = tuple[tuple[tuple[str, ...], str, str], ...]
 LONGEST_DELAY = 15 * DAY
 Hours = tuple[tuple[int, int] | None, ...]
-Law = tuple[tuple[Hours, str], ...]
-"""Hours in which a text may leave, and on whose clock."""
+Law = tuple[tuple[Hours, str, bool], ...]
+"""Hours in which a text may leave, on whose clock, and whether French holidays are closed."""
 STATE_HOURS: dict[str, Hours] = {
     "305": ((8, 20),) * 7,
     "850": ((8, 20),) * 7,
@@ -62,9 +62,9 @@ def readings(local: datetime, zone: str) -> Stretch:
 def law_of(phone: str, country: str | None, own_zone: str | None) -> Law:
     """`own_zone` None: by the number alone."""
     if country == "IN":
-        return ((((10, 21),) * 7, "Asia/Kolkata"),)
+        return ((((10, 21),) * 7, "Asia/Kolkata", False),)
     if country == "FR":
-        return (((*((8, 20),) * 6, None), "Europe/Paris"),)
+        return (((*((8, 20),) * 6, None), "Europe/Paris", True),)
     if country != "US":
         return ()
     area = phone[2:5]
@@ -72,7 +72,7 @@ def law_of(phone: str, country: str | None, own_zone: str | None) -> Law:
     hours: list[Hours] = [((8, 21),) * 7]
     if area in STATE_HOURS:
         hours.append(STATE_HOURS[area])
-    return tuple((each, zone) for each in hours for zone in zones)
+    return tuple((each, zone, False) for each in hours for zone in zones)
 
 
 def windows_of(quiet: QuietHours) -> Windows:
@@ -91,9 +91,9 @@ def _quiet_day(windows: Windows, law: Law, zone: str, day: date) -> Iterator[Str
             begin, stop = _on(day, start), _on(day, end)
             yield readings(begin, zone)[0], readings(stop if stop > begin else stop + DAY, zone)[1]
     midnight = datetime.combine(day, time.min)
-    for hours, clock in law:
+    for hours, clock, keeps_holidays in law:
         open_hours = hours[day.weekday()]
-        if open_hours is None or _is_french_holiday(day, clock):
+        if open_hours is None or (keeps_holidays and _is_french_holiday(day)):
             yield readings(midnight, clock)[0], readings(midnight + DAY, clock)[1]
         else:
             yield readings(midnight, clock)[0], readings(midnight + open_hours[0] * HOUR, clock)[1]
@@ -165,9 +165,7 @@ def _offset(local: datetime, rules: ZoneInfo, fold: int) -> timedelta:
 
 
 @cache
-def _is_french_holiday(day: date, clock: str) -> bool:
-    if clock != "Europe/Paris":
-        return False
+def _is_french_holiday(day: date) -> bool:
     fixed = {(1, 1), (5, 1), (5, 8), (7, 14), (8, 15), (11, 1), (11, 11), (12, 25)}
     return (day.month, day.day) in fixed or day - _easter(day.year) in (DAY, 39 * DAY, 50 * DAY)
 

@@ -254,7 +254,7 @@ def _events(chance: random.Random, plan: Plan, world: World) -> Iterator[Event]:
     for number in range(chance.randrange(10, 40) if people else 0):
         person = chance.choice(people)
         at = plan.scheduled_at + chance.randrange(-600, min(span, 60_000)) * MINUTE + timedelta(seconds=number)
-        late = chance.choice([timedelta(0)] * 6 + [HOUR, 6 * HOUR])
+        late = chance.choice([timedelta(0)] * 6 + [HOUR, 6 * HOUR]) if trigger.unless is None else timedelta(0)
         yield Event(f"{plan.id}-a{number}", person.user, trigger.event, at, at + late)
         if trigger.unless is not None and chance.random() < 0.5:
             acted = at + timedelta(seconds=chance.randrange(2 * trigger.within_seconds) + 1)

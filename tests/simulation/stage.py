@@ -1,15 +1,14 @@
 """Drives the scheduler's handlers through time, from one moment at which something is to be done to the next.
 
 Real are the handlers, their transactions, the outbox and Postgres. Played are the clock (`db_now()` reads a setting of
-the transaction), the segment-engine, the dispatcher and Kafka. At random a transaction is rolled back and comes again,
+the connection, of which there is one), the segment-engine, the dispatcher and Kafka. At random a transaction is rolled back and comes again,
 a process dies between its commit and its publishing, a batch is published twice, pages overtake each other.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -118,6 +117,7 @@ class Stage:
         self._taken_in: list[MessageChanged] = []
         self._left_behind = False
         self._is_awake = True
+        self._due_at: datetime | None = None
         self._definitions = DefinitionsReader(
             KafkaConfig("nowhere:9092", PREFIX), [CAMPAIGN_DEFINITIONS, ACCOUNT_SETTINGS]
         )
@@ -141,6 +141,7 @@ class Stage:
             await tx.execute(text(_HASTE))
         await self._database.engine.dispose()  # what connects from here on hastens
         while True:
+            await self._set_clock()
             await self._bus.publish(self.engine.turn(self.now))
             self._read_definitions()
             if not self.world.is_down(self.now):
@@ -169,16 +170,22 @@ class Stage:
         moments += [self._versions[-1][0]] if self._versions else []
         moments += [end for begin, end in self.world.down if begin <= self.now < end]
         if not self.world.is_down(self.now):
-            async with self._transaction() as tx:
+            async with self._database.begin() as tx:
                 seconds = await run_rows.seconds_to_next(tx)
-            moments += [] if seconds is None else [self.now + timedelta(seconds=seconds)]
+            self._due_at = None if seconds is None else self.now + timedelta(seconds=seconds)
+            moments.append(self._due_at)
         return min((at for at in moments if at is not None), default=None)
+
+    async def _set_clock(self) -> None:
+        async with self._database.begin() as tx:
+            await tx.execute(text("SELECT set_config('simulation.now', :now, false)"), {"now": self.now.isoformat()})
 
     async def _work_off(self) -> None:
         for campaign_id in sorted(self._changed):
             await self._align(campaign_id)
+            self._wake()
         self._changed.clear()
-        self._is_awake = True
+        self._is_awake |= self._due_at is not None and self._due_at <= self.now
         is_busy = True
         while is_busy:
             is_busy = await self._take_turns() if self._is_awake else False
@@ -239,13 +246,13 @@ class Stage:
         """With what can happen to a transaction and to what it has to say."""
         if self._chance.random() < self._mishaps.rolled_back:
             try:
-                async with self._transaction() as tx:
+                async with self._database.begin() as tx:
                     await self._outbox.add(tx, await work(tx))
                     raise RolledBack
             except RolledBack:
                 self._taken_in = []
         is_stored = self._chance.random() < self._mishaps.outbox
-        async with self._transaction() as tx:
+        async with self._database.begin() as tx:
             outgoing = await work(tx)
             pending = await self._outbox.add(tx, outgoing) if is_stored else None
         self.story.published(outgoing, self.now)
@@ -274,12 +281,6 @@ class Stage:
 
     def _polled(self, group: str, topic: Topic, most: int = EVERYTHING) -> list[Record]:
         return self._bus.poll(group, topic.full_name(PREFIX), most)
-
-    @asynccontextmanager
-    async def _transaction(self) -> AsyncIterator[AsyncConnection]:
-        async with self._database.begin() as tx:
-            await tx.execute(text("SELECT set_config('simulation.now', :now, true)"), {"now": self.now.isoformat()})
-            yield tx
 
 
 async def not_over(database: Database) -> list[str]:
