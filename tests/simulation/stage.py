@@ -1,8 +1,9 @@
 """Drives the scheduler's handlers through time, from one moment at which something is to be done to the next.
 
 Real are the handlers, their transactions, the outbox and Postgres. Played are the clock (`db_now()` reads a setting of
-the connection, of which there is one), the segment-engine, the dispatcher and Kafka. At random a transaction is rolled back and comes again,
-a process dies between its commit and its publishing, a batch is published twice, pages overtake each other.
+the connection, of which there is one), the segment-engine, the dispatcher and Kafka. At random a transaction is rolled
+back and comes again, a process dies between its commit and its publishing, a batch is published twice, pages overtake
+each other.
 """
 
 from __future__ import annotations
@@ -186,6 +187,7 @@ class Stage:
             self._wake()
         self._changed.clear()
         self._is_awake |= self._due_at is not None and self._due_at <= self.now
+        self._is_awake |= any(campaign.status == "paused" for campaign in self._definitions.campaigns.values())
         is_busy = True
         while is_busy:
             is_busy = await self._take_turns() if self._is_awake else False
