@@ -96,6 +96,7 @@ class RealStage:
         self._ends: dict[tuple[str, int], int] = {}
         self._settled: list[Told] = []
         self._sentinel = 0
+        self._is_changed = True
 
     async def run(self, progress: Callable[[datetime, int], None]) -> None:
         async with self._stage.database.begin() as tx:
@@ -126,7 +127,7 @@ class RealStage:
         return await not_over(self._stage.database)
 
     async def _moment(self) -> None:
-        published = await self._publish_definitions()
+        await self._publish_definitions()
         await self._stage.publisher.publish(self.engine.turn(self.now))
         if self.world.is_down(self.now):
             for number in range(len(self._processes)):
@@ -142,8 +143,9 @@ class RealStage:
             await self._kill(number)
             self._processes[number] = await self._start(number)
             self.killed += 1
-        if published or not self._sentinel:
+        if self._is_changed:
             await self._wait_for_sentinel()
+            self._is_changed = False
         await eventually(self._is_done, PATIENCE_SECONDS, 0.03)
         await self._take_jobs()
         said = self.dispatcher.turn(self.now)
@@ -169,14 +171,14 @@ class RealStage:
 
     # What the schedulers are given, and when they are done with it
 
-    async def _publish_definitions(self) -> bool:
+    async def _publish_definitions(self) -> None:
         due = [id for at, id in self._versions if at <= self.now]
         self._versions = [(at, id) for at, id in self._versions if at > self.now]
         for id in dict.fromkeys(due):
             version = self.plans[id].version_at(self.now)
             assert version is not None
             await self._stage.define(version.definition)
-        return bool(due)
+            self._is_changed = True
 
     async def _wait_for_sentinel(self) -> None:
         self._sentinel += 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 from typing import Any
 
 import msgspec
@@ -128,7 +128,7 @@ def _plan(chance: random.Random, number: int, kind: str, world: World) -> Plan:
     plan.versions += _happenings(chance, plan.versions[0], world)
     if kind == "live_date":
         plan.day_of = {
-            person.user: (scheduled_at + timedelta(days=chance.randrange(-3, 120))).date()
+            person.user: (scheduled_at + timedelta(days=chance.randrange(-3, min(120, days)))).date()
             for person in world.group(group)
         }
     elif kind in LIVE:
@@ -276,9 +276,9 @@ def _happenings(chance: random.Random, first: Version, world: World) -> list[Ver
             found.append(latest := _next(latest, at, status="stopped"))
         else:
             found.append(latest := _edit(chance, latest, at))
-    if latest.status != "stopped" and max(at, first.at + 2 * DAY) < world.until:
-        found.append(_next(latest, world.until, status="stopped"))
-    return [version for version in found if version.at <= world.until]
+    found = [version for version in found if version.at < world.until]
+    last = found[-1] if found else first
+    return found if last.status == "stopped" else [*found, _next(last, world.until, status="stopped")]
 
 
 def _edit(chance: random.Random, before: Version, at: datetime) -> Version:
@@ -307,6 +307,3 @@ def _next(before: Version, at: datetime, **changes: Any) -> Version:
 
 def _changed(definition: CampaignDefinition, **changes: Any) -> CampaignDefinition:
     return msgspec.structs.replace(definition, **changes)
-
-
-NOON = datetime(2027, 1, 1, 12, tzinfo=UTC)
