@@ -263,7 +263,10 @@ class RealStage:
 
     async def _start(self, number: int) -> asyncio.subprocess.Process:
         return await self._stage.scheduler_process(
-            POSTRIDER_INSTANCE_ID=f"r{number}", POSTRIDER_PAGE_SIZE=str(PAGE_SIZE), POSTRIDER_LOG_LEVEL="ERROR"
+            POSTRIDER_INSTANCE_ID=f"r{number}",
+            POSTRIDER_PAGE_SIZE=str(PAGE_SIZE),
+            POSTRIDER_LOG_LEVEL="ERROR",
+            POSTRIDER_LIVE_MEMORY_DAYS="90",  # by the clock of the row, which runs ahead of that of the tables' defaults
         )
 
     async def _kill(self, number: int) -> None:
