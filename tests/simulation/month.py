@@ -266,7 +266,7 @@ class RealStage:
             POSTRIDER_INSTANCE_ID=f"r{number}",
             POSTRIDER_PAGE_SIZE=str(PAGE_SIZE),
             POSTRIDER_LOG_LEVEL="ERROR",
-            POSTRIDER_LIVE_MEMORY_DAYS="90",  # by the clock of the row, which runs ahead of that of the tables' defaults
+            POSTRIDER_LIVE_MEMORY_DAYS="90",  # by the simulated clock, which runs ahead
         )
 
     async def _kill(self, number: int) -> None:
