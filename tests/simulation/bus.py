@@ -31,24 +31,32 @@ class Record:
 
 @dataclass
 class PlayedBus(RecordPublisher):
-    """`repeats`: how often a batch is published once more, as after a crash that came behind the acknowledgement."""
+    """`repeats`: how often a batch is published once more, at once or later, as after a crash that came behind the
+    acknowledgement."""
 
     chance: random.Random
     repeats: float = 0.0
     logs: dict[str, list[list[Record]]] = field(default_factory=lambda: defaultdict(_partitions))
     published: int = 0
+    _again: list[Sequence[Outgoing]] = field(default_factory=list)
     _read: dict[tuple[str, str], list[int]] = field(default_factory=lambda: defaultdict(lambda: [0] * PARTITIONS))
 
     async def start(self) -> None:
         """Nothing to connect to."""
 
     async def publish(self, records: Sequence[Outgoing]) -> None:
-        for _ in range(2 if self.chance.random() < self.repeats else 1):
-            for record in records:
-                partition = zlib.crc32(record.key or b"") % PARTITIONS
-                log = self.logs[record.topic][partition]
-                log.append(Record(record.topic, partition, len(log), record.key, record.value or b"", record.headers))
-                self.published += 1
+        self._append(records)
+        if records and self.chance.random() < self.repeats:
+            self._again.append(records)
+        while self._again and self.chance.random() < 0.5:
+            self._append(self._again.pop(0))
+
+    def _append(self, records: Sequence[Outgoing]) -> None:
+        for record in records:
+            partition = zlib.crc32(record.key or b"") % PARTITIONS
+            log = self.logs[record.topic][partition]
+            log.append(Record(record.topic, partition, len(log), record.key, record.value or b"", record.headers))
+            self.published += 1
 
     def poll(self, group: str, topic: str, most: int) -> list[Record]:
         """Some of what a group has not read yet, from one or more partitions in any order."""
@@ -60,12 +68,6 @@ class PlayedBus(RecordPublisher):
             offsets[number] = begin + len(taken)
             found += taken
         return found
-
-    def rewind(self, group: str, topic: str, records: Sequence[Record]) -> None:
-        """Their batch was rolled back: they come again."""
-        offsets = self._read[group, topic]
-        for record in records:
-            offsets[record.partition] = min(offsets[record.partition], record.offset)
 
     def forget_what_was_read(self) -> None:
         """Of a partition that every group has read to its end; its offsets begin anew."""

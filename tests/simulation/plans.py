@@ -26,8 +26,9 @@ from postrider.contracts.definitions import (
     When,
     Who,
 )
-from tests.simulation.world import DAY, DAYS, HOUR, MINUTE, Event, World
-from tests.support.time_oracle import Spec, rule_text
+from postrider.zones import load_zone
+from tests.simulation.world import DAY, DAYS, HOUR, MINUTE, MOST_WANTED, Event, World
+from tests.support.time_oracle import Spec, changes, rule_text, wall
 
 SCHEDULED = ("one_time", "multiple_dates", "recurring")
 LIVE = ("live_action", "live_inaction", "live_date")
@@ -192,6 +193,8 @@ def _schedule(
     zone = chance.choice(["user", "user", "best_time", "account", chance.choice(NAMED)])
     naive = scheduled_at.replace(tzinfo=None, second=0, microsecond=0)
     first = naive + timedelta(minutes=chance.choice([chance.randrange(-10 * 60, 20 * 60), chance.randrange(1, 20_000)]))
+    if chance.random() < 0.3:
+        first = _about_a_change(chance, first, world)
     dates: tuple[datetime, ...] = ()
     rule: Rule | None = None
     more: dict[str, Any] = {}
@@ -214,6 +217,15 @@ def _schedule(
         **more,
     )
     return dates, rule, when
+
+
+def _about_a_change(chance: random.Random, first: datetime, world: World) -> datetime:
+    """A local time at which clocks somewhere are about to jump, or have just done so; `first` when none do."""
+    zone = chance.choice([*MOST_WANTED, world.account_zone, *NAMED])
+    ahead = [at for at in changes(zone) if first < at.replace(tzinfo=None) < world.until.replace(tzinfo=None)]
+    if not ahead:
+        return first
+    return wall(ahead[0] - MINUTE, load_zone(zone)).replace(second=0) + timedelta(minutes=chance.randrange(-65, 66))
 
 
 def _rule(chance: random.Random, first: datetime) -> Rule:

@@ -85,7 +85,7 @@ class Mishaps:
     rolled_back: float = 0.01
     outbox: float = 0.1
     dies: float = 0.2
-    repeats: float = 0.03
+    repeats: float = 0.05
 
 
 USUAL = Mishaps()
