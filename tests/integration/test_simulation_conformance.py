@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -25,12 +26,10 @@ from postrider.contracts.definitions import AccountSettings, CampaignDefinition,
 from postrider.contracts.delivery_events import MESSAGE_CHANGED, MessageChanged
 from postrider.contracts.envelope import Outgoing, envelope_of
 from postrider.contracts.send_jobs import Interval, SendJob
-from postrider.contracts.suppressions import SUPPRESSION_CHANGED, SuppressionChanged
-from postrider.contracts.topics import AUDIENCE_REQUESTS, DELIVERY_EVENTS, QUALIFIED_USERS_BULK, SEND_JOBS, SUPPRESSIONS
+from postrider.contracts.topics import AUDIENCE_REQUESTS, DELIVERY_EVENTS, QUALIFIED_USERS_BULK, SEND_JOBS
 from postrider.kafka.clients import KafkaConfig
 from postrider.kafka.publisher import Publisher
 from postrider.kafka.topics import create_topics
-from postrider.phones import phone_hash
 from postrider.zones import load_zone
 from tests.simulation import conformance
 from tests.simulation.bus import PlayedBus, Record
@@ -48,7 +47,6 @@ pytestmark = pytest.mark.integration
 PAGE_SIZE = 3
 ENDS = {"DELIVERED", "EXPIRED", "FAILED", "CANCELLED"}
 NOW = datetime.now(UTC)
-PHONE_HASH_KEY = bytes.fromhex("cd" * 32)
 
 
 def asked(run: str, best_time: BestTime | None) -> SnapshotRequested:
@@ -70,7 +68,8 @@ def zone_request(request: SnapshotRequested, zone: str) -> ZoneRequested:
 
 async def tell(made: Engine, person: Person) -> None:
     traits: dict[str, object] = {"groups": sorted(person.groups), "phone": person.phone or None}
-    traits |= {"timezone": person.zones[0][1]} if person.zones[0][1] else {}
+    said = [zone for since, zone in person.zones if since <= NOW][-1]
+    traits |= {"timezone": said} if said else {}
     traits |= {} if person.has_consent else {"sms_consent": False}
     await made.send(identify(person.user, f"i-{person.user}", **traits))
     if person.bucket is not None:
@@ -79,10 +78,6 @@ async def tell(made: Engine, person: Person) -> None:
         local = at.replace(tzinfo=None) - offset_of(person.zone_at(NOW, "America/Sao_Paulo"), at)
         event = track(person.user, f"e-{person.user}", "Opened") | {"timestamp": local.isoformat() + "Z"}
         await made.send(event | {"historic": True})
-    if person.suppressed_at is not None and person.phone:
-        hashed = phone_hash(person.phone, PHONE_HASH_KEY)
-        suppressed = SuppressionChanged(hashed, True, 1, "opted_out", "test", NOW)
-        await made.tell(SUPPRESSIONS, hashed, SUPPRESSION_CHANGED, suppressed)
 
 
 def offset_of(zone: str, at: datetime) -> timedelta:
@@ -118,6 +113,7 @@ async def test_the_played_audience_is_the_real_one(
     kafka: str, fresh_database: Callable[[], Awaitable[str]], topic_prefix: str, tmp_path: Path
 ) -> None:
     world = make_world(3, NOW - timedelta(days=20), 20, 90)
+    world.people = {user: replace(person, suppressed_at=None) for user, person in world.people.items()}
     settings = AccountSettings(version=1, account_time_zone=world.account_zone)
     requests = [asked("run_user", None), asked("run_best", BestTime("Opened", "18:30"))]
     async with engine(kafka, await fresh_database(), topic_prefix, tmp_path / "store") as made, made.running():

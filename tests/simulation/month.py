@@ -43,6 +43,8 @@ SENTINEL = "zzz_sentinel"
 """A campaign that is aligned after all others that were published before it: its run says so."""
 MOMENT = timedelta(milliseconds=1)
 PATIENCE_SECONDS = 90.0
+SURELY_KILLED_AT = 5
+"""The look at which one is killed in any case."""
 GROUPS = {
     "scheduler": QUALIFIED_USERS,
     "scheduler-bulk": QUALIFIED_USERS_BULK,
@@ -50,6 +52,7 @@ GROUPS = {
 }
 _CLOCK = """CREATE TABLE simulated_clock (at timestamptz NOT NULL);
 INSERT INTO simulated_clock VALUES (clock_timestamp());
+GRANT SELECT ON simulated_clock TO PUBLIC;
 CREATE OR REPLACE FUNCTION db_now() RETURNS timestamptz LANGUAGE sql STABLE
 AS 'SELECT at FROM scheduler.simulated_clock'"""
 _UNDONE = text("""
@@ -120,8 +123,10 @@ class RealStage:
                 await self._set_clock()
             await self._read_all()
         finally:
-            for number in range(len(self._processes)):
-                await self._kill(number)
+            for process in self._processes:
+                if process is not None and process.returncode is None:
+                    process.kill()
+                    await process.wait()
 
     async def waiting(self) -> list[str]:
         return await not_over(self._stage.database)
@@ -137,7 +142,7 @@ class RealStage:
         for number, process in enumerate(self._processes):
             if process is None:
                 self._processes[number] = await self._start(number)
-        if self._chance.random() < self._kills:
+        if len(self.story.ticks) == SURELY_KILLED_AT or self._chance.random() < self._kills:
             number = self._chance.randrange(len(self._processes))
             await asyncio.sleep(self._chance.random())  # in the middle of something
             await self._kill(number)
@@ -160,14 +165,16 @@ class RealStage:
         if not self.world.is_down(self.now):
             async with self._stage.database.begin() as tx:
                 moments.append((await tx.execute(_NEXT, {"sentinel": SENTINEL})).scalar_one())
+        due_at = min((at for at in moments if at is not None), default=None)
         changes_at = self._versions[0][0] if self._versions else None
-        following = min((at for at in [*moments, changes_at] if at is not None), default=None)
+        following = min((at for at in (due_at, changes_at) if at is not None), default=None)
         if following is None:
             return None
         following = max(following, self.now + timedelta(minutes=self._chance.randrange(1, self._step)))
         if changes_at is None or following < changes_at:
             return following
-        return changes_at - MOMENT if self.now < changes_at - MOMENT else changes_at
+        is_more_due = due_at is not None and due_at < changes_at and self.now < changes_at - MOMENT
+        return changes_at - MOMENT if is_more_due else changes_at
 
     # What the schedulers are given, and when they are done with it
 
@@ -272,5 +279,6 @@ class RealStage:
     async def _kill(self, number: int) -> None:
         process, self._processes[number] = self._processes[number], None
         if process is not None:
+            assert process.returncode is None, "a scheduler ended by itself"
             process.kill()
             await process.wait()

@@ -164,10 +164,10 @@ def _with_shares(chance: random.Random, who: Who) -> Who:
 
 
 def _limits(chance: random.Random, zone: str) -> Limits:
-    total = chance.choice([None, None, None, 15])
+    total = chance.choice([None] * 5 + [15])
     if zone in ("user", "best_time", "live"):
-        return Limits(total=total, daily=chance.choice([None, None, 3]))
-    return Limits(total=total, run=chance.choice([None, None, 5]))
+        return Limits(total=total, daily=chance.choice([None, None, None, 3]))
+    return Limits(total=total, run=chance.choice([None, None, None, 5]))
 
 
 def _quiet(chance: random.Random) -> QuietHours | None:
