@@ -191,7 +191,9 @@ class PlayedEngine:
         if event.received - event.at > timedelta(seconds=when.send_by_seconds):
             return []
         if plan.kind == "live_action":
-            return [self._qualify(plan, version, event.user, event.id, event.at, now)]
+            due = event.at + timedelta(seconds=when.delay_seconds)
+            heappush(self._due, (due, plan.id, event.user, event.id))
+            return self._fire(now, before=event.received)
         if key not in self._armed:
             self._armed[key] = event
             heappush(self._due, (event.at + timedelta(seconds=trigger.within_seconds), plan.id, event.user, event.id))
@@ -220,7 +222,7 @@ class PlayedEngine:
         while self._due and self._due[0][0] <= before:
             due, campaign_id, user, event_id = heappop(self._due)
             plan = self.plans[campaign_id]
-            if event_id:
+            if event_id and plan.kind == "live_inaction":
                 armed = self._armed.get((campaign_id, user))
                 if armed is None or armed.id != event_id:
                     continue

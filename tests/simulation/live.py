@@ -39,12 +39,12 @@ def qualified_wrongly(world: World, plans: dict[str, Plan], engine: PlayedEngine
 
 def _dues(world: World, plan: Plan, user: str) -> Iterator[tuple[str, datetime]]:
     """When the text of each occurrence would be due."""
-    trigger = plan.versions[0].definition.who.trigger
+    trigger, when = plan.versions[0].definition.who.trigger, plan.versions[0].definition.when
     assert trigger is not None
     if plan.kind != "live_date":
         for event in plan.events:
             if event.user == user and event.name == trigger.event:
-                yield event.id, event.at + timedelta(seconds=trigger.within_seconds)
+                yield event.id, event.at + timedelta(seconds=trigger.within_seconds + when.delay_seconds)
         return
     day, offset = plan.day_of[user], timedelta(seconds=trigger.offset_seconds)
     if trigger.at_local_time is None:

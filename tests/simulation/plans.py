@@ -118,7 +118,7 @@ def _plan(chance: random.Random, number: int, kind: str, world: World) -> Plan:
         who = Who(rule=rule_of(group := chance.randrange(world.groups)), limits=_limits(chance, when.time_zone))
     else:
         dates, rule, group = (), None, chance.randrange(world.groups)
-        when = _live_when(chance, scheduled_at, world)
+        when = _live_when(chance, kind, scheduled_at)
         who = Who(trigger=_trigger(chance, kind, number), limits=_limits(chance, "live"))
     who = _with_shares(chance, who)
     definition = CampaignDefinition(
@@ -240,11 +240,13 @@ def _rule(chance: random.Random, first: datetime) -> Rule:
     return Rule(spec, tuple(times), start, end, count, chance.random() < 0.5)
 
 
-def _live_when(chance: random.Random, scheduled_at: datetime, world: World) -> When:
+def _live_when(chance: random.Random, kind: str, scheduled_at: datetime) -> When:
     start = scheduled_at + timedelta(hours=chance.randrange(72)) if chance.random() < 0.3 else None
     end = scheduled_at + timedelta(hours=chance.randrange(100, 3000)) if chance.random() < 0.5 else None
+    delay = chance.choice([0, 0, 20 * 60, 7 * 3600]) if kind == "live_action" else 0
     return When(
         send_by_seconds=chance.choice([2, 4, 12]) * 3600, quiet_hours=_quiet(chance), start=start, end=end,
+        delay_seconds=delay,
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -18,13 +18,12 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postrider.contracts import codec
+from postrider.contracts.definitions import AccountSettings, CampaignDefinition
 from postrider.contracts.delivery_events import MessageChanged
 from postrider.contracts.envelope import Outgoing, envelope_of
 from postrider.contracts.send_jobs import SendJob
 from postrider.contracts.topics import (
-    ACCOUNT_SETTINGS,
     AUDIENCE_REQUESTS,
-    CAMPAIGN_DEFINITIONS,
     DELIVERY_EVENTS,
     QUALIFIED_USERS,
     QUALIFIED_USERS_BULK,
@@ -32,8 +31,6 @@ from postrider.contracts.topics import (
     SEND_JOBS_BULK,
     Topic,
 )
-from postrider.kafka.clients import KafkaConfig
-from postrider.kafka.definitions import DefinitionsReader
 from postrider.kafka.loop import Batch, Received
 from postrider.postgres.database import Database
 from postrider.postgres.outbox import Outbox
@@ -91,6 +88,17 @@ class Mishaps:
 USUAL = Mishaps()
 
 
+@dataclass
+class Known:
+    """The definitions that a scheduler has read, all at once and all there are."""
+
+    campaigns: dict[str, CampaignDefinition] = field(default_factory=dict)
+    settings: AccountSettings = field(default_factory=AccountSettings)
+
+    async def wait_until_confirmed(self) -> None:
+        """Nothing is ever behind."""
+
+
 class Stage:
     """`step`: minutes between two looks of the scheduler, drawn at random up to so many."""
 
@@ -119,9 +127,7 @@ class Stage:
         self._left_behind = False
         self._is_awake = True
         self._due_at: datetime | None = None
-        self._definitions = DefinitionsReader(
-            KafkaConfig("nowhere:9092", PREFIX), [CAMPAIGN_DEFINITIONS, ACCOUNT_SETTINGS]
-        )
+        self._definitions = Known()
         records = Records(self._outbox)
         planner = Planner(records, LEAD)
         self._campaigns = Campaigns(records, planner)
