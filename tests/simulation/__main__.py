@@ -34,7 +34,7 @@ def main() -> int:
     parser.add_argument("--days", type=int, default=365)
     parser.add_argument("--worlds", type=int, default=4)
     parser.add_argument("--at-once", type=int, default=2)
-    parser.add_argument("--step", type=int, default=60, help="the longest time between two looks, in minutes")
+    parser.add_argument("--step", type=int, default=120, help="the longest time between two looks, in minutes")
     given = parser.parse_args()
     began = time.monotonic()
     seeds = [given.seed * 1_000 + number for number in range(given.worlds)]
