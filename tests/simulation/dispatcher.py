@@ -97,9 +97,9 @@ class PlayedDispatcher:
         self.sent_at[text.job.message_id] = at
         if text.end == "accepted":
             text.attempts.append(AttemptSummary(1, "prv_1", "accepted", at))
-            return [self._say(text, "awaiting_receipt", at, later=now + timedelta(minutes=chance.randrange(1, 4000)))]
+            return [self._say(text, "awaiting_receipt", at, later=now + timedelta(minutes=chance.randrange(1, 900)))]
         text.attempts.append(AttemptSummary(1, "prv_1", "submitting", at))
-        return [self._say(text, "in_doubt", at, later=now + DOUBT_LASTS * chance.randrange(1, 40))]
+        return [self._say(text, "in_doubt", at, later=now + DOUBT_LASTS * chance.randrange(1, 20))]
 
     def _settle_doubt(self, text: Text, now: datetime) -> Outgoing:
         if text.end == "unknown":
