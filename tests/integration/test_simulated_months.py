@@ -12,7 +12,7 @@ import pytest
 
 from postrider.postgres.database import open_database
 from postrider.postgres.migrate import migrate
-from tests.simulation.play import play, play_for_real
+from tests.simulation.play import play
 
 pytestmark = pytest.mark.integration
 BEFORE_THE_CLOCKS_CHANGE = datetime(2027, 2, 20, 12, tzinfo=UTC)
@@ -32,14 +32,3 @@ async def test_everybody_gets_one_text_at_their_minute_or_is_told_why_not(
     assert played.statuses.keys() >= {
         "pending", "expired", "cancelled", "quiet_hours", "limited", "capped", "control", "not_in_reach", "unreachable",
     }  # fmt: skip
-
-
-async def test_schedulers_that_are_killed_forget_nobody_and_text_nobody_twice(
-    kafka: str, fresh_database: Callable[[], Awaitable[str]], topic_prefix: str
-) -> None:
-    played = await play_for_real(
-        kafka, fresh_database, topic_prefix, seed=2, campaigns=6, people=18, days=2, step=720, kills=0.02
-    )
-    assert played.problems == []
-    assert played.killed >= 1
-    assert played.texts > 5
