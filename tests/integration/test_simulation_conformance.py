@@ -66,7 +66,7 @@ def zone_request(request: SnapshotRequested, zone: str) -> ZoneRequested:
     return ZoneRequested(request.run_id, "cmp_1", "once", zone, 1, [], PAGE_SIZE)
 
 
-async def tell(made: Engine, person: Person) -> None:
+async def tell(made: Engine, person: Person, account_zone: str) -> None:
     traits: dict[str, object] = {"groups": sorted(person.groups), "phone": person.phone or None}
     said = [zone for since, zone in person.zones if since <= NOW][-1]
     traits |= {"timezone": said} if said else {}
@@ -75,7 +75,7 @@ async def tell(made: Engine, person: Person) -> None:
     if person.bucket is not None:
         day = datetime.combine(NOW.date() - timedelta(days=2), datetime.min.time(), UTC)
         at = day + timedelta(hours=person.bucket, minutes=30)
-        local = at.replace(tzinfo=None) - offset_of(person.zone_at(NOW, "America/Sao_Paulo"), at)
+        local = at.replace(tzinfo=None) - offset_of(person.zone_at(NOW, account_zone), at)
         event = track(person.user, f"e-{person.user}", "Opened") | {"timestamp": local.isoformat() + "Z"}
         await made.send(event | {"historic": True})
 
@@ -119,7 +119,7 @@ async def test_the_played_audience_is_the_real_one(
     async with engine(kafka, await fresh_database(), topic_prefix, tmp_path / "store") as made, made.running():
         await made.define_settings(settings)
         for person in world.people.values():
-            await tell(made, person)
+            await tell(made, person, world.account_zone)
         for request in requests:
             played, real = played_answer(world, request), await answers(made, request)
             conformance.audience(played, PAGE_SIZE)
