@@ -268,7 +268,9 @@ class Oracle:
             wanted = max(due, self._resumed(run.plan, now))
             is_over = now > wanted + catch_up or now >= send_by or (following is not None and now >= following)
             return Fate("expired" if is_over else "", now, due, end)
-        return Fate("open", self.ticks[-1], due)
+        last = run.plan.version_at(self.ticks[-1])
+        is_stopped = last is not None and last.status == "stopped"
+        return Fate("cancelled" if is_stopped else "open", self.ticks[-1], due)
 
     def _resumed(self, plan: Plan, now: datetime) -> datetime:
         """When a scheduler last heard that the campaign goes on."""
