@@ -20,7 +20,7 @@ UV ?= uv
 KAFKA_HERE := KAFKA_BOOTSTRAP_SERVERS=$${KAFKA_BOOTSTRAP_SERVERS:-127.0.0.1:$${POSTRIDER_KAFKA_PORT:-9092}}
 PYTEST := $(PY) -m pytest -p tests.support.totals $(ARGS)
 
-.PHONY: help setup setup-sdks sdk-node run demo test lint types format unit integration e2e images compose-smoke containers faults outages stops bench bench-memory bench-events bench-heavy-user bench-segments bench-timers bench-audience check-times simulate import-events replay-history export-events dead-letters replay-dead-letters lock stop clean
+.PHONY: help setup setup-sdks sdk-node run demo test lint types format unit integration e2e images compose-smoke containers faults outages stops bench bench-memory bench-events bench-heavy-user bench-segments bench-timers bench-audience check-times simulate simulate-month import-events replay-history export-events dead-letters replay-dead-letters lock stop clean
 
 help: ## this list
 	@echo "Postrider. Needs Python >= 3.11, Java >= 17 and Maven (or Docker); make setup fetches the rest."
@@ -139,8 +139,11 @@ bench-audience: setup ## an audience of a million, from its snapshot to the last
 bench-segments: setup ## rules on 1 M users and 20 M events, beside hand-written SQL and Postgres; BENCH_SEGMENT_USERS=<fewer>
 	@exec $(PY) -m benchmarks.segments
 
-simulate: setup ## a simulated year of CAMPAIGNS=<number> (150: three minutes), everybody once at their minute; SEED=<number>
-	$(PY) -m tests.simulation --seed $(or $(SEED),1) --campaigns $(or $(CAMPAIGNS),150)
+simulate: setup ## a simulated year of CAMPAIGNS=<number> (2000) of every kind: one text each, at their minute; SEED=<number>
+	@exec $(PY) -m tests.simulation --seed $(SEED) --campaigns $(or $(CAMPAIGNS),2000) $(ARGS)
+
+simulate-month: setup ## the same for a month on real Kafka and Postgres, schedulers killed; SEED=<number> CAMPAIGNS=<number> (24)
+	@exec $(PY) -m tests.simulation.real --seed $(SEED) --campaigns $(or $(CAMPAIGNS),24) $(ARGS)
 
 check-times: setup ## occurrences in every zone, 1990 to 2040, against a slow oracle and two libraries, two minutes; SEED=<number> CASES=<number>
 	@exec $(PY) -m tests.check_times --seed $(SEED) $(if $(CASES),--cases $(CASES))
