@@ -20,7 +20,7 @@ UV ?= uv
 KAFKA_HERE := KAFKA_BOOTSTRAP_SERVERS=$${KAFKA_BOOTSTRAP_SERVERS:-127.0.0.1:$${POSTRIDER_KAFKA_PORT:-9092}}
 PYTEST := $(PY) -m pytest -p tests.support.totals $(ARGS)
 
-.PHONY: help setup setup-sdks sdk-node run demo test lint types format unit integration e2e images compose-smoke containers faults outages bench bench-memory bench-events bench-heavy-user bench-segments bench-timers check-times simulate import-events replay-history export-events dead-letters replay-dead-letters lock stop clean
+.PHONY: help setup setup-sdks sdk-node run demo test lint types format unit integration e2e images compose-smoke containers faults outages stops bench bench-memory bench-events bench-heavy-user bench-segments bench-timers bench-audience check-times simulate simulate-month import-events replay-history export-events dead-letters replay-dead-letters lock stop clean
 
 help: ## this list
 	@echo "Postrider. Needs Python >= 3.11, Java >= 17 and Maven (or Docker); make setup fetches the rest."
@@ -98,7 +98,10 @@ sdk-node: setup ## the Node SDKs of Segment and RudderStack, and kcat, against t
 	@$(PYTEST) -m sdk_node tests/e2e/test_sdks.py
 
 e2e: setup setup-sdks ## all four services as processes
-	@$(PYTEST) -m "not sdk_node" tests/e2e
+	@$(PYTEST) -m "not sdk_node and not faults" tests/e2e
+
+stops: setup ## a running campaign stopped while a dispatcher, Kafka or the scheduler is away, and a slow provider
+	@$(PYTEST) -m faults tests/e2e
 
 images: ## container images of the four services, postrider/<service>:local; needs a container engine
 	@deploy/build-images
@@ -130,14 +133,20 @@ bench-heavy-user: setup ## how long others wait for a text while one person has 
 bench-timers: setup ## timers armed a second, and how late they fire beside a million others
 	@exec $(PY) -m benchmarks.timers
 
+bench-audience: setup ## an audience of a million, from its snapshot to the last job; takeover among schedulers; BENCH_AUDIENCE=<fewer>
+	@exec $(PY) -m benchmarks.audience
+
 bench-segments: setup ## rules on 1 M users and 20 M events, beside hand-written SQL and Postgres; BENCH_SEGMENT_USERS=<fewer>
 	@exec $(PY) -m benchmarks.segments
 
-simulate: setup ## a simulated year of CAMPAIGNS=<number> (150: three minutes), everybody once at their minute; SEED=<number>
-	$(PY) -m tests.simulation --seed $(or $(SEED),1) --campaigns $(or $(CAMPAIGNS),150)
+simulate: setup ## a simulated year of CAMPAIGNS=<number> (2000) of every kind: one text each, at their minute; SEED=<number>
+	@exec $(PY) -m tests.simulation --seed $(SEED) --campaigns $(or $(CAMPAIGNS),2000) $(ARGS)
 
-check-times: setup ## occurrences in every zone, 1990 to 2040, against a slow oracle, for ten minutes; SEED=<number> CASES=<number>
-	@exec $(PY) -m tests.check_times --seed $(SEED) --cases $(or $(CASES),1000000)
+simulate-month: setup ## the same for a month on real Kafka and Postgres, schedulers killed; SEED=<number> CAMPAIGNS=<number> (24)
+	@exec $(PY) -m tests.simulation.real --seed $(SEED) --campaigns $(or $(CAMPAIGNS),24) $(ARGS)
+
+check-times: setup ## occurrences in every zone, 1990 to 2040, against a slow oracle and two libraries, two minutes; SEED=<number> CASES=<number>
+	@exec $(PY) -m tests.check_times --seed $(SEED) $(if $(CASES),--cases $(CASES))
 
 dead-letters: setup ## what consumers could not read, by topic and reason; TOPIC=<its name> shows the newest of one
 	@$(KAFKA_HERE) $(PY) -m postrider.kafka.dead_letters_cli $(if $(TOPIC),show $(TOPIC),list)

@@ -177,18 +177,26 @@ async def test_occurrences_of_a_draft_are_shown_for_any_zone(api: Running) -> No
 async def test_runs_have_their_zones_from_the_scheduler(api: Running) -> None:
     campaign = await made(api)
     await act(api, campaign, "schedule")
-    assert (await api.client.get(f"/v1/campaigns/{campaign['id']}/runs")).json() == {"items": []}
+    assert (await api.client.get(f"/v1/campaigns/{campaign['id']}/runs")).json() == {"items": [], "next_cursor": None}
     occurrence = "2026-12-01T09:00:00"
+    await tell_run(api, campaign, "2026-11-01T09:00:00", "expanded")
     await tell_run(api, campaign, occurrence, "running")
     await eventually(lambda: is_status(api, campaign, "running"), 20)
     zone = {"zone": "UTC", "state": "waiting", "reason": "", "users": 3, "expanded_users": 0, "next_page": 0,
             "due_at": "2026-12-01T09:00:00+00:00", "send_by": "2026-12-01T13:00:00+00:00"}  # fmt: skip
     run = run_id(campaign["id"], occurrence)
     api.elsewhere.answers["/internal/runs"] = lambda _: {"items": [{"run_id": run, "zones": [zone]}]}
-    (shown,) = (await api.client.get(f"/v1/campaigns/{campaign['id']}/runs")).json()["items"]
+    path = f"/v1/campaigns/{campaign['id']}/runs"
+    page = (await api.client.get(path, params={"limit": 1})).json()
+    (shown,) = page["items"]
     assert (shown["run_id"], shown["state"], shown["counts"]["qualified"]) == (run, "running", 0)
     assert shown["zones"][0]["zone"] == "UTC"
     assert shown["zones"][0]["reason"] is None
+    assert shown["zones"][0]["due_at"] == "2026-12-01T09:00:00.000Z"
+    (earlier,) = (following := (await api.client.get(path, params={"cursor": page["next_cursor"]})).json())["items"]
+    assert (earlier["occurrence"], earlier["zones"]) == ("2026-11-01T09:00:00", [])
+    assert following["next_cursor"] is None
+    assert (await api.client.get(path, params={"cursor": "bm90aGluZw"})).status_code == 422
 
 
 async def test_progress_of_what_has_ended_is_told_once(api: Running) -> None:

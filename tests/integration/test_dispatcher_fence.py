@@ -3,9 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace as replace_message
 from sqlalchemy import text
 
 from dispatcher.announcer import Announcer
@@ -15,8 +17,9 @@ from dispatcher.domain.ledger import Event
 from dispatcher.domain.message import BULK, LIVE, Message
 from dispatcher.domain.settlement import Attempt, Settlement
 from dispatcher.fleet import Fleet
+from dispatcher.http_port import CalledOff, HttpRequest, HttpResponse
 from dispatcher.opt_out import OptOut
-from dispatcher.providers.registry import AdapterParts
+from dispatcher.providers.registry import AdapterParts, build_adapter
 from dispatcher.steps import marked_of, rendered
 from dispatcher.store import claims, intake, marks, settles
 from postrider.clock import SystemClock
@@ -28,7 +31,7 @@ from postrider.sms.message import Message as TextMessage
 from postrider.sms.message import Outcome, Text
 from postrider.sms.render_pool import RenderPool
 from postrider.sms.values import Values
-from tests.support.dispatching import Bench, no_receipts, pipeline_bench
+from tests.support.dispatching import ACCOUNT_SID, AUTH_TOKEN, Bench, no_receipts, pipeline_bench
 from tests.support.dispatching import stage as new_stage
 from tests.support.eventually import eventually
 
@@ -85,6 +88,37 @@ async def test_a_stop_between_mark_and_call_takes_the_mark_back(bench: Bench) ->
         await eventually(lambda: [each.event for each in bench.settled] == [Event.UNMARK])
     assert bench.inbox.texts == [] and bench.settled[0].attempts_taken_back == 1
     assert (await bench.state())[0] == "SUBMITTING", "until the settler writes it"
+
+
+class Connecting:
+    """A network on which connecting takes as long as it takes `then` to happen."""
+
+    connection_limit = 1
+
+    def __init__(self, then: Callable[[], object]) -> None:
+        self._then = then
+
+    async def send(self, request: HttpRequest) -> HttpResponse:
+        self._then()
+        assert not request.may_begin()
+        raise CalledOff
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+@pytest.mark.parametrize("then", [{"statuses": ["stopped"]}, {"statuses": ["paused"]}, {"confirmed": False}], ids=str)
+async def test_a_stop_while_the_call_connects_takes_the_mark_back(bench: Bench, then: dict[str, Any]) -> None:
+    """And so does news that has grown old meanwhile: a stop might be among what is not read."""
+    network = Connecting(lambda: bench.news.__dict__.update(then))
+    parts = AdapterParts(lambda: network, bench.inbox, no_receipts)
+    settings = {"account_sid": ACCOUNT_SID, "from": "+15005550006"}
+    adapter = build_adapter("twilio", "prv_a", settings, {"auth_token": AUTH_TOKEN}, parts)
+    bench.pipeline.replace_adapter(bench.pipeline.terms, adapter)
+    bench.put(await bench.claimed())
+    async with bench.running(bench.pipeline.run):
+        await eventually(lambda: [each.event for each in bench.settled] == [Event.UNMARK])
+    assert bench.settled[0].attempts_taken_back == 1
 
 
 @pytest.mark.parametrize(
@@ -185,6 +219,22 @@ async def test_parts_are_not_spent_on_texts_whose_lease_is_over(bench: Bench) ->
         await eventually(lambda: [each.message_id for each in bench.inbox.texts] == [fresh.message_id], 5)
     given_back = await bench.stage.rows("SELECT message_id FROM ledger WHERE state = 'QUEUED' AND owner IS NULL")
     assert [row.message_id.hex for row in given_back] == [stale.message_id]
+
+
+async def test_what_a_stop_recalls_takes_no_parts_from_others(bench: Bench) -> None:
+    stopped, other = await bench.claimed(), await bench.claimed()
+    await bench.stage.execute("UPDATE ledger SET campaign_id = 'cmp_2' WHERE message_id = :id", id=stopped.message_id)
+    bench.limit(parts_per_second=0.05)
+    await bench.stage.execute(
+        "INSERT INTO provider_budget (provider_id, tokens, refilled_at) VALUES ('prv_a', 1, db_now())"
+    )
+    bench.put(replace_message(stopped, campaign_id="cmp_2"))
+    bench.put(other)
+    bench.pipeline.recall("cmp_2")
+    async with bench.running(bench.pipeline.run):
+        await eventually(lambda: [each.message_id for each in bench.inbox.texts] == [other.message_id], 5)
+    given_back = await bench.stage.rows("SELECT message_id FROM ledger WHERE state = 'QUEUED' AND owner IS NULL")
+    assert [row.message_id.hex for row in given_back] == [stopped.message_id]
 
 
 async def test_a_text_whose_group_was_edited_is_routed_again(bench: Bench) -> None:

@@ -89,6 +89,17 @@ async def test_a_text_outside_its_interval_waits_for_it(stage: Stage) -> None:
     assert sent_at >= soon.start
 
 
+async def test_a_text_that_is_ordered_before_it_is_due_waits_in_its_queue(stage: Stage) -> None:
+    due = datetime.now(UTC) + timedelta(seconds=3)
+    async with dispatching(stage):
+        await stage.order([stage.job(due_at=due, allowed=[Interval(due, due + timedelta(hours=1))])])
+        await settled(stage, {"QUEUED": 1})
+        assert [row.next_at for row in await stage.rows("SELECT next_at FROM ledger")] == [due]
+        await settled(stage, {"DELIVERED": 1})
+    ((sent_at,),) = await stage.rows("SELECT at FROM sandbox_inbox")
+    assert sent_at >= due
+
+
 async def test_a_stop_cancels_what_waits_and_nothing_leaves_afterwards(stage: Stage) -> None:
     await stage.provider("prv_a", parts_per_second=20, receipt="none")
     async with dispatching(stage):

@@ -21,6 +21,7 @@ from postrider.contracts.audience import (
     AudiencePage,
     AudienceRefused,
     AudienceSnapshotted,
+    BestTime,
     SnapshotRequested,
     UnexpandedSettled,
     ZoneRequested,
@@ -45,6 +46,7 @@ from postrider.contracts.topics import (
 from postrider.phones import phone_hash
 from segment_engine.event_store.chdb_store import ChdbStore
 from segment_engine.event_store.port import AudienceMember
+from segment_engine.loops.page_streams import PAGES_AT_ONCE
 from tests.support.eventually import eventually
 from tests.support.segment_engine import Engine, engine, identify, live_campaign, track
 
@@ -133,6 +135,14 @@ async def _count(made: Engine, count: int) -> list[AudienceSnapshotted]:
     return found if len(found) >= count else []
 
 
+async def test_whom_to_leave_out_and_the_best_time_are_part_of_the_question(made: Engine) -> None:
+    async with made.running():
+        await made.send(*people(5))
+        await request(made, rule=BOUGHT, reach_percent=0.0, best_time=BestTime("Never Done", "09:30"))
+        (answer,) = await eventually(lambda: snapshots(made))
+    assert (answer.total, answer.reachable, answer.zones) == (5, 0, {"UTC#0930": 5})
+
+
 async def test_a_repeated_request_changes_nothing(made: Engine) -> None:
     async with made.running():
         await fixed(made, 25)
@@ -197,7 +207,7 @@ async def test_page_streams_go_on_where_a_crash_left_them(made: Engine) -> None:
     class Crashing(ChdbStore):
         async def page(self, run_id: str, zone: str, after_rank: int, limit: int) -> list[AudienceMember]:
             calls.append(after_rank)
-            if len(calls) == 4:
+            if len(calls) == 2:
                 raise Killed
             return await super().page(run_id, zone, after_rank, limit)
 
@@ -207,7 +217,7 @@ async def test_page_streams_go_on_where_a_crash_left_them(made: Engine) -> None:
         await ask_zone(made)
     async with made.running():
         found = await eventually(lambda: whole(made))
-    assert calls == [-1, 9, 19, 29]
+    assert calls == [-1, 10 * PAGES_AT_ONCE - 1]
     assert [user.rank for page in found for user in page.users] == list(range(57))
     assert [page.page for page in found] == list(range(6))
 

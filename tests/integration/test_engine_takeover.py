@@ -29,7 +29,7 @@ pytestmark = pytest.mark.integration
 
 GROUPS = (live.GROUP, history.GROUP, audience_intake.GROUP, messages.GROUP, suppressions.GROUP)
 PEOPLE = 40
-WITHIN = 6
+WITHIN = 10
 
 
 @pytest.fixture

@@ -193,3 +193,21 @@ async def test_an_erased_person_keeps_no_wait_of_any_campaign(made: Engine) -> N
             return True
 
         await eventually(forgotten)
+
+
+async def test_each_event_of_a_delayed_action_is_due_by_the_delay_as_it_is_now(made: Engine) -> None:
+    def delayed(seconds: int, version: int) -> CampaignDefinition:
+        return live_campaign("Cart", version=version, when=When(send_by_seconds=900, delay_seconds=seconds))
+
+    async with made.running():
+        await made.define(delayed(3_600, 1))
+        await made.send(track("u-1", "m-1", "Cart"), track("u-1", "m-2", "Cart"), track("u-1", "m-1", "Cart"))
+        await eventually(lambda: armed(made, 2))
+        assert await qualified(made) == []
+        await made.define(delayed(1, 2))
+        await eventually(lambda: qualified(made, 2))
+        await made.send(track("u-1", "m-1", "Cart"), track("u-2", "m-3", "Cart"))
+        found = {user.occurrence: user for user in await eventually(lambda: qualified(made, 3))}
+        assert set(found) == {"m-1", "m-2", "m-3"}
+        assert all(user.received_at >= user.due_at for user in found.values())
+        assert len(await qualified(made)) == 3

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
+import httpx
 import msgspec
 import pytest
 from sqlalchemy import text
@@ -45,7 +46,7 @@ from postrider.contracts.topics import (
     SEND_JOBS_BULK,
 )
 from tests.support.eventually import eventually
-from tests.support.scheduler_stage import Engine, Stage, make_stage
+from tests.support.scheduler_stage import TOKEN, Engine, Stage, make_stage
 
 pytestmark = pytest.mark.integration
 
@@ -169,10 +170,15 @@ async def test_an_edit_takes_occurrences_away_and_brings_others(stage: Stage) ->
         await eventually(lambda: is_state(stage, "2026-12-01T11:00:00", "planned"), 20)
         await stage.define(defined("cmp_1", version=3))
         await eventually(lambda: is_state(stage, "2026-12-01T11:00:00", "removed"), 20)
+        twice = When(recurrence=Recurrence("FREQ=DAILY", ["08:30", "09:00"]), send_by_seconds=3600, changed_at=START)
+        await stage.define(defined("cmp_1", when=twice, version=4))
+        await eventually(lambda: is_state(stage, "2026-12-01T08:30:00", "planned"), 20)
+        await at(stage, nine(1) - timedelta(minutes=30))
+        await eventually(lambda: is_state(stage, "2026-12-01T08:30:00", "expanded"), 40)
         await at(stage, nine(1))
         await eventually(lambda: is_state(stage, "2026-12-01T09:00:00", "expanded"), 40)
     assert (await states(stage))["2026-12-01T09:00:00"][:3] == ["planned", "removed", "planned"]
-    assert await job_keys(stage) == {("cmp_1", "2026-12-01T09:00:00"): 10}
+    assert await job_keys(stage) == {("cmp_1", "2026-12-01T08:30:00"): 10, ("cmp_1", "2026-12-01T09:00:00"): 10}
 
 
 async def test_a_pause_holds_what_comes_due_until_its_deadline(stage: Stage) -> None:
@@ -244,10 +250,14 @@ async def test_too_many_people_stop_a_run_and_its_owner_gets_a_letter(stage: Sta
 async def test_caps_count_all_campaigns_and_a_text_not_sent_counts_no_more(stage: Stage) -> None:
     await at(stage, START)
     now = When(send_by_seconds=3600)
-    async with stage.engine(Ranked(people=3)), stage.scheduler():
+    async with stage.engine(Ranked(people=3)), stage.scheduler() as client:
         await settings(stage, AccountSettings(version=1, frequency_caps=[FrequencyCap(1, 1)]))
         await stage.define(defined("cmp_1", kind="one_time", when=now))
         await eventually(lambda: has_jobs(stage, "cmp_1", 3), 40)
+        assert await capped_of(client) == 3
+        assert await capped_of(client, ignore_frequency_caps=True) == 0
+        assert await capped_of(client, ignore_frequency_caps=True, min_gap_seconds=60) == 3
+        assert await capped_of(client, due_at="2026-12-03T08:00:00Z") == 0
         await stage.define(defined("cmp_2", kind="one_time", when=now))
         await eventually(lambda: is_counted(stage, "capped", 3), 40)
         await stage.define(defined("cmp_3", kind="one_time", when=now, ignore_frequency_caps=True))
@@ -261,6 +271,16 @@ async def test_caps_count_all_campaigns_and_a_text_not_sent_counts_no_more(stage
         await eventually(lambda: is_counted(stage, "capped", 5), 40)
     jobs = await stage.jobs(SEND_JOBS_BULK)
     assert [copies[0].user_id for copies in jobs.values() if copies[0].campaign_id == "cmp_4"] == ["u1"]
+
+
+async def capped_of(client: httpx.AsyncClient, **more: object) -> int:
+    """Of three who had a text of cmp_1 and one who had none, as an estimate asks."""
+    people = [{"user_id": f"u{n}", "zone": "UTC"} for n in range(4)]
+    body = {"campaign_id": "cmp_1", "people": people, "send_by_seconds": 3600} | more
+    assert (await client.post("/internal/capped", json=body)).status_code == 401
+    answer = await client.post("/internal/capped", json=body, headers={"Authorization": f"Bearer {TOKEN}"})
+    assert answer.json()["asked"] == 4
+    return int(answer.json()["capped"])
 
 
 async def has_jobs(stage: Stage, campaign_id: str, n: int) -> bool:

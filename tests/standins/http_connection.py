@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
@@ -16,6 +17,8 @@ class Request:
     url: bytes = b""
     authorization: bytes = b""
     body: bytes = b""
+    began: float = 0.0
+    """When its first byte was read."""
 
 
 Reply = Callable[[int, bytes, bytes], None]
@@ -49,7 +52,7 @@ class Connection(asyncio.Protocol):
             self.transport.close()
 
     def on_message_begin(self) -> None:
-        self._request = Request()
+        self._request = Request(began=time.time())
         self._chunks = []
 
     def on_url(self, url: bytes) -> None:

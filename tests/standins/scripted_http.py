@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from dispatcher.http_port import HttpFailure, HttpRequest, HttpResponse
+from dispatcher.http_port import CalledOff, HttpFailure, HttpRequest, HttpResponse
 
 Step = HttpResponse | HttpFailure
 
@@ -21,6 +21,8 @@ class ScriptedHttp:
 
     async def send(self, request: HttpRequest) -> HttpResponse:
         self.requests.append(request)
+        if not request.may_begin():
+            raise CalledOff
         assert self._steps, "one request too many"
         step = self._steps.pop(0)
         if isinstance(step, HttpFailure):

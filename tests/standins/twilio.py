@@ -93,7 +93,7 @@ class Twilio:
             self.count("unauthorized")
             reply(401, _error(20003, "Authenticate", 401), b"")
         elif path == self._messages_path and request.method == "POST":
-            self._send(request.body, reply, drop)
+            self._send(request, reply, drop)
         elif path == self._messages_path and request.method == "GET":
             self.count("lists")
             reply(200, _json(self._list(query.decode())), b"")
@@ -102,10 +102,10 @@ class Twilio:
         else:
             reply(404, _error(20404, "The requested resource was not found", 404), b"")
 
-    def _send(self, body: bytes, reply: Reply, drop: Callable[[], None]) -> None:
+    def _send(self, request: Request, reply: Reply, drop: Callable[[], None]) -> None:
         behaviour = self.behaviour
         self.count("sends")
-        form = dict(parse_qsl(body.decode(), keep_blank_values=True))
+        form = dict(parse_qsl(request.body.decode(), keep_blank_values=True))
         if behaviour.refuse_code is not None:
             self.count("refused")
             return reply(400, _error(behaviour.refuse_code, "Refused as told", 400), b"")
@@ -125,6 +125,7 @@ class Twilio:
             status_callback=form.get("StatusCallback"),
             validity=form.get("ValidityPeriod"),
             created=time.time(),
+            began=request.began,
         )
         fate = next(
             (

@@ -25,6 +25,7 @@ class Text:
     created: float
     status: str = "queued"
     error_code: int | None = None
+    began: float = 0.0
 
     def line(self) -> dict[str, Any]:
         query = parse_qs(urlsplit(self.status_callback or "").query)
@@ -38,6 +39,7 @@ class Text:
             "reference": query.get("reference", [None])[0],
             "validity": self.validity,
             "at": self.created,
+            "began": self.began,
         }
 
     @classmethod
@@ -51,6 +53,7 @@ class Text:
             line["status_callback"],
             line["validity"],
             line["at"],
+            began=line["began"],
         )
 
 

@@ -37,6 +37,7 @@ REACH: dict[str, Any] = {
     "control": 0,
     "not_in_reach": 0,
     "zones": {"UTC": 7},
+    "people": [],
     "by_reason": [
         {"status": "suppressed", "reason": None, "n": 1},
         {"status": "unreachable", "reason": "no_consent", "n": 1},

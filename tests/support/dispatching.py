@@ -146,14 +146,19 @@ class Stage:
         await self._define(PROVIDER_DEFINITIONS, group_id, GROUP_TYPE, definition)
 
     async def campaign(
-        self, campaign_id: str = "cmp_1", status: str = "running", kind: str = "one_time", **what: Any
+        self,
+        campaign_id: str = "cmp_1",
+        status: str = "running",
+        kind: str = "one_time",
+        when: When | None = None,
+        **what: Any,
     ) -> None:
         self.versions[campaign_id] += 1
         given: dict[str, Any] = {"body": "Hi {{ Profile.name }}", "references": References(["name"], [])}
         made = What(**(given | what))
         definition = CampaignDefinition(
-            campaign_id, self.versions[campaign_id], status, kind, campaign_id, "transactional", When(), Who(), 1,
-            {"1": made},
+            campaign_id, self.versions[campaign_id], status, kind, campaign_id, "transactional", when or When(), Who(),
+            1, {"1": made},
         )  # fmt: skip
         await self._define(CAMPAIGN_DEFINITIONS, campaign_id, CAMPAIGN_TYPE, definition)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 
-async def eventually(check: Callable[[], Any], timeout: float = 30.0, every: float = 0.05) -> Any:
+async def eventually(check: Callable[[], Any], timeout: float = 60.0, every: float = 0.05) -> Any:
     """Calls `check` (sync or async) until it returns something true, and returns that.
 
     An AssertionError of the check counts as "not yet". Raises AssertionError when the time is over.

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from itertools import islice
 
 from postrider.contracts.definitions import Recurrence, When
-from postrider.scheduling.preview import Preview, next_occurrence
+from postrider.scheduling.preview import Preview, next_occurrence, preview
 from postrider.zones import load_zone
 from tests.support import time_oracle as oracle
 
@@ -74,7 +74,8 @@ def expected(case: Case, horizon: timedelta) -> tuple[datetime, oracle.Happening
             break
     if not found:
         return None
-    _, slot, happening = min(found, key=lambda item: item[:2])
+    first = min(at for at, _, _ in found)
+    _, slot, happening = max(item for item in found if item[0] == first)
     return slot, happening
 
 
@@ -115,3 +116,38 @@ def disagreement(case: Case, horizon: timedelta = timedelta(days=70)) -> str:
     if said is not None and (said.local, said.at, said.kind) == (slot, happening.at, happening.kind):
         return ""
     return f"{case}: said {said}, right is {slot} {happening}"
+
+
+def around_changes(draw: random.Random, zone: str) -> tuple[int, str]:
+    """The next days of a daily campaign around each change of a zone's clocks, half of its times beside the jump.
+    Answers compared, and the first disagreement."""
+    answers = 0
+    changes = oracle.changes(zone) or [FIRST + draw.randrange(SPAN_MINUTES) * oracle.MINUTE for _ in range(5)]
+    for change in changes:
+        after = change - draw.randint(20 * 60, 50 * 60) * oracle.MINUTE
+        jump = oracle.wall(change, load_zone(zone))
+        beside = {(jump + draw.randint(-90, 90) * oracle.MINUTE).time() for _ in range(3)}
+        times = sorted(beside | {time(draw.randrange(24), draw.randrange(60)) for _ in range(3)})
+        by = draw.choice(["user", "account", zone])
+        when = When(time_zone=by, recurrence=Recurrence("FREQ=DAILY", [f"{at:%H:%M}" for at in times]))
+        said = preview("recurring", when, zone, zone, after, after - 9 * oracle.DAY, limit=4 * len(times))
+        right = _shown(times, zone, after)[: len(said)]
+        if len(right) != 4 * len(times) or said != right:
+            first = next((pair for pair in zip(said, right, strict=False) if pair[0] != pair[1]), None)
+            return answers, f"{zone} by {by} after {after}, times {[f'{at:%H:%M}' for at in times]}: {first}"
+        answers += len(said)
+    return answers, ""
+
+
+def _shown(times: list[time], zone: str, after: datetime) -> list[Preview]:
+    """What a preview shows of five days. Of two that happen at one moment the later by name is sent."""
+    first = after.astimezone(load_zone(zone)).date() - 2 * oracle.DAY
+    slots = [datetime.combine(first + day * oracle.DAY, at) for day in range(9) for at in times]
+    found = [(slot, oracle.happens(slot, zone)) for slot in slots]
+    sent = {happening.at: slot for slot, happening in found if happening.kind != "skipped"}
+    shown = []
+    for slot, happening in found:
+        if happening.at >= after:
+            is_sent = happening.kind == "skipped" or sent[happening.at] == slot
+            shown.append(Preview(slot, happening.at, happening.kind if is_sent else "expired"))
+    return shown

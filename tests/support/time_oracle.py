@@ -16,7 +16,7 @@ from importlib import resources
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from postrider.zones import load_zone
+from postrider.zones import Kind, load_zone
 
 DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
 WEEKDAYS = ["MO", "TU", "WE", "TH", "FR", "SA", "SU"]
@@ -26,7 +26,7 @@ Spec = Mapping[str, Any]
 @dataclass(frozen=True)
 class Happening:
     at: datetime
-    kind: str
+    kind: Kind
 
 
 def all_zones() -> list[str]:

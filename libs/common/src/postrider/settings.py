@@ -54,12 +54,7 @@ class KafkaSettings(BaseSettings):
     @field_validator("kafka_ca_file")
     @classmethod
     def _is_a_certificate(cls, value: str | None) -> str | None:
-        if value:
-            try:
-                ssl.create_default_context(cafile=value)
-            except (OSError, ssl.SSLError) as error:
-                raise ValueError(f"no certificates can be read from it ({type(error).__name__})") from error
-        return value
+        return require_certificates(value)
 
     def kafka_config(self, client_id: str, **more: Any) -> KafkaConfig:
         """`more`: fields of KafkaConfig that no setting decides."""
@@ -151,3 +146,13 @@ def problems_with(error: ValidationError) -> list[str]:
 def explain(error: ValidationError) -> str:
     """The same as a start-up message."""
     return "cannot start, settings are wrong:\n" + "\n".join(f"  {problem}" for problem in problems_with(error))
+
+
+def require_certificates(path: str | None) -> str | None:
+    """The path of a PEM file of authorities, as it was given. Raises ValueError for one that has none."""
+    if path:
+        try:
+            ssl.create_default_context(cafile=path)
+        except (OSError, ssl.SSLError) as error:
+            raise ValueError(f"no certificates can be read from it ({type(error).__name__})") from error
+    return path

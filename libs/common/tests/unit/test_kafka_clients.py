@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import random
 
 import pytest
+from aiokafka import partitioner
 from aiokafka.errors import KafkaConnectionError
 
-from postrider.kafka.clients import start_client, stop_quietly
+from postrider.kafka.clients import murmur2, start_client, stop_quietly
 
 
 async def _cancelled_within() -> None:
@@ -82,3 +84,12 @@ async def test_a_start_that_takes_too_long_is_a_timeout_and_a_failed_one_says_wh
         await start_client(asyncio.sleep(60), 0.01)
     with pytest.raises(KafkaConnectionError):
         await start_client(_raises(KafkaConnectionError()), 1)
+
+
+def test_keys_are_hashed_as_by_kafkas_other_clients() -> None:
+    draw = random.Random(7)
+    for size in range(40):
+        for _ in range(50):
+            key = draw.randbytes(size)
+            assert murmur2(key) == partitioner.murmur2(key)
+    assert murmur2(b"21") == -973932308 & 0xFFFFFFFF  # as in the tests of Kafka itself

@@ -13,7 +13,7 @@ from postrider.contracts.definitions import Recurrence, When
 from postrider.scheduling.preview import next_occurrence
 from postrider.zones import load_zone
 from tests.support import time_oracle as oracle
-from tests.support.time_cases import disagreement, random_case
+from tests.support.time_cases import around_changes, disagreement, random_case
 
 HARD_ZONES = [
     "America/New_York",
@@ -42,6 +42,13 @@ def test_as_the_slow_oracle_says(seed: int) -> None:
     zones = [*HARD_ZONES, *draw.sample(oracle.all_zones(), 10)]
     for _ in range(400):
         assert disagreement(random_case(draw, zones)) == ""
+
+
+@pytest.mark.parametrize("zone", ["Antarctica/Troll", "Australia/Lord_Howe", "Pacific/Apia", "Pacific/Kiritimati"])
+def test_around_every_change_of_its_clocks_a_zone_does_as_the_slow_oracle_says(zone: str) -> None:
+    answers, wrong = around_changes(random.Random(zone), zone)
+    assert not wrong
+    assert answers > 20
 
 
 def test_the_oracle_itself_agrees_with_every_minute_of_a_day_when_the_clocks_change() -> None:

@@ -27,7 +27,6 @@ from postrider.scheduling.zone_plan import (
     Unsent,
     due_in,
     end_at,
-    following_at,
     missed_everywhere_reason,
     missed_reason,
     plan_zone,
@@ -131,10 +130,10 @@ def test_next_day_gives_way_to_the_next_occurrence() -> None:
     assert isinstance(alone, Due)
     assert alone.at == utc(2026, 11, 26, 8)
     for following in (datetime(2026, 11, 26, 9), datetime(2026, 11, 26, 8)):
-        plan = Schedule(datetime(2026, 11, 25, 9), None, "next_day", SCHEDULED, 4 * HOUR, HOUR, following=following)
+        plan = Schedule(datetime(2026, 11, 25, 9), None, "next_day", SCHEDULED, 4 * HOUR, HOUR, others=(following,))
         assert due_in(plan, "Europe/Berlin") == Unsent("zone_passed", utc(2026, 11, 25, 8))
     weekly = Schedule(
-        datetime(2026, 11, 25, 9), None, "next_day", SCHEDULED, HOUR, HOUR, following=datetime(2026, 12, 2, 9)
+        datetime(2026, 11, 25, 9), None, "next_day", SCHEDULED, HOUR, HOUR, others=(datetime(2026, 12, 2, 9),)
     )
     assert isinstance(due_in(weekly, "Europe/Berlin"), Due)
 
@@ -163,7 +162,9 @@ def test_each_zone_coalesces_for_itself() -> None:
     assert plan_zone(first.schedule, "Asia/Kolkata", now) == Unsent("coalesced", utc(2026, 11, 24, 3, 30))
     assert isinstance(plan_zone(first.schedule, "UTC", now), Due)
     assert missed_everywhere_reason(first.schedule, now) == ""
-    assert following_at(first.schedule, "Asia/Kolkata") == utc(2026, 11, 24, 4, 30)
+    india = due_in(first.schedule, "Asia/Kolkata")
+    assert isinstance(india, Due)
+    assert india.following_at == utc(2026, 11, 24, 4, 30)
 
 
 def test_two_slots_at_one_moment_are_one_text() -> None:
@@ -176,12 +177,55 @@ def test_two_slots_at_one_moment_are_one_text() -> None:
     assert fires.at == at
 
 
+def plans_of(when: When, scheduled_at: datetime, n: int) -> dict[str, Schedule]:
+    return {o.name[5:16]: o.schedule for o in islice(occurrences("recurring", when, "UTC", scheduled_at), n)}
+
+
+def test_what_the_clocks_move_past_others_is_sent_too_and_in_its_new_place() -> None:
+    """02:00 to 03:00 does not exist: 02:15 happens at 03:15, after 03:00 and on one moment with 03:15."""
+    when = daily("02:00", "02:15", "02:45", "03:00", "03:15", zone="Europe/Berlin", catch_up_seconds=3600)
+    plans = plans_of(when, utc(2027, 3, 28, 0), 5)
+    dues = {name: due_in(plan, "Europe/Berlin") for name, plan in plans.items()}
+    at_its_time = {name: plan_zone(plans[name], "UTC", due.at) for name, due in dues.items()}
+    assert {
+        name: outcome.reason if isinstance(outcome, Unsent) else outcome.at for name, outcome in at_its_time.items()
+    } == {
+        "03-28T02:00": "coalesced",
+        "03-28T02:15": "coalesced",
+        "03-28T02:45": utc(2027, 3, 28, 1, 45),
+        "03-28T03:00": utc(2027, 3, 28, 1),
+        "03-28T03:15": utc(2027, 3, 28, 1, 15),
+    }
+    assert missed_everywhere_reason(plans["03-28T02:45"], utc(2027, 3, 28, 1, 44)) == ""
+    after_downtime = [name for name in plans if isinstance(plan_zone(plans[name], "UTC", utc(2027, 3, 28, 1, 50)), Due)]
+    assert after_downtime == ["03-28T02:45"]
+    shown = preview("recurring", when, "UTC", "UTC", utc(2027, 3, 28, 0), limit=5)
+    assert [each.kind for each in shown] == ["expired", "expired", "gap", "normal", "normal"]
+
+
+def test_next_day_sees_behind_a_day_that_does_not_exist() -> None:
+    """The 29th was over in Samoa when it was scheduled; its next day that exists, the 31st, has one of its own."""
+    when = daily("00:30", passed_zone="next_day")
+    passed = plans_of(when, utc(2011, 12, 29, 11), 1)["12-29T00:30"]
+    assert due_in(passed, "Pacific/Apia") == Unsent("zone_passed", utc(2011, 12, 29, 10, 30))
+
+
+def test_a_start_on_a_day_that_does_not_exist_holds_nothing_up() -> None:
+    when = daily("00:30", start="2011-12-30T02:00:00")
+    plan = plans_of(when, utc(2011, 12, 28), 1)["12-31T00:30"]
+    due = due_in(plan, "Pacific/Apia")
+    assert isinstance(due, Due)
+    assert due.at == utc(2011, 12, 30, 10, 30)
+
+
 def test_a_missing_day_takes_over_from_nobody() -> None:
     when = daily("09:00", catch_up_seconds=3 * 86400)
     scheduled = utc(2011, 12, 28, 0)
     eve = next(o for o in occurrences("recurring", when, "UTC", scheduled) if o.name == "2011-12-29T09:00:00")
-    assert following_at(eve.schedule, "Pacific/Apia") is None
-    assert following_at(eve.schedule, "Pacific/Pago_Pago") == utc(2011, 12, 30, 20)
+    for zone, following in {"Pacific/Apia": utc(2011, 12, 30, 19), "Pacific/Pago_Pago": utc(2011, 12, 30, 20)}.items():
+        planned = due_in(eve.schedule, zone)
+        assert isinstance(planned, Due)
+        assert planned.following_at == following
 
 
 def test_following_comes_after_catch_up_and_before_the_deadline() -> None:

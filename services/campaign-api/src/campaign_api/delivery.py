@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from campaign_api import metrics
 from campaign_api.definitions import DefinitionPublisher, request
-from campaign_api.domain.campaign_states import Status, follow_runs
+from campaign_api.domain.campaign_states import Status, follow
 from campaign_api.domain.funnel import deltas
 from campaign_api.store import funnel, resources
 from postrider.contracts import codec
@@ -100,7 +100,7 @@ async def move_campaigns(tx: AsyncConnection, campaign_ids: set[str]) -> None:
     for campaign in await resources.lock_campaigns(tx, standings):
         standing = standings[campaign.id]
         before = Status(campaign.status)
-        status = follow_runs(before, campaign.body["kind"], standing.progress)
+        status = follow(before, campaign.body, standing.progress)
         if status is before:
             continue
         internal = campaign.internal

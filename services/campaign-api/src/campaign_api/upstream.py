@@ -65,8 +65,8 @@ class Part:
         given = {name: value for name, value in params.items() if value is not None}
         return await self._call("GET", path, params=given)
 
-    async def post(self, path: str, body: object) -> Any:
-        return await self._call("POST", path, json=body)
+    async def post(self, path: str, body: object, seconds: float = ESTIMATE_SECONDS) -> Any:
+        return await self._call("POST", path, json=body, timeout=httpx.Timeout(seconds, connect=CONNECT_SECONDS))
 
     async def put_lines(self, path: str, lines: AsyncIterator[bytes]) -> Any:
         """Streams the body as it comes. What `lines` raises comes out of here as it is."""

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from campaign_api.domain.costs import cost_of, parts_of, texts_of
-from campaign_api.domain.plans import Plan
+from campaign_api.domain.plans import Plan, Planned
 
 
 def sample(size: int, *parts: int) -> dict[str, Any]:
@@ -65,13 +65,32 @@ def test_money_is_exact_to_a_hundredth_of_a_cent(texts: int, parts: list[int], p
 
 def test_limits_and_a_throttle_shape_what_goes_out() -> None:
     plan = Plan(most=100, safety_limit=500, throttle_per_minute=10, send_by=timedelta(minutes=9))
-    assert plan.within_limits(600) == (100, 500)
+    assert plan.planned(600, 0) == Planned(texts=100, limited=500, capped=0)
     assert plan.exceeds_safety_limit(600)
     assert not plan.exceeds_safety_limit(500)
-    assert (plan.minutes(100), plan.is_cut(100), plan.is_cut(90)) == (10.0, True, False)
-    assert Plan().within_limits(600) == (600, 0)
-    assert (Plan().minutes(600), Plan().is_cut(600), Plan().exceeds_safety_limit(600)) == (None, False, False)
+    assert (plan.minutes(100, 1), plan.is_cut(100, 1), plan.is_cut(90, 1)) == (10.0, True, False)
+    assert Plan().planned(600, 0) == Planned(texts=600, limited=0, capped=0)
+    assert (Plan().minutes(600, 1), Plan().is_cut(600, 1), Plan().exceeds_safety_limit(600)) == (None, False, False)
+
+
+def test_the_slower_of_throttle_and_provider_says_how_long_it_takes() -> None:
+    plan = Plan(throttle_per_minute=600, parts_per_second=2, send_by=timedelta(minutes=10))
+    assert (plan.minutes(120, 1), plan.minutes(120, 2), plan.minutes(120, 0)) == (1.0, 2.0, 1.0)
+    assert (plan.is_cut(1_200, 1), plan.is_cut(1_201, 1), plan.is_cut(601, 2)) == (False, True, True)
+    assert Plan(throttle_per_minute=30, parts_per_second=2).minutes(120, 1) == 4.0
+
+
+def test_a_live_campaign_has_no_length_and_is_cut_when_more_come_than_leave() -> None:
+    plan = Plan(throttle_per_minute=1, send_by=timedelta(minutes=15), days=30)
+    assert (plan.minutes(40_000, 1), plan.is_cut(40_000, 1), plan.is_cut(44_000, 1)) == (None, False, True)
 
 
 def test_who_is_left_out_gets_no_text() -> None:
     assert texts_of({"reachable": 10, "control": 1, "not_in_reach": 4, "activity": None}) == 5
+
+
+def test_caps_take_from_what_a_run_s_limit_leaves_and_cost_a_live_limit_nothing() -> None:
+    assert Plan(most=100).planned(600, 0.25) == Planned(texts=75, limited=500, capped=25)
+    assert Plan(most=100, days=30).planned(600, 0.25) == Planned(texts=100, limited=350, capped=150)
+    assert Plan().planned(600, 0.25) == Planned(texts=450, limited=0, capped=150)
+    assert Plan(most=100).planned(600, 1) == Planned(texts=0, limited=500, capped=100)

@@ -12,14 +12,13 @@ from hypothesis import strategies as st
 from campaign_api.domain.campaign_changes import check_change, send_by_of, with_what
 from campaign_api.domain.campaign_checks import Surroundings, check_campaign, names_of, rules_of
 from campaign_api.domain.campaign_states import (
-    RUN_RANKS,
     TERMINAL,
     TRANSITIONS,
     Event,
     Progress,
     Status,
     apply,
-    follow_runs,
+    follow,
     release,
 )
 from campaign_api.domain.csv_rows import rows
@@ -159,12 +158,46 @@ def test_a_live_campaign_runs_from_the_moment_it_is_released() -> None:
 def test_a_campaign_follows_its_runs(
     status: Status, state: str, has_started: bool, open_messages: int, then: Status
 ) -> None:
-    assert follow_runs(status, "one_time", Progress(state, has_started, open_messages)) is then
+    assert follow(status, campaign(), Progress(state, has_started, open_messages)) is then
+    # The total of a scheduled campaign bounds its runs, and does not end it.
+    limited = campaign(who={"rule": {"all": []}, "limits": {"total": 1}})
+    assert follow(status, limited, Progress(state, has_started, open_messages, sent=1)) is then
 
 
-def test_a_live_campaign_ends_only_by_a_stop() -> None:
-    for state in RUN_RANKS:
-        assert follow_runs(Status.RUNNING, "live_action", Progress(state, True, 0)) is Status.RUNNING
+@pytest.mark.parametrize(
+    ("status", "total", "open_messages", "sent", "then"),
+    [
+        (Status.RUNNING, 3, 0, 3, Status.COMPLETED),
+        (Status.RUNNING, 3, 0, 2, Status.RUNNING),
+        (Status.RUNNING, 3, 1, 2, Status.RUNNING),
+        # Lowered below what was taken: the rest is sent first.
+        (Status.RUNNING, 2, 1, 3, Status.RUNNING),
+        (Status.RUNNING, 2, 0, 3, Status.COMPLETED),
+        (Status.RUNNING, None, 0, 10**9, Status.RUNNING),
+        (Status.PAUSED, 3, 0, 3, Status.PAUSED),
+        (Status.STOPPED, 3, 0, 3, Status.STOPPED),
+        (Status.COMPLETED, 4, 0, 3, Status.COMPLETED),
+    ],
+)
+def test_a_live_campaign_ends_when_its_total_was_sent(
+    status: Status, total: int | None, open_messages: int, sent: int, then: Status
+) -> None:
+    body = live(who={"trigger": {"event": "E"}, "limits": {"total": total}})
+    assert follow(status, body, Progress(open_messages=open_messages, sent=sent)) is then
+    assert follow(status, live(), Progress(open_messages=open_messages, sent=sent)) is status
+
+
+def test_a_live_campaign_without_a_total_gets_none_later() -> None:
+    def limited(total: int | None) -> dict[str, Any]:
+        return live(who={"trigger": {"event": "E"}, "limits": None if total is None else {"total": total}})
+
+    for status in (Status.SCHEDULED, Status.RUNNING, Status.PAUSED):
+        with pytest.raises(Conflict) as refused:
+            check_change(status, limited(None), limited(5))
+        assert refused.value.problems[0].pointer == "/who/limits/total"
+        for before, after in ((5, 9), (9, 5), (5, None), (None, None)):
+            check_change(status, limited(before), limited(after))
+    check_change(Status.DRAFT, limited(None), limited(5))
 
 
 @pytest.mark.parametrize(
@@ -181,7 +214,11 @@ def test_a_live_campaign_ends_only_by_a_stop() -> None:
         (campaign(when={"at": "now", "fallback_time": "09:00"}), "/when/fallback_time"),
         (campaign(when={"at": "now", "best_time_event": "E"}), "/when/best_time_event"),
         (live(when={"time_zone": "best_time"}), "/when/time_zone"),
-        (live(when={"start": "2026-12-01"}), "/when/start"),
+        (live(when={"start": "2026-12"}), "/when/start"),
+        (live(when={"delay": "PT5"}), "/when/delay"),
+        (live(when={"delay": "P31D"}), "/when/delay"),
+        ({**inaction(), "when": {"delay": "PT5M"}}, "/when/delay"),
+        ({**on_date(date_attribute="birthday"), "when": {"delay": "PT5M"}}, "/when/delay"),
         (live(when={"start": "2026-12-05T09:00:00", "end": "2026-12-05T09:00:00"}), "/when/end"),
         (live(when={"end": "2026-12-01T02:59:59"}), "/when/end"),
         (campaign(kind="multiple_dates", when={"at": ["2026-12-02T09:00:00", "x"]}), "/when/at/1"),
@@ -203,7 +240,7 @@ def test_a_live_campaign_ends_only_by_a_stop() -> None:
         (recurring(recurrence="FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=30"), "/when/recurrence"),
         (recurring(recurrence="FREQ=DAILY;UNTIL=20261101"), "/when/recurrence"),
         (recurring(times=["09:00", "09:00"]), "/when/times"),
-        (recurring(start="2026-12-01"), "/when/start"),
+        (recurring(start="2026-12"), "/when/start"),
         (recurring(start="2026-12-03T00:00:00", end="2026-12-02T00:00:00"), "/when/end"),
         (recurring(times=["09:00", "10:00"], time_zone="best_time", fallback_time="09:00"), "/when/times"),
         (campaign(when={"at": "now", "quiet_hours": {"windows": ALWAYS}}), "/when/quiet_hours/windows"),
@@ -332,6 +369,8 @@ def test_what_a_live_campaign_waits_for_is_in_its_definition() -> None:
     assert made.who.trigger == Trigger("E", date_property="d", offset_seconds=-86_400, at_local_time="09:00")
     made = defined(on_date(date_attribute="d", yearly=True))
     assert made.who.trigger == Trigger(date_attribute="d", yearly=True)
+    delays = [defined(live(when={"delay": delay})).when.delay_seconds for delay in (None, "PT45M", "P30D")]
+    assert delays == [0, 2_700, 30 * 86_400]
     filtered = defined(live(who={"trigger": {"event": "E", "where": []}, "filter": {"all": []}}))
     assert (filtered.who.trigger, filtered.who.filter) == (Trigger("E"), {"all": []})
     # As bodies were kept before the other kinds came.

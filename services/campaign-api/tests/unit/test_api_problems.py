@@ -312,7 +312,9 @@ KINDS = '"one_time", "multiple_dates", "recurring", "live_action", "live_inactio
         (campaign(colour="red"), {"/colour": "unknown field"}),
         (campaign(when={}), {"/when/at": "is required"}),
         (campaign(when={"at": "now", "quiet_hours": {}}), {"/when/quiet_hours/windows": "is required"}),
-        (campaign(when={"at": ["2030-01-01T09:00:00"]}), {"/when/at": "Input should be a valid string"}),
+        (campaign(when={"at": ["2030-01-01T09:00:00"]}), {"/when/at": "must be text"}),
+        (campaign(when="now"), {"/when": "must be an object"}),
+        (campaign(kind="multiple_dates", when={"at": "now"}), {"/when/at": "must be a list"}),
         (
             campaign(kind="multiple_dates", when={"at": []}),
             {"/when/at": "List should have at least 1 item after validation, not 0"},

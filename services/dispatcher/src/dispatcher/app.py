@@ -105,7 +105,7 @@ class Dispatcher:
             self.settler.put, self.fleet.has_another, self.fleet.may_carry, self._room,
         )  # fmt: skip
         self.fleet.bind(sending)
-        self.sweeper = Sweeper(self.database, self.definitions, self.announcer, self._room)
+        self.sweeper = Sweeper(self.database, self.definitions, self.announcer, self._requeued)
         self.claimer = Claimer(sending, self.fleet, self.pool, self.health.check("postgres"), self.sweeper.look_at)
         self.resolver = Resolver(
             self.database, database_clock, self.owner, self.fleet, self.definitions, self.announcer,

@@ -23,19 +23,24 @@ class Budget:
         self._rate = parts_per_second
         self._slice = UNLIMITED if parts_per_second is None else Slice()
         self._is_open = parts_per_second is None
-        self.wait_seconds = 0.0
-        """After an empty hand: when to ask again."""
+        self._again_at = 0.0
+        self._refused_parts = 0
 
     @property
     def parts_per_second(self) -> float | None:
         return self._rate
+
+    @property
+    def wait_seconds(self) -> float:
+        """After an empty hand: how long asking again is in vain."""
+        return max(self._again_at - self._clock.monotonic(), 0.0)
 
     async def available(self, next_parts: int, waiting_parts: int) -> int | None:
         """Parts in hand, drawn when the next text needs more than there are; None: no limit."""
         have = self._slice.available(self._clock.monotonic())
         if have is None or self._rate is None:
             return None
-        if have >= next_parts:
+        if have >= next_parts or (next_parts >= self._refused_parts and self.wait_seconds > 0):
             return have
         async with alone(self._database) as tx:
             if not self._is_open:
@@ -46,7 +51,8 @@ class Budget:
         now = self._clock.monotonic()
         if granted:
             self._slice = self._slice.add(granted, now)
-        self.wait_seconds = rule.seconds_until(left, self._rate, next_parts - have - granted)
+        self._refused_parts = next_parts
+        self._again_at = now + rule.seconds_until(left, self._rate, next_parts - have - granted)
         return self._slice.available(now)
 
     def in_hand(self) -> int:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from dispatcher.database_clock import DatabaseClock
-from dispatcher.domain.fence import doubt_seconds
+from dispatcher.domain.admission import campaign_says
+from dispatcher.domain.fence import CONFIRMED_WITHIN_SECONDS, doubt_seconds
 from dispatcher.domain.message import Message
 from dispatcher.domain.settlement import Settlement
 from dispatcher.providers.base import Encoding
@@ -38,6 +39,15 @@ class Definitions(Protocol):
     def settings(self) -> AccountSettings: ...
 
     def confirmed_within(self, seconds: float) -> bool: ...
+
+
+def may_send(definitions: Definitions, campaign_id: str) -> bool:
+    """Whether the campaign sends, by news of a moment ago: a call that begins on this answer begins within a second of
+    any stop or pause that it does not know of."""
+    return (
+        definitions.confirmed_within(CONFIRMED_WITHIN_SECONDS)
+        and campaign_says(definitions.campaigns.get(campaign_id)) == "send"
+    )
 
 
 @dataclass(frozen=True, slots=True)

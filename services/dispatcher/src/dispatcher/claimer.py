@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 from dispatcher import metrics
@@ -41,6 +42,10 @@ MOST_RENDERED = 25
 before their leases are over."""
 
 
+Wants = dict[str, tuple[int, Pipeline | None]]
+"""Queue → how many of its texts to claim, and for whom; None: every provider has refused them."""
+
+
 class Claimer:
     """A component (`run`). `on_not_sending` hears of campaigns whose texts are to be cancelled or held."""
 
@@ -61,6 +66,7 @@ class Claimer:
         self._throttles = Throttles(sending.database, sending.clock)
         self._active: set[tuple[int, str]] = set()
         self._discover_at = 0.0
+        self._discovered = claims.FIRST
         self._wake = asyncio.Event()
         self._rendering: set[asyncio.Task[None]] = set()
         self._turn = 0
@@ -84,8 +90,9 @@ class Claimer:
                 self._check.down(type(error).__name__)
                 log.warning("claiming_waits", **failure(error))
                 await asyncio.sleep(0.2)
+            longest = min(0.1, self._throttles.wait_seconds()) if self._active else 0.5
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), 0.1 if self._active else 0.5)
+                await asyncio.wait_for(self._wake.wait(), longest)
             self._wake.clear()
         for task in self._rendering:
             task.cancel()
@@ -100,23 +107,59 @@ class Claimer:
         now = self._sending.clock.monotonic()
         if now >= self._discover_at:
             async with alone(self._sending.database) as tx:
-                self._active |= await claims.queues(tx)
+                found = await claims.queues(tx, self._discovered)
+            self._active |= set(found)
+            # Where there are more than one look takes, the next goes on behind it.
+            self._discovered = found[-1] if len(found) == claims.MOST_QUEUES else claims.FIRST
             self._discover_at = now + DISCOVER_SECONDS
+        self._throttles.begin_turn()
         for lane in (LIVE, BULK):
-            wants = self._wants(lane, now)
-            limits = await self._throttles.within(
-                {name: n for name, (n, _) in wants.items()}, self._definitions.campaigns
-            )
-            if limits:
-                await self._claim(lane, {name: (n, wants[name][1]) for name, n in limits.items()})
+            wants = await self._wants(lane, now)
+            if wants:
+                await self._claim(lane, wants)
                 return True
         return False
 
-    def _wants(self, lane: int, now: float) -> dict[str, tuple[int, Pipeline | None]]:
-        """How many texts of which queues, and where they go; the queues of one provider share its room."""
-        by_pipeline: dict[str, list[str]] = {}
+    async def _wants(self, lane: int, now: float) -> Wants:
+        """How many texts of which queues, and where they go. The queues of one provider share its room; campaigns with
+        a throttle take of it what they have in hand, and nothing from the others when they have to wait."""
+        exhausted, by_provider, slow = self._routed(lane, now)
+        wants: Wants = dict.fromkeys(exhausted, (MOST_AT_ONCE, None))
+        self._turn += 1
+        slow_one = self._next_slow(lane, slow)
+        roomy: list[tuple[Pipeline, int, list[str]]] = []
+        for provider_id, routed in by_provider.items():
+            pipeline = self._fleet.pipeline(provider_id)
+            room = 0 if pipeline is None else min(pipeline.room(lane), MOST_AT_ONCE)
+            names = sorted(name for name in routed if name == slow_one or name not in slow)
+            if pipeline is None or not names or room < (1 if lane == LIVE else pipeline.least_claim):
+                continue
+            first = self._turn % len(names)
+            roomy.append((pipeline, room, names[first:] + names[:first]))
+        hands = await self._throttles.hands(self._throttled(roomy), self._definitions.campaigns)
+        for pipeline, room, names in roomy:
+            free = []
+            for name in names:
+                campaign_id = Queue.parse(name).campaign_id
+                if campaign_id not in hands:
+                    free.append(name)
+                    continue
+                n = min(room, hands[campaign_id], MOST_RENDERED if name == slow_one else room)
+                if n:
+                    hands[campaign_id] -= n
+                    room -= n
+                    wants[name] = (n, pipeline)
+            share = max(1, room // max(len(free), 1))
+            for name in free[:room]:
+                wants[name] = (min(share, MOST_RENDERED) if name == slow_one else share, pipeline)
+        return wants
+
+    def _routed(self, lane: int, now: float) -> tuple[list[str], dict[str, list[str]], set[str]]:
+        """Queues that every provider has refused; the others by the provider they go to now; and which of them are
+        rendered by the worker process. What goes nowhere now is no longer active."""
+        exhausted: list[str] = []
+        by_provider: dict[str, list[str]] = {}
         slow: set[str] = set()
-        wants: dict[str, tuple[int, Pipeline | None]] = {}
         for queue_lane, name in list(self._active):
             if queue_lane != lane:
                 continue
@@ -130,28 +173,25 @@ class Claimer:
             target = Nowhere("unknown_what", exhausted=True) if what is None else self._fleet.route(what, queue, now)
             if isinstance(target, Nowhere):
                 if target.exhausted:
-                    wants[name] = (MOST_AT_ONCE, None)
+                    exhausted.append(name)
                 else:
                     self._active.discard((queue_lane, name))
                 continue
             if what is not None and not _is_simple(campaign, what, self._definitions):
                 slow.add(name)
-            by_pipeline.setdefault(target.provider_id, []).append(name)
-        self._turn += 1
-        slow_one = self._next_slow(lane, slow)
-        for provider_id, names in by_pipeline.items():
-            pipeline = self._fleet.pipeline(provider_id)
-            room = 0 if pipeline is None else min(pipeline.room(lane), MOST_AT_ONCE)
-            if pipeline is None or room == 0 or (lane == BULK and room < pipeline.least_claim):
-                continue
-            names = sorted(name for name in names if name == slow_one or name not in slow)
-            if not names:
-                continue
-            first = self._turn % len(names)
-            share = max(1, room // len(names))
-            for name in (names[first:] + names[:first])[:room]:
-                wants[name] = (min(share, MOST_RENDERED) if name == slow_one else share, pipeline)
-        return wants
+            by_provider.setdefault(target.provider_id, []).append(name)
+        return exhausted, by_provider, slow
+
+    def _throttled(self, roomy: Sequence[tuple[Pipeline, int, list[str]]]) -> dict[str, int]:
+        """Campaigns with a throttle whose texts could be claimed → how many are claimed and wait for their call."""
+        waiting: Counter[str] = Counter()
+        for pipeline, _, names in roomy:
+            campaigns = {Queue.parse(name).campaign_id for name in names}
+            throttled = [id for id in campaigns if self._definitions.campaigns[id].when.throttle_per_minute is not None]
+            if throttled:
+                buffered = pipeline.buffered_by_campaign()
+                waiting.update({id: buffered[id] for id in throttled})
+        return dict(waiting)
 
     def _next_slow(self, lane: int, slow: set[str]) -> str | None:
         """Of the queues whose texts are rendered by the worker process, the one whose turn it is. There is one worker:
@@ -161,7 +201,7 @@ class Claimer:
         self._slow_turns[lane] += 1
         return sorted(slow)[self._slow_turns[lane] % len(slow)]
 
-    async def _claim(self, lane: int, wants: dict[str, tuple[int, Pipeline | None]]) -> None:
+    async def _claim(self, lane: int, wants: Wants) -> None:
         limits = {name: n for name, (n, _) in wants.items()}
         # Taken off before the query: whoever wakes us while it runs puts the queue on again.
         self._active -= {(lane, name) for name in wants}
@@ -175,7 +215,8 @@ class Claimer:
             by_queue[message.queue].append(message)
         for name, messages in by_queue.items():
             limit, pipeline = wants[name]
-            self._throttles.spend(name, len(messages))
+            if pipeline is not None:
+                self._throttles.spend(name, len(messages))
             if len(messages) >= limit:
                 self._active.add((lane, name))
             if not messages:

@@ -18,12 +18,13 @@ from nacl.public import PrivateKey, SealedBox
 from dispatcher import metrics
 from dispatcher.calls import Prepared, ProviderTerms, Sending
 from dispatcher.domain import routing
+from dispatcher.domain.admission import campaign_says
 from dispatcher.domain.message import Queue
 from dispatcher.domain.routing import Network, Nowhere, To
 from dispatcher.pipeline import Pipeline
 from dispatcher.providers.base import ProviderAdapter
 from dispatcher.providers.registry import AdapterParts, BadProvider, build_adapter
-from postrider.contracts.definitions import ProviderDefinition, ProviderGroupDefinition, What
+from postrider.contracts.definitions import CampaignDefinition, ProviderDefinition, ProviderGroupDefinition, What
 from postrider.contracts.provider_fields import check_parts_per_second, with_defaults
 from postrider.logs import log
 
@@ -41,7 +42,7 @@ class Member:
 
 
 class Fleet:
-    """A component (`run`). `changed` is called for every provider or group definition, in the event loop."""
+    """A component (`run`). `changed` is called for every definition, in the event loop."""
 
     def __init__(
         self,
@@ -66,6 +67,9 @@ class Fleet:
         if isinstance(definition, ProviderDefinition):
             self._dirty.add(definition.provider_id)
             self._wake.set()
+        elif isinstance(definition, CampaignDefinition) and campaign_says(definition) != "send":
+            for member in self._members.values():
+                member.pipeline.recall(definition.campaign_id)
 
     # What others ask
 

@@ -12,10 +12,11 @@ import errno
 import re
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.abc import AbstractResolver, AbstractStreamWriter, ResolveResult
+from aiohttp.connector import Connection
 from yarl import URL
 
 from dispatcher.egress import (
@@ -26,7 +27,7 @@ from dispatcher.egress import (
     resolve_checked,
     resolve_with_system,
 )
-from dispatcher.http_port import HttpRequest, HttpResponse, InDoubt, NotSent
+from dispatcher.http_port import CalledOff, HttpRequest, HttpResponse, InDoubt, NotSent, always
 
 CONNECT_SECONDS = 5.0
 KEEP_ALIVE_SECONDS = 15.0
@@ -71,7 +72,7 @@ class AiohttpPort:
             skip_auto_headers=_AUTOMATIC_HEADERS,
             auto_decompress=False,
             trust_env=False,
-            middlewares=(_at_most_once,),
+            request_class=_Request,
         )
 
     @property
@@ -91,6 +92,7 @@ class AiohttpPort:
                 data=request.body or None,
                 allow_redirects=False,
                 timeout=_timeout(request.timeout_seconds),
+                middlewares=(_at_most_once, _asking(request.may_begin)),
             ) as response:
                 body = await self._read(response)
                 kept: dict[str, str] = {}
@@ -151,6 +153,40 @@ async def _at_most_once(request: aiohttp.ClientRequest, handler: aiohttp.ClientH
         raise
     except (aiohttp.ClientError, OSError) as error:
         raise InDoubt(_reason_in_doubt(error)) from error
+
+
+class _Request(aiohttp.ClientRequest):
+    """Asks, when it has its connection, whether it may still begin. What was connected for nothing serves the next.
+
+    aiohttp keeps the head back until the body is written, by a task of its own, a turn of the loop later: a process may
+    be stopped for long in between, so the task asks again.
+    """
+
+    may_begin: Callable[[], bool] = staticmethod(always)
+
+    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
+        if not self.may_begin():
+            conn.release()
+            raise CalledOff
+        return await super().send(conn)
+
+    async def write_bytes(
+        self, writer: AbstractStreamWriter, conn: Connection, content_length: int | None = None
+    ) -> None:
+        if not self.may_begin():
+            assert conn.protocol is not None
+            conn.protocol.set_exception(CalledOff())  # to whoever waits for the reply
+            return
+        await super().write_bytes(writer, conn, content_length)
+
+
+def _asking(may_begin: Callable[[], bool]) -> aiohttp.ClientMiddlewareType:
+    async def ask(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+        assert isinstance(request, _Request)
+        request.may_begin = may_begin
+        return await handler(request)
+
+    return ask
 
 
 class _CheckedResolver(AbstractResolver):

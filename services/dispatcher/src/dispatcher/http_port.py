@@ -6,20 +6,27 @@ proxy variables, keeps no cookies, inflates nothing, caps the reply, and limits 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
+
+
+def always() -> bool:
+    return True
 
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """`timeout_seconds` bounds the whole exchange, connecting included."""
+    """`timeout_seconds` bounds the whole exchange, connecting included. `may_begin` is asked once there is a
+    connection, right before the first byte: connecting may take seconds, in which a stop comes.
+    """
 
     method: str
     url: str
     headers: Mapping[str, str]
     body: bytes = b""
     timeout_seconds: float = 10.0
+    may_begin: Callable[[], bool] = field(default=always, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +60,11 @@ class InDoubt(HttpFailure):
     """
 
 
+class CalledOff(Exception):
+    """`may_begin` said no: not one byte of the request went out, and that is nobody's fault. No HttpFailure, so that
+    adapters let it pass: whoever asked for the call knows what to do."""
+
+
 class HttpPort(Protocol):
     """One pool of connections. Each provider has its own, so that a slow one takes nobody else's."""
 
@@ -60,7 +72,7 @@ class HttpPort(Protocol):
     def connection_limit(self) -> int: ...
 
     async def send(self, request: HttpRequest) -> HttpResponse:
-        """Raises NotSent or InDoubt. CancelledError passes through and means: in doubt."""
+        """Raises NotSent, InDoubt or CalledOff. CancelledError passes through and means: in doubt."""
         ...
 
     async def close(self) -> None: ...

@@ -11,13 +11,14 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 
 from dispatcher import metrics
 from dispatcher.budget import Budget
-from dispatcher.calls import Prepared, ProviderTerms, Sending
+from dispatcher.calls import Prepared, ProviderTerms, Sending, may_send
 from dispatcher.domain.admission import Admitted, admit, campaign_says, cancel_reason
 from dispatcher.domain.after_outcome import Situation, after_outcome
 from dispatcher.domain.breaker import STALL_SECONDS, Breaker
@@ -26,6 +27,7 @@ from dispatcher.domain.ledger import Event
 from dispatcher.domain.message import BULK, LIVE, Message, reference
 from dispatcher.domain.outcomes import Outcome, SubmitResult
 from dispatcher.domain.settlement import Attempt, Settlement
+from dispatcher.http_port import CalledOff
 from dispatcher.providers.base import OutgoingText, ProviderAdapter
 from dispatcher.steps import marked_of, not_admitted, rendered, settlement_of
 from dispatcher.store import claims, marks
@@ -52,6 +54,7 @@ class Pipeline:
         self.breaker = Breaker()
         self._buffers: tuple[deque[Prepared], deque[Prepared]] = (deque(), deque())
         self._expected = [0, 0]
+        self._recalled: set[str] = set()
         self._calls: set[asyncio.Task[None]] = set()
         self._bulk_calls = 0
         self._last_answer = 0.0
@@ -82,9 +85,18 @@ class Pipeline:
             most = 1
         return max(most - len(self._buffers[lane]) - self._expected[lane], 0)
 
+    def buffered_by_campaign(self) -> Counter[str]:
+        """Texts that are claimed and wait for their call."""
+        return Counter(text.message.campaign_id for buffer in self._buffers for text in buffer)
+
     def expect(self, lane: int, n: int) -> None:
         """So many texts are being prepared for this provider (or are no longer, with a negative number)."""
         self._expected[lane] += n
+
+    def recall(self, campaign_id: str) -> None:
+        """The campaign does not send any more: its texts that wait here shall take nobody's turn and parts."""
+        self._recalled.add(campaign_id)
+        self._wake.set()
 
     def put(self, texts: Sequence[Prepared]) -> None:
         for text in texts:
@@ -125,7 +137,7 @@ class Pipeline:
         """Begins one group of calls. Returns how long to wait for something new: 0 means go on at once."""
         now = self._sending.clock.monotonic()
         self._notice_stall(now)
-        await self._give_back(self._take_stale(now))
+        await self._give_back([*self._take_recalled(), *self._take_stale(now)])
         if not any(self._buffers):
             return 1.0
         if not self.breaker.lets_through(now) and self.breaker.state == "open":
@@ -283,21 +295,23 @@ class Pipeline:
         self, adapter: ProviderAdapter, terms: ProviderTerms, message: Message, text: Prepared, validity: int,
         started: float,
     ) -> None:  # fmt: skip
-        """One call, at most once: the fence is checked last, with nothing awaited between it and the request."""
+        """One call, at most once: the fence is checked last, with nothing awaited between it and the request; what a
+        stop may change is checked once more when the adapter has its connection, which can take seconds."""
+        sends = partial(may_send, self._sending.definitions, message.campaign_id)
         outgoing = OutgoingText(
             message.message_id, message.attempt, reference(message.message_id, message.attempt), message.phone,
-            text.body, text.encoding, text.parts, validity, terms.callback_url,
+            text.body, text.encoding, text.parts, validity, terms.callback_url, sends,
         )  # fmt: skip
         clock = self._sending.clock
-        campaign = self._sending.definitions.campaigns.get(message.campaign_id)
         begun_at = clock.monotonic()
-        if not may_begin(begun_at, started, terms.timeout_seconds) or campaign_says(campaign) != "send":
-            why = "late" if campaign_says(campaign) == "send" else "stopped"
-            self._unmark(message, why)
-            self.breaker = self.breaker.not_begun()
+        if not may_begin(begun_at, started, terms.timeout_seconds) or not sends():
+            self._call_off(message)
             return
         try:
             result = await adapter.submit(outgoing)
+        except CalledOff:
+            self._call_off(message)
+            return
         except asyncio.CancelledError:
             self._settle_call(terms, message, text, SubmitResult(Outcome.IN_DOUBT, code="cancelled"))
             raise
@@ -339,6 +353,13 @@ class Pipeline:
         step = after_outcome(result, situation)
         self._sending.settle(settlement_of(message, step, attempt, tried, result.suppress))
 
+    def _sends(self, message: Message) -> bool:
+        return campaign_says(self._sending.definitions.campaigns.get(message.campaign_id)) == "send"
+
+    def _call_off(self, message: Message) -> None:
+        self._unmark(message, "late" if self._sends(message) else "stopped")
+        self.breaker = self.breaker.not_begun()
+
     def _unmark(self, message: Message, why: str) -> None:
         metrics.UNMARKED.labels(why).inc()
         self._sending.settle(Settlement(message, Event.UNMARK, reason=message.reason, attempts_taken_back=1))
@@ -357,6 +378,17 @@ class Pipeline:
             while buffer and now + LEASE_MARGIN_SECONDS > buffer[0].leased_until:
                 stale.append(buffer.popleft())
         return stale
+
+    def _take_recalled(self) -> list[Prepared]:
+        """Whoever looks after campaigns that do not send finds them in the ledger."""
+        recalled, self._recalled = self._recalled, set()
+        if not recalled:
+            return []
+        texts = self._drain_buffers()
+        for text in texts:
+            if text.message.campaign_id not in recalled:
+                self._buffers[text.message.lane].append(text)
+        return [text for text in texts if text.message.campaign_id in recalled]
 
     def _drain_buffers(self) -> list[Prepared]:
         texts = [text for buffer in self._buffers for text in buffer]

@@ -18,16 +18,17 @@ from sqlalchemy.exc import IntegrityError
 
 from dispatcher import evidence, metrics
 from dispatcher.announcer import Announcer, change_of
+from dispatcher.calls import may_send
 from dispatcher.database_clock import DatabaseClock
 from dispatcher.domain import doubt
-from dispatcher.domain.admission import campaign_says
+from dispatcher.domain.admission import Admitted, admit, campaign_says
 from dispatcher.domain.doubt import Doubt, Hearing, decide
-from dispatcher.domain.fence import CONFIRMED_WITHIN_SECONDS
 from dispatcher.domain.ledger import Event, State
 from dispatcher.domain.message import Message, reference
 from dispatcher.domain.settlement import Attempt, Settlement
 from dispatcher.evidence import Evidence
 from dispatcher.fleet import Fleet
+from dispatcher.http_port import CalledOff
 from dispatcher.providers.base import (
     Ambiguous,
     Found,
@@ -265,18 +266,21 @@ class Resolver:
         again = self._database_clock.now()
         async with self._database.begin() as tx:
             allowed = await doubts.may_resubmit(tx, self._owner, message.message_id)
-        if allowed and self._definitions.confirmed_within(CONFIRMED_WITHIN_SECONDS):
-            validity = max(int((message.send_by - again).total_seconds()) - 1, 1)
-            result = await adapter.submit(
-                OutgoingText(
-                    message.message_id, message.attempt, reference(message.message_id, message.attempt),
-                    message.phone, message.body, "UCS-2" if message.encoding == "UCS-2" else "GSM-7", message.parts,
-                    validity,
-                )
+        moment = doubt.later_than(self._database_clock.now(), 1.0)
+        minimum = adapter.capabilities.min_validity_seconds
+        verdict = admit(moment, message.send_by, message.allowed, message.on_hit, minimum)
+        may_begin = partial(may_send, self._definitions, message.campaign_id)
+        if allowed and isinstance(verdict, Admitted) and may_begin():
+            text = OutgoingText(
+                message.message_id, message.attempt, reference(message.message_id, message.attempt),
+                message.phone, message.body, "UCS-2" if message.encoding == "UCS-2" else "GSM-7", message.parts,
+                verdict.validity_seconds, may_begin=may_begin,
             )  # fmt: skip
-            if result.provider_message_id is not None:
-                await self._believe(message, Found(result.provider_message_id, "accepted"), is_guess=False)
-                return
+            with contextlib.suppress(CalledOff):
+                result = await adapter.submit(text)
+                if result.provider_message_id is not None:
+                    await self._believe(message, Found(result.provider_message_id, "accepted"), is_guess=False)
+                    return
         pause = min(2.0 ** min(message.look_ups, 6), doubt.LONGEST_PAUSE_SECONDS)
         await self._later(message, doubt.later_than(again, pause))
 

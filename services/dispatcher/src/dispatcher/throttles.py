@@ -1,12 +1,15 @@
 """Keeps campaigns to their texts per minute: each has a bucket in Postgres that all replicas draw from.
 
-A text is paid for when it is claimed. One that is then not handed over (its provider is full, say) has paid for
-nothing: a throttle is an upper bound.
+A text is paid for when it is claimed. One that is then not handed over (its call did not begin in time, say) has paid
+for nothing: a throttle is an upper bound. No more is claimed ahead than goes out in a second, so that a provider that
+was stuck does not get what gathered meanwhile at once.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
+from math import ceil
 
 from dispatcher.budget import Budget
 from dispatcher.domain.message import Queue
@@ -15,6 +18,8 @@ from postrider.contracts.definitions import CampaignDefinition
 from postrider.postgres.database import Database
 
 SECONDS = 60.0
+AHEAD_SECONDS = 1.0
+MOST_KEPT = 1_000
 
 
 class Throttles:
@@ -22,26 +27,30 @@ class Throttles:
         self._database = database
         self._clock = clock
         self._budgets: dict[str, Budget] = {}
+        self._waiting: list[Budget] = []
 
-    async def within(self, wants: Mapping[str, int], campaigns: Mapping[str, CampaignDefinition]) -> dict[str, int]:
-        """Queue → how many of the texts wanted may be claimed; queues whose campaign has to wait are absent."""
-        allowed: dict[str, int] = {}
-        left: dict[str, int] = {}
-        for name, wanted in wants.items():
-            campaign_id = Queue.parse(name).campaign_id
-            campaign = campaigns.get(campaign_id)
-            if campaign is None or campaign.when.throttle_per_minute is None:
-                self._budgets.pop(campaign_id, None)
-                allowed[name] = wanted
-                continue
-            if campaign_id not in left:
-                budget = self._budget(campaign_id, campaign.when.throttle_per_minute)
-                left[campaign_id] = await budget.available(1, wanted) or 0
-            n = min(wanted, left[campaign_id])
-            if n:
-                allowed[name] = n
-                left[campaign_id] -= n
-        return allowed
+    def begin_turn(self) -> None:
+        self._waiting.clear()
+
+    async def hands(self, waiting: Mapping[str, int], campaigns: Mapping[str, CampaignDefinition]) -> dict[str, int]:
+        """Of these campaigns, which have a throttle: how many texts may be claimed now. `waiting`: how many of each are
+        claimed and not called yet."""
+        asked: dict[str, tuple[Budget, int]] = {}
+        for campaign_id, n in waiting.items():
+            budget = self._budget(campaign_id, campaigns[campaign_id].when.throttle_per_minute or 1)
+            room = ceil((budget.parts_per_second or 1) * AHEAD_SECONDS) - n
+            if room > 0:
+                asked[campaign_id] = budget, room
+        found = await asyncio.gather(*(budget.available(1, room) for budget, room in asked.values()))
+        hands = dict.fromkeys(waiting, 0)
+        for (campaign_id, (_, room)), in_hand in zip(asked.items(), found, strict=True):
+            hands[campaign_id] = min(in_hand or 0, room)
+        self._waiting += [budget for id, (budget, _) in asked.items() if not hands[id]]
+        return hands
+
+    def wait_seconds(self) -> float:
+        """Until one of those that had nothing in hand in this turn may have something; infinite without any."""
+        return min((budget.wait_seconds for budget in self._waiting), default=float("inf"))
 
     def spend(self, queue: str, n: int) -> None:
         """So many texts of the queue were claimed."""
@@ -54,5 +63,7 @@ class Throttles:
         budget = self._budgets.get(campaign_id)
         rate = per_minute / SECONDS
         if budget is None or budget.parts_per_second != rate:
+            if len(self._budgets) >= MOST_KEPT:
+                self._budgets.clear()
             budget = self._budgets[campaign_id] = Budget(self._database, self._clock, campaign_id, rate)
         return budget

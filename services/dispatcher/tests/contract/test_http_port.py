@@ -6,13 +6,14 @@ import asyncio
 import gc
 import ssl
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 
 import pytest
 import trustme
 
 from dispatcher.egress import AddressPolicy
 from dispatcher.http_aiohttp import AiohttpPort
-from dispatcher.http_port import HttpFailure, HttpPort, HttpRequest, HttpResponse, InDoubt, NotSent
+from dispatcher.http_port import CalledOff, HttpFailure, HttpPort, HttpRequest, HttpResponse, InDoubt, NotSent
 from tests.standins import misbehaving
 from tests.support.eventually import eventually
 
@@ -64,6 +65,47 @@ async def test_a_reply_is_handed_over_whole(new_port: NewPort) -> None:
     assert responses[0].headers["content-type"] == "application/json"
     assert (seen.requests, seen.connections) == (3, 1)
     assert b"Basic eDp5" in seen.heads[0]
+
+
+async def test_a_stop_while_it_connects_lets_no_byte_out_and_keeps_the_connection(new_port: NewPort) -> None:
+    stopped: list[bool] = []
+
+    async def takes_long(host: str, port: int) -> list[str]:
+        stopped.append(True)
+        return ["127.0.0.1"]
+
+    async with misbehaving.serving(misbehaving.answer) as seen:
+        http = new_port(resolve=takes_long)
+        request = HttpRequest("POST", f"http://provider.test:{seen.port}/", {}, b"hello", 5.0, lambda: not stopped)
+        with pytest.raises(CalledOff):
+            await http.send(request)
+        await eventually(lambda: seen.connections == 1)
+        assert seen.requests == 0
+        response = await http.send(replace(request, may_begin=lambda: True))
+    assert response.status == 201
+    assert (seen.requests, seen.connections) == (1, 1)
+
+
+@pytest.mark.parametrize("method", ["POST", "GET"])
+@pytest.mark.parametrize("answers", [[False], [True, False]], ids=str)
+async def test_who_is_told_no_at_any_moment_sends_no_byte(new_port: NewPort, method: str, answers: list[bool]) -> None:
+    """However often the port asks before the first byte; it asks at least once."""
+    async with misbehaving.serving(misbehaving.answer) as seen:
+        http = new_port()
+        asked: list[bool] = []
+
+        def may_begin() -> bool:
+            asked.append(answers[len(asked)] if len(asked) < len(answers) else answers[-1])
+            return asked[-1]
+
+        try:
+            response = await http.send(replace(post(seen.port, method=method), may_begin=may_begin))
+        except CalledOff:
+            assert asked[-1] is False and seen.requests == 0
+        else:
+            assert all(asked) and response.status == 201
+        assert (await http.send(post(seen.port, method=method))).status == 201
+        assert seen.requests == (2 if all(asked) else 1)
 
 
 IN_DOUBT = {

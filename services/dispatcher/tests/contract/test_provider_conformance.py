@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 
 from dispatcher.domain.outcomes import DEFINITE_REJECTIONS, Outcome
-from dispatcher.http_port import HttpResponse, InDoubt, NotSent
+from dispatcher.http_port import CalledOff, HttpResponse, InDoubt, NotSent
 from dispatcher.providers.base import OutgoingText, ProviderAdapter, Receipt
 from dispatcher.providers.registry import AdapterParts, build_adapter
 from dispatcher.providers.sandbox_inbox import MemoryInbox
@@ -164,6 +164,15 @@ async def test_submit(row: Row) -> None:
     assert TO not in said and BODY not in said and TOKEN not in said, "code and detail are for logs"
     if row.kind == "sandbox":
         assert len(inbox.texts) == (row.outcome is ACCEPTED)
+    await adapter.close()
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.outcome is ACCEPTED and row.step], ids=str)
+async def test_a_call_that_is_called_off_when_connected_is_no_outcome(row: Row) -> None:
+    adapter, http, _ = build(row)
+    with pytest.raises(CalledOff):
+        await adapter.submit(replace(row.text, may_begin=lambda: False))
+    assert len(http.requests) == 1
     await adapter.close()
 
 

@@ -3,6 +3,8 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dispatcher.domain.admission import Admitted, Missed, WaitUntil, admit, campaign_says, cancel_reason
 from dispatcher.domain.fence import BEGIN_WITHIN_SECONDS, lease_seconds, may_begin
@@ -72,3 +74,31 @@ def test_no_call_begins_late(timeout: float) -> None:
     assert not may_begin(100.01 + BEGIN_WITHIN_SECONDS, 100.0, timeout)
     # The slowest call that may begin ends well before its lease does.
     assert BEGIN_WITHIN_SECONDS + timeout < lease_seconds(timeout)
+
+
+INTERVALS = st.lists(st.tuples(st.integers(-200, 4_000), st.integers(1, 1_500)), min_size=1, max_size=6)
+
+
+@given(INTERVALS, st.integers(-100, 5_000), st.sampled_from([None, 1, 60, 300]), st.sampled_from(["delay", "discard"]))
+def test_whatever_happens_a_text_is_valid_only_where_it_is_allowed(
+    stretches: list[tuple[int, int]], send_by: int, minimum: int | None, on_hit: str
+) -> None:
+    """Time passes as it does between the tries of a text: each verdict is taken as it is given, up to the deadline."""
+    allowed = [(NOW + timedelta(seconds=at), NOW + timedelta(seconds=at + long)) for at, long in stretches]
+    deadline = NOW + timedelta(seconds=send_by)
+    moment = NOW
+    while True:
+        verdict = admit(moment, deadline, allowed, on_hit, minimum)
+        match verdict:
+            case Admitted(seconds):
+                assert seconds >= (minimum or 1)
+                end = moment + timedelta(seconds=seconds)
+                assert end <= deadline
+                assert any(start <= moment and end <= last for start, last in allowed)
+                moment += timedelta(seconds=170)  # it was refused, and waits
+            case WaitUntil(at):
+                assert moment < at < deadline and any(start == at for start, _ in allowed)
+                moment = at
+            case Missed(status, _):
+                assert status == "expired" or on_hit == "discard"
+                return

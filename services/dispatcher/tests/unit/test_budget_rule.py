@@ -31,8 +31,19 @@ def test_waiting_as_long_as_told_is_enough(rate: float, parts: int) -> None:
 
 
 def test_a_pause_saves_up_nothing() -> None:
-    assert refill(0.0, 3600, 10) == capacity(10) == 1.0
-    assert capacity(1000) == 100
+    assert refill(0.0, 3600, 10) == capacity(10) == 2
+    assert capacity(1000) == 101
+
+
+def test_who_comes_a_little_late_each_time_loses_nothing() -> None:
+    rate, tokens, granted, elapsed = 15.0, 0.0, 0, 0.0
+    for _ in range(300):
+        wait = seconds_until(tokens, rate, 1) + 0.05
+        elapsed += wait
+        tokens = refill(tokens, wait, rate)
+        n = grant(tokens, rate, 1, ask(rate, 1, 100))
+        tokens, granted = tokens - n, granted + n
+    assert granted >= rate * elapsed - capacity(rate)
 
 
 def test_a_slice_is_spent_and_lapses() -> None:

@@ -27,7 +27,10 @@ from postrider.kafka.loop import ConsumerLoop
 from postrider.kafka.publisher import Publisher
 from postrider.postgres.database import open_database, schema_of, service_url
 from postrider.postgres.outbox import Outbox
+from postrider.postgres.silent_sessions import SilentSessions
 from postrider.runtime import Component, Service, closing
+from scheduler.api import auth
+from scheduler.api import caps as caps_api
 from scheduler.api import runs as runs_api
 from scheduler.handlers import audiences, live, settlements
 from scheduler.handlers.campaigns import Campaigns
@@ -37,18 +40,19 @@ from scheduler.loops.definitions import DefinitionsFollower
 from scheduler.loops.letters import Letters
 from scheduler.loops.sweep import Sweep
 from scheduler.loops.timers import TimerLoop
-from scheduler.records import Records
+from scheduler.records import SOURCE, Records
 from scheduler.settings import Settings
 
 NAME = "scheduler"
 LIVE_GROUP = "scheduler"
 BULK_GROUP = "scheduler-bulk"
-SESSION_SECONDS = 8.0
-"""What a scheduler that died was expanding goes on elsewhere within ten seconds; one that stood still is fenced."""
+SESSION_SECONDS = 6.0
+"""What a scheduler that died was expanding goes on elsewhere within ten seconds; one that stood still is fenced, and
+what it holds in Postgres is taken from it after as long."""
 LIVE_RECORDS = 500
 SETTLEMENTS = 2_000
 BULK_PAGES = 4
-"""Of a batch: each page is hundreds of jobs and log rows."""
+"""Of a batch: each page is a thousand jobs and log rows."""
 
 Run = Callable[[asyncio.Event], Awaitable[None]]
 
@@ -63,7 +67,7 @@ async def build(settings: Settings) -> AsyncIterator[Service]:
     async with closing(database.close, publisher.stop):
         await publisher.start()
         health.check("kafka").up()
-        outbox = Outbox(database, publisher, NAME, settings.topic_prefix)
+        outbox = Outbox(database, publisher, SOURCE, settings.topic_prefix)
         await outbox.recover()
         records = Records(outbox)
         wake = asyncio.Event()
@@ -132,7 +136,9 @@ async def build(settings: Settings) -> AsyncIterator[Service]:
         app = FastAPI(title="Postrider scheduler", docs_url=None, redoc_url=None, openapi_url=None)
         http_manners.install(app)
         app.include_router(health_router(health))
-        app.include_router(runs_api.router(database, settings.service_token.get_secret_value()))
+        is_ours = auth.require(settings.service_token.get_secret_value())
+        app.include_router(runs_api.router(database, is_ours))
+        app.include_router(caps_api.router(database, account, is_ours))
         yield Service(
             app=app,
             health=health,
@@ -147,6 +153,7 @@ async def build(settings: Settings) -> AsyncIterator[Service]:
                 Component("settlements", settled.run),
                 Component("letters", Letters(database, settings.mail_server, account).run),
                 Component("outbox_relay", outbox.run_relay),
+                Component("silent_sessions", SilentSessions(database, SESSION_SECONDS).run),
                 Component("sweep", Sweep(database, settings.live_memory_days).run),
             ],
             drain_seconds=settings.drain_seconds,

@@ -26,13 +26,15 @@ from postrider.contracts.delivery_events import (
 )
 from postrider.contracts.envelope import Outgoing
 from postrider.contracts.send_jobs import SEND_JOB, SendJob
-from postrider.contracts.topics import AUDIENCE_REQUESTS, DELIVERY_EVENTS, SEND_JOBS, SEND_JOBS_BULK
+from postrider.contracts.topics import AUDIENCE_REQUESTS, DELIVERY_EVENTS, SEND_JOBS, SEND_JOBS_BULK, Topic
 from postrider.postgres.outbox import Outbox
 from scheduler.domain.moves import RunName
 from scheduler.domain.run_states import RunState
 from scheduler.domain.runs import Run
 
 TOLD, ORDERED = 0, 1
+SOURCE = "scheduler"
+"""Of every record, in its envelope."""
 
 
 class Records:
@@ -51,12 +53,8 @@ class Records:
         ]
 
     def messages(self, messages: Iterable[MessageChanged]) -> list[Outgoing]:
-        return [
-            self._outbox.outgoing(
-                DELIVERY_EVENTS, row.user_id, MESSAGE_CHANGED, row, f"{row.message_id}:{row.seq}", TOLD
-            )
-            for row in messages
-        ]
+        each = ((row.user_id, row, f"{row.message_id}:{row.seq}") for row in messages)
+        return self._outbox.outgoing_all(DELIVERY_EVENTS, MESSAGE_CHANGED, each, TOLD)
 
     def run_changed(self, run: Run, at: datetime) -> Outgoing:
         """A run may be planned again after an edit: the definition's version tells one planning from the other."""
@@ -66,10 +64,14 @@ class Records:
         return self._outbox.outgoing(DELIVERY_EVENTS, run.name.campaign_id, RUN_CHANGED, run.changed(at), id, TOLD)
 
     def bulk_jobs(self, jobs: Iterable[SendJob]) -> list[Outgoing]:
-        return [self._outbox.outgoing(SEND_JOBS_BULK, j.user_id, SEND_JOB, j, j.message_id, ORDERED) for j in jobs]
+        return self._jobs(SEND_JOBS_BULK, jobs)
 
     def live_jobs(self, jobs: Iterable[SendJob]) -> list[Outgoing]:
-        return [self._outbox.outgoing(SEND_JOBS, j.user_id, SEND_JOB, j, j.message_id, ORDERED) for j in jobs]
+        return self._jobs(SEND_JOBS, jobs)
+
+    def _jobs(self, lane: Topic, jobs: Iterable[SendJob]) -> list[Outgoing]:
+        each = ((job.user_id, job, job.message_id) for job in jobs)
+        return self._outbox.outgoing_all(lane, SEND_JOB, each, ORDERED)
 
     def snapshot_requested(self, request: SnapshotRequested) -> Outgoing:
         id = f"{request.run_id}:snapshot"

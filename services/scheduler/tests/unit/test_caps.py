@@ -43,15 +43,22 @@ def test_what_may_fall_on_either_day_counts_on_both_until_it_is_known() -> None:
     late, other = text("a", at(1, 22)), text("b", at(2, 8))
     third = text("c", at(2, 12))
     assert reserve(third, [late, other], TWO_A_DAY) == Capped("2_per_1_days")
-    assert reserve(third, [settled(late, at(1, 22, 1)), other], TWO_A_DAY) == third
-    assert reserve(third, [settled(late, at(2, 0, 1)), other], TWO_A_DAY) == Capped("2_per_1_days")
+    assert reserve(third, [settled(late, at(1, 22, 1), at(1, 22, 1)), other], TWO_A_DAY) == third
+    assert reserve(third, [settled(late, at(2, 0, 1), at(2, 0, 1)), other], TWO_A_DAY) == Capped("2_per_1_days")
 
 
 def test_a_definite_failure_gives_the_place_back_and_doubt_does_not() -> None:
     first, second, third = (text(name, at(1, hour)) for name, hour in (("a", 8), ("b", 9), ("c", 10)))
-    in_doubt = settled(first, at(1, 8))
+    in_doubt = settled(first, at(1, 8), at(1, 8))
     assert reserve(third, [in_doubt, second], TWO_A_DAY) == Capped("2_per_1_days")
     assert reserve(third, released([in_doubt, second], "a"), TWO_A_DAY) == third
+
+
+def test_what_stays_in_doubt_counts_on_every_day_of_its_attempts() -> None:
+    unknown, other = settled(text("a", at(1, 8), 5 * DAY), at(1, 23), at(2, 1)), text("b", at(2, 8))
+    assert (unknown.first_day, unknown.last_day) == (date(2026, 12, 1), date(2026, 12, 2))
+    assert reserve(text("c", at(2, 16)), [unknown, other], TWO_A_DAY) == Capped("2_per_1_days")
+    assert reserve(text("c", at(3, 8)), [unknown, other], TWO_A_DAY) == text("c", at(3, 8))
 
 
 def test_asking_again_for_the_same_message_answers_yes() -> None:
@@ -73,8 +80,8 @@ def test_gaps_are_kept_from_the_last_moment_a_text_may_leave() -> None:
     first = text("a", at(1, 8))
     assert reserve(text("b", at(1, 17)), [first], caps) == Capped("min_gap")
     assert reserve(text("b", at(1, 18)), [first], caps) == text("b", at(1, 18))
-    assert reserve(text("b", at(1, 14)), [settled(first, at(1, 8))], caps) == text("b", at(1, 14))
-    assert reserve(text("b", at(1, 13, 59)), [settled(first, at(1, 8))], caps) == Capped("min_gap")
+    assert reserve(text("b", at(1, 14)), [settled(first, at(1, 8), at(1, 8))], caps) == text("b", at(1, 14))
+    assert reserve(text("b", at(1, 13, 59)), [settled(first, at(1, 8), at(1, 8))], caps) == Capped("min_gap")
     before = text("b", at(1, 1), HOUR)
     assert reserve(before, [first], caps) == before
     assert reserve(text("b", at(1, 2), HOUR), [first], caps) == Capped("min_gap")

@@ -122,7 +122,7 @@ def outcomes_of(page: AudiencePage, zone: Zone) -> list[SendJob | Settled]:
             outcomes.append(Settled("expired", "deadline"))
         else:
             leave = Leave(zone.due_at, zone.send_by, (Interval(zone.due_at, zone.send_by),), "delay")
-            outcomes.append(page_job(page, user, "UTC", leave, "promotional"))
+            outcomes.append(page_job(page, user, "UTC", leave, 1, "promotional"))
     return outcomes
 
 
@@ -142,3 +142,13 @@ def settle(funnel: Funnel, logged: dict[str, str], closing: moves.Closing, verdi
             id = ids.message_id("cmp_1", "once", f"{zone}-{rank}")
             assert id not in logged
             logged[id] = next(iter(statuses))
+
+
+def test_only_many_who_are_due_together_are_asked_for_before_they_are_due() -> None:
+    outcomes: dict[str, ZoneOutcome] = dict.fromkeys("abc", OUTCOMES[0])
+    outcomes["later"] = Due(NOW + timedelta(hours=1), NOW + timedelta(hours=5))
+    users = {"a": 20_000, "b": 20_000, "c": 10_000, "later": 4_000}
+    zones = {zone.zone: zone for zone in moves.open_zones(outcomes, users)}
+    assert {zones[name].begin_at for name in "abc"} == {NOW - timedelta(seconds=10)}
+    assert zones["later"].begin_at == zones["later"].due_at
+    assert moves.ahead_of(10_000_000) == moves.LONGEST_AHEAD

@@ -10,7 +10,7 @@ import pytest
 
 from postrider.contracts import ids
 from postrider.contracts.audience import AudiencePage, PageUser
-from postrider.contracts.definitions import AccountSettings, CampaignDefinition, References, What, When, Who
+from postrider.contracts.definitions import AccountSettings, CampaignDefinition, Limits, References, What, When, Who
 from postrider.contracts.qualified import QualifiedUser
 from postrider.contracts.send_jobs import Interval, SendJob
 from postrider.scheduling.occurrences import is_scheduled
@@ -63,7 +63,11 @@ def page_job(
         campaign(send_by_seconds=4 * 3600), kind="one_time", message_class=message_class, who=Who(rule={"all": []})
     )
     (decided,) = decide([consider(candidate, terms_of(made, AccountSettings(), "UTC"), now)], Books())
-    return decided if isinstance(decided, Settled) else jobs.page_job(page, user, page.zone, decided, message_class)
+    return (
+        decided
+        if isinstance(decided, Settled)
+        else jobs.page_job(page, user, page.zone, decided, page.what_version, message_class)
+    )
 
 
 def live_job(user: QualifiedUser, made: CampaignDefinition | None, now: datetime) -> SendJob | Settled:
@@ -183,9 +187,32 @@ def test_every_live_kind_makes_jobs_and_no_runs(kind: str) -> None:
     assert job.message_id == ids.message_id("cmp_1", occurrence, "u1")
 
 
-@pytest.mark.parametrize("status", ["stopped", "completed", "draft"])
+@pytest.mark.parametrize("status", ["stopped", "draft"])
 def test_a_live_campaign_that_does_not_send_cancels(status: str) -> None:
     assert live_job(qualified(), campaign(status), NOW) == Settled("cancelled", f"campaign_{status}")
+
+
+def test_who_triggers_when_the_total_is_sent_is_limited() -> None:
+    assert live_job(qualified(), campaign("completed"), NOW) == Settled("limited", "total")
+
+
+@pytest.mark.parametrize(
+    ("limits", "cut", "reason"),
+    [
+        (Limits(run=3), 3, "run"),
+        (Limits(run=3, total=9), 3, "run"),
+        (Limits(run=3, total=9), 2, "total"),
+        (Limits(total=9), 2, "total"),
+    ],
+)
+def test_a_run_that_is_cut_says_by_which_limit(limits: Limits, cut: int, reason: str) -> None:
+    made = msgspec.structs.replace(campaign(), kind="one_time", who=Who(rule={"all": []}, limits=limits))
+    candidate = jobs.page_candidate(page(USER), USER, "UTC", DUE)
+    assert not isinstance(candidate, Settled)
+    terms = terms_of(made, AccountSettings(), "UTC", cut)
+    assert decide([consider(replace(candidate, rank=cut), terms, NOW)], Books()) == [Settled("limited", reason)]
+    (below,) = decide([consider(replace(candidate, rank=cut - 1), terms, NOW)], Books())
+    assert not isinstance(below, Settled)
 
 
 def test_a_campaign_that_is_gone_cancels() -> None:

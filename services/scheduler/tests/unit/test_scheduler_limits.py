@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
@@ -13,7 +13,6 @@ from scheduler.domain.limits import (
     counting_day,
     excluded,
     give_back,
-    is_total_reached,
     is_unsafe,
     run_cut,
     take,
@@ -95,16 +94,23 @@ def test_the_safety_check_stops_what_is_over_the_limit_only() -> None:
     assert is_unsafe(1, 0)
 
 
-def test_a_live_campaign_is_complete_when_all_slots_are_texts() -> None:
-    assert not is_total_reached(None, 10, 0)
-    assert not is_total_reached(10, 8, 1)
-    assert is_total_reached(10, 8, 2)
-
-
 def test_days_of_the_daily_limit_are_the_account_s() -> None:
     due = datetime(2026, 12, 1, 23, 30, tzinfo=UTC)
     assert counting_day(due, "Europe/Berlin") == date(2026, 12, 2)
     assert counting_day(due, "America/New_York") == date(2026, 12, 1)
+
+
+@pytest.mark.parametrize(
+    ("day", "first", "last"),
+    [
+        (date(2026, 10, 25), datetime(2026, 10, 24, 22, tzinfo=UTC), datetime(2026, 10, 25, 22, 59, 59, tzinfo=UTC)),
+        (date(2026, 3, 29), datetime(2026, 3, 28, 23, tzinfo=UTC), datetime(2026, 3, 29, 21, 59, 59, tzinfo=UTC)),
+    ],
+)
+def test_a_day_on_which_the_clocks_change_is_one_day(day: date, first: datetime, last: datetime) -> None:
+    second = timedelta(seconds=1)
+    assert counting_day(first, "Europe/Berlin") == counting_day(last, "Europe/Berlin") == day
+    assert counting_day(first - second, "Europe/Berlin") < day < counting_day(last + second, "Europe/Berlin")
 
 
 def test_control_comes_before_reach_and_is_the_same_for_every_campaign() -> None:

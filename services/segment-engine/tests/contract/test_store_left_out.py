@@ -55,8 +55,10 @@ async def test_shares_are_left_out_before_ranks_are_given(store: SqlEventStore) 
 
 
 def expected(user: str) -> str:
-    if is_in_share(account_control_seed(), user, 5) or is_in_share(campaign_control_seed("cmp_1"), user, 12.5):
-        return "control"
+    if is_in_share(account_control_seed(), user, 5):
+        return "control:account"
+    if is_in_share(campaign_control_seed("cmp_1"), user, 12.5):
+        return "control:campaign"
     return "" if is_in_share(reach_seed("run_1"), user, 40) else "not_in_reach"
 
 
@@ -64,7 +66,7 @@ async def test_who_cannot_be_texted_is_that_and_not_control(store: SqlEventStore
     await store.upsert_profiles([person("a", ""), person("b", "+1")])
     await store.snapshot("run_1", "cmp_1", "once", 7, EVERYBODY, CONTEXT, LeftOut(account_control=100))
     found = {member.user_id: member.verdict for member in await members(store, "run_1", "Europe/Paris")}
-    assert found == {"a": "unreachable", "b": "control"}
+    assert found == {"a": "unreachable", "b": "control:account"}
 
 
 @pytest.mark.parametrize("event", ["Opened", ""])
@@ -88,6 +90,34 @@ async def test_each_person_has_the_slot_of_their_most_active_two_hours(store: Sq
     assert found == {user: slot_of(zones[user] or "Europe/Paris", activity[user]) for user in zones}
 
 
+async def test_of_equal_hours_the_earlier_and_of_old_events_none(store: SqlEventStore) -> None:
+    """On the person's own clock: 23:30 UTC is the next day's 05:15 in Kathmandu."""
+    border = NOW - timedelta(days=180)
+    late = datetime(2026, 4, 10, 23, 30, tzinfo=UTC)
+    happened = {
+        "tie": [late, late - timedelta(hours=10), late - timedelta(days=1, hours=10), late - timedelta(days=1)],
+        "border": [border],
+        "older": [border - timedelta(microseconds=1)],
+        "abroad": [late],
+    }
+    await store.upsert_profiles(
+        [
+            person(user, f"+{n}", time_zone="Asia/Kathmandu" if user == "abroad" else "UTC")
+            for n, user in enumerate(happened)
+        ]
+    )
+    rows = [
+        EventRow(user, "Opened", microseconds(at), microseconds(NOW), f"{user}{n}", *split({}))
+        for user, moments in happened.items()
+        for n, at in enumerate(moments)
+    ]
+    await store.insert_events(rows, "t")
+    best = BestTimes("", time(9, 30))
+    snapshot = await store.snapshot("run_1", "cmp_1", "once", 7, EVERYBODY, CONTEXT, best_times=best)
+    found = {member.user_id: slot for slot in snapshot.zones for member in await members(store, "run_1", slot)}
+    assert found == {"tie": "UTC#12", "border": "UTC#12", "older": "UTC#0930", "abroad": "Asia/Kathmandu#04"}
+
+
 def slot_of(zone: str, activity: Counter[int]) -> str:
     if not activity:
         return f"{zone}#0930"
@@ -109,3 +139,8 @@ async def test_an_estimate_says_who_would_be_left_out_of_those_reachable(store: 
     assert (found.qualified, found.reachable, found.unreachable) == (1_000, 999, 1)
     assert (found.control, found.not_in_reach) == (len(control), len(missed))
     assert (await store.estimate(EVERYBODY, CONTEXT)).control == 0
+    some = await store.estimate(EVERYBODY, CONTEXT, campaign_id="cmp_1", left_out=shares, people_size=40, sample_size=9)
+    assert len({user for user, _ in some.people}) == 40
+    assert not {user for user, _ in some.people} & (control | missed | {"u0"})
+    assert {zone for _, zone in some.people} == {"Europe/Paris"}
+    assert len(some.sample) == 9

@@ -13,7 +13,7 @@ from postrider.contracts.audience import AudiencePage, PageUser
 from postrider.contracts.definitions import CampaignDefinition, References, Trigger, What, When, Who
 from postrider.contracts.user_events import UserEvent
 from segment_engine.domain.live_campaigns import LiveCampaigns, qualified
-from segment_engine.domain.pages import Member, Stream, after_page, make_page, page_user, with_newest_what
+from segment_engine.domain.pages import Member, Stream, after_pages, make_page, page_user, with_newest_what
 from segment_engine.domain.profiles import Contact, Profile
 from segment_engine.domain.verdicts import REACHABLE
 
@@ -95,7 +95,7 @@ def test_a_page_holds_as_many_as_fit_and_the_rest_comes_next() -> None:
         assert len(codec.encode(page)) <= 3_000
         pages.append(page)
         seen += page.users
-        stream = after_page(stream, page)
+        stream = after_pages(stream, [page])
         if page.last:
             break
     assert seen == users
@@ -107,7 +107,7 @@ def test_one_person_always_fits_and_an_empty_page_moves_no_rank() -> None:
     large = PageUser("u", 7, profile={"name": "x" * 5_000})
     assert make_page(STREAM, [large], True, max_bytes=100).last
     empty = make_page(STREAM, [], True)
-    assert after_page(STREAM, empty).after_rank == 99
+    assert after_pages(STREAM, [empty]).after_rank == 99
 
 
 def test_nothing_of_a_person_who_is_not_texted_travels() -> None:

@@ -208,6 +208,54 @@ def test_a_filter_decides_only_about_those_it_was_asked_about() -> None:
     assert len(passed.occurrences) == 1
 
 
+def delayed(seconds: int, filter: dict[str, Any] | None = None) -> CampaignDefinition:
+    made = campaign("live_action", filter)
+    return msgspec.structs.replace(made, when=msgspec.structs.replace(made.when, delay_seconds=seconds))
+
+
+def test_a_delayed_action_is_due_so_long_after_its_event() -> None:
+    assert LiveCampaigns([delayed(60)], "UTC").triggered_by(event()) == []
+    assert LiveCampaigns([delayed(60)], "UTC").filtered == []
+    row = armed(delayed(60))
+    assert row.kept.due == US + 60_000_000
+    assert armed(delayed(60), event(at=NOW - timedelta(seconds=50))).kept.due == US + 10_000_000
+    # Never before it was written, or what is behind it in the log would be unread.
+    late = armed(delayed(60), event(at=NOW - timedelta(seconds=300)))
+    assert late.kept.due == US
+    fired = settle(late, live(delayed(60)), now=US)
+    assert fired is not None
+    assert [(o.name, o.due) for o in fired.occurrences] == [("m-1", US - 240_000_000)]
+    assert fired.kept is not None
+    assert (fired.kept.due, fired.kept.keep_until) == (None, US - 240_000_000 + 900_000_000)
+
+
+def test_each_event_of_a_delayed_action_has_a_text_of_its_own() -> None:
+    rows = [armed(delayed(60), event(id=id)) for id in ("m-1", "m-2")]
+    assert [row.id for row in rows] == [("cmp_1", "u-1", "m-1"), ("cmp_1", "u-1", "m-2")]
+
+
+def test_a_delay_that_is_edited_moves_what_is_armed() -> None:
+    row = armed(delayed(60))
+    longer, shorter = live(delayed(90)), live(delayed(5))
+    assert (longer.made_by, longer.plan != live(delayed(60)).plan) == (row.made_by, True)
+    put_off = settle(row, longer, now=US + 60_000_000)
+    assert put_off is not None
+    assert put_off.occurrences == []
+    assert put_off.kept == row.kept._replace(due=US + 90_000_000)
+    for campaign_, now, due in ((shorter, US, US + 5_000_000), (shorter, US + 8_000_000, US + 8_000_000)):
+        moved = wait_kinds.replanned(campaign_, row.kept.state, now, "UTC", "UTC", US)
+        assert moved == row.kept._replace(due=due)
+
+
+def test_a_delayed_action_with_a_filter_asks_it_when_it_is_due() -> None:
+    row = armed(delayed(60, FILTER))
+    assert row.kept.due == US + 60_000_000
+    passed = Evaluated(frozenset({"u-1"}), frozenset({"u-1"}))
+    fired = settle(row, live(delayed(60, FILTER)), filtered=passed, now=US + 60_000_000)
+    assert fired is not None
+    assert [o.due for o in fired.occurrences] == [US + 60_000_000]
+
+
 def test_an_action_whose_filter_was_taken_away_is_not_forgotten() -> None:
     row = armed(campaign("live_action", FILTER))
     assert row.kept.due == US

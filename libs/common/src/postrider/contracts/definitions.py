@@ -76,8 +76,9 @@ class When(Struct, frozen=True):
     """`at`: local date-time without offset, or None for "now" (one_time: due is `scheduled_at`; live: no schedule).
 
     `dates`: those of multiple_dates; `recurrence`: that of recurring. `time_zone`: "account", "user", "best_time" or a
-    zone name. `start`, `end` (UTC) bound a live campaign. `quiet_hours` None: the account's. `fallback_time`,
-    `best_time_event` ("" = any event): of best_time.
+    zone name. `start`, `end` (UTC) bound a live campaign; `delay_seconds`, of live_action: from the event to the due.
+    `quiet_hours` None: the account's. `fallback_time`, `best_time_event` ("" = any event): of best_time. `changed_at`:
+    when an edit last changed the times of a campaign that was scheduled already; what had passed by then has passed.
     """
 
     at: Id | None = None
@@ -93,6 +94,8 @@ class When(Struct, frozen=True):
     throttle_per_minute: SmallCount | None = None
     fallback_time: Id | None = None
     best_time_event: str = ""
+    changed_at: Moment | None = None
+    delay_seconds: Seconds = 0
 
 
 class Unless(Struct, frozen=True):

@@ -6,9 +6,10 @@ User events from other services carry no envelope: their shape is the Segment tr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 Headers = Sequence[tuple[str, bytes]]
 
@@ -38,8 +39,7 @@ class Outgoing:
             raise RecordTooLarge(f"{self.topic}: {size} bytes")
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(NamedTuple):
     """What the headers of an internal record say."""
 
     id: str
@@ -48,19 +48,29 @@ class Envelope:
 
 
 def headers_of(id: str, type: str, source: str, time: datetime) -> tuple[tuple[str, bytes], ...]:
-    return (
-        ("ce_specversion", b"1.0"),
-        ("ce_id", id.encode()),
+    return headers_for(type, source, time)(id)
+
+
+def headers_for(type: str, source: str, time: datetime) -> Callable[[str], tuple[tuple[str, bytes], ...]]:
+    """The headers of records that differ by their ids alone, by id."""
+    before = ("ce_specversion", b"1.0")
+    after = (
         ("ce_type", type.encode()),
         ("ce_source", source.encode()),
         ("ce_time", time.isoformat().encode()),
         ("content-type", b"application/json"),
     )
+    return lambda id: (before, ("ce_id", id.encode()), *after)
 
 
 def envelope_of(headers: Headers) -> Envelope:
     """Missing attributes are empty strings: the reader of a stream decides what it needs."""
-    found = {name: value for name, value in headers if name.startswith("ce_")}
-    return Envelope(
-        *((found.get(name) or b"").decode("utf-8", "replace") for name in ("ce_id", "ce_type", "ce_source"))
-    )
+    id = type = source = b""
+    for name, value in headers:
+        if name == "ce_id":
+            id = value or b""
+        elif name == "ce_type":
+            type = value or b""
+        elif name == "ce_source":
+            source = value or b""
+    return Envelope(id.decode("utf-8", "replace"), type.decode("utf-8", "replace"), source.decode("utf-8", "replace"))

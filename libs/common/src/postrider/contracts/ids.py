@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
+from functools import lru_cache
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 
@@ -35,6 +36,7 @@ def run_id(campaign_id: str, occurrence: str) -> str:
     return PREFIXES["run"] + _base32(int.from_bytes(digest[:16], "big"), 26)
 
 
+@lru_cache(maxsize=16_384)
 def message_id(campaign_id: str, occurrence: str, user_id: str) -> str:
     """The send key (campaign, occurrence, user), never an instant, an attempt or a version, as 32 hex digits.
 

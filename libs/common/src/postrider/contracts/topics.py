@@ -34,7 +34,7 @@ class Topic:
 USER_EVENTS = Topic("user-events", "other services, campaign-api", ("segment-engine-live", "segment-engine-history"),
                     "user_id", 6, True, 7 * DAY_SECONDS)  # fmt: skip
 QUALIFIED_USERS = Topic("qualified-users", "segment-engine", ("scheduler",), "user_id", 6, True, 2 * DAY_SECONDS)
-QUALIFIED_USERS_BULK = Topic("qualified-users-bulk", "segment-engine", ("scheduler-bulk",), "run, zone, page", 6, True,
+QUALIFIED_USERS_BULK = Topic("qualified-users-bulk", "segment-engine", ("scheduler-bulk",), "run, zone", 6, True,
                              2 * DAY_SECONDS, max_message_bytes=2_097_152)  # fmt: skip
 AUDIENCE_REQUESTS = Topic("audience-requests", "scheduler", ("segment-engine-audiences",), "run_id", 6, False,
                           2 * DAY_SECONDS)  # fmt: skip

@@ -148,6 +148,6 @@ def parts_of(batch: Mapping[P, list[R]], count: int) -> list[dict[P, list[R]]]:
 
 def _size(record: Record) -> int:
     size = len(record.value or b"") + len(record.key or b"")
-    if record.headers:
-        size += sum(len(value or b"") for _, value in record.headers)
+    for _, value in record.headers or ():
+        size += len(value or b"")
     return size

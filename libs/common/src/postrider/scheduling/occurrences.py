@@ -5,10 +5,14 @@ Must not know audiences: what a zone makes of the local time is `zone_plan`.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
 from typing import Final
+
+import msgspec
 
 from postrider.contracts.definitions import CampaignDefinition, When
 from postrider.scheduling.recurrences import Pattern, read_recurrence, read_time
@@ -25,18 +29,21 @@ _DAY: Final = timedelta(days=1)
 _SECOND: Final = timedelta(seconds=1)
 _LAST_MINUTE: Final = time(23, 59)
 _LAST_TO_SEE_A_DAY: Final = timedelta(hours=12)
+_MOVED_BY_CLOCKS: Final = timedelta(hours=26)
+"""By how much clocks that jump can put a local time behind a later one: a day that does not exist, and an hour."""
 _LONGEST_MOVE: Final = timedelta(hours=50)
 """How long after scheduling `next_day` can be due: the next day's local time, a day that does not exist in between."""
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """When one occurrence is due. `local` None: now, that is at `scheduled_at`.
+    """When one occurrence is due. `local` None: now, that is at `scheduled_at`, or when an edit last changed the times.
 
     `zone` None: each person's own zone; otherwise the zone all of them are reckoned in. `account_zone` stands in for
     a person's zone that the time-zone data here does not have. `best_time`: of `local` only the day counts, the time is
-    each person's own. `following`: the local time of the next occurrence. `start`, `end`: local bounds of a recurrence;
-    the minute that `end` names is still inside.
+    each person's own. `others`: ascending, the local times of the occurrences that clocks or a `next_day` may put at or
+    behind this one: those of the day before, of two days after it, and the first later than that. `start`, `end`: local
+    bounds of a recurrence; the minute that `end` names is still inside.
     """
 
     local: datetime | None
@@ -47,9 +54,14 @@ class Schedule:
     catch_up: timedelta
     account_zone: str = "UTC"
     best_time: bool = False
-    following: datetime | None = None
+    others: tuple[datetime, ...] = ()
     start: datetime | None = None
     end: datetime | None = None
+
+    @property
+    def following(self) -> datetime | None:
+        """The next nominal time."""
+        return next((slot for slot in self.others if self.local is not None and slot > self.local), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,25 +89,38 @@ def occurrences(
         if after is None:
             yield Occurrence(ONCE, replace(base, local=_local(when.at)))
         return
-    low = None if after is None else datetime.fromisoformat(after) + _SECOND
-    slots = _slots(kind, when, base, low)
-    slot = next(slots, None)
-    while slot is not None:
-        following = next(slots, None)
-        yield Occurrence(name_of(slot), replace(base, local=slot, following=following))
-        slot = following
+    behind = None if after is None else datetime.fromisoformat(after)
+    low = None if behind is None else behind + _SECOND - _MOVED_BY_CLOCKS
+    for slot, others in _with_others(_slots(kind, when, base, scheduled_at, low)):
+        if behind is None or slot > behind:
+            yield Occurrence(name_of(slot), replace(base, local=slot, others=others))
 
 
 def schedule_of(
     campaign: CampaignDefinition, account_zone: str, scheduled_at: datetime, occurrence: str = ONCE
 ) -> Schedule:
-    """The schedule of one occurrence by its name, also of one that an edit has since taken out of the plan."""
-    base = _base(campaign.when, account_zone, scheduled_at)
-    if campaign.kind not in (MULTIPLE_DATES, RECURRING):
-        return replace(base, local=_local(campaign.when.at))
+    """The schedule of one occurrence by its name, also of one that an edit has since taken out of the plan.
+
+    Cheap when repeated: each page of an audience asks again, and a rule may have to count from long ago.
+    """
+    when = msgspec.msgpack.encode(campaign.when)
+    return _schedule_of(campaign.kind, when, account_zone, scheduled_at, occurrence)
+
+
+@lru_cache(maxsize=1024)
+def _schedule_of(kind: str, encoded: bytes, account_zone: str, scheduled_at: datetime, occurrence: str) -> Schedule:
+    when = msgspec.msgpack.decode(encoded, type=When)
+    base = _base(when, account_zone, scheduled_at)
+    if kind not in (MULTIPLE_DATES, RECURRING):
+        return replace(base, local=_local(when.at))
     local = datetime.fromisoformat(occurrence)
-    following = next(_slots(campaign.kind, campaign.when, base, local + _SECOND), None)
-    return replace(base, local=local, following=following)
+    others = []
+    for slot in _slots(kind, when, base, scheduled_at, local - _MOVED_BY_CLOCKS):
+        if slot != local:
+            others.append(slot)
+        if slot > local + _LONGEST_MOVE:
+            break
+    return replace(base, local=local, others=tuple(others))
 
 
 def is_occurrence(campaign: CampaignDefinition, account_zone: str, scheduled_at: datetime, name: str) -> bool:
@@ -109,7 +134,7 @@ def is_occurrence(campaign: CampaignDefinition, account_zone: str, scheduled_at:
     if name_of(local) != name:
         return False
     base = _base(campaign.when, account_zone, scheduled_at)
-    return next(_slots(campaign.kind, campaign.when, base, local), None) == local
+    return next(_slots(campaign.kind, campaign.when, base, scheduled_at, local), None) == local
 
 
 def name_of(slot: datetime) -> str:
@@ -166,7 +191,7 @@ def _base(when: When, account_zone: str, scheduled_at: datetime) -> Schedule:
         local=None,
         zone=zone,
         passed_zone=when.passed_zone,
-        scheduled_at=scheduled_at,
+        scheduled_at=scheduled_at if when.changed_at is None else max(scheduled_at, when.changed_at),
         send_by=timedelta(seconds=when.send_by_seconds),
         catch_up=timedelta(seconds=when.catch_up_seconds),
         account_zone=account_zone,
@@ -176,8 +201,11 @@ def _base(when: When, account_zone: str, scheduled_at: datetime) -> Schedule:
     )
 
 
-def _slots(kind: str, when: When, base: Schedule, low: datetime | None) -> Iterator[datetime]:
-    """Nominal local times, ascending, each once; at best time each day once: a person's time comes once a day."""
+def _slots(kind: str, when: When, base: Schedule, scheduled_at: datetime, low: datetime | None) -> Iterator[datetime]:
+    """Nominal local times, ascending, each once; at best time each day once: a person's time comes once a day.
+
+    A recurrence counts from `scheduled_at` on, also when an edit came later and takes what had passed by then away.
+    """
     if kind == MULTIPLE_DATES:
         dates = sorted({datetime.fromisoformat(text) for text in when.dates})
         if base.best_time:
@@ -188,9 +216,30 @@ def _slots(kind: str, when: When, base: Schedule, low: datetime | None) -> Itera
     pattern = read_recurrence(when.recurrence)
     if base.best_time:
         pattern = replace(pattern, times=pattern.times[:1])
-    anchor = anchor_of(pattern, base.zone or base.account_zone, base.scheduled_at)
+    first = replace(base, scheduled_at=scheduled_at)
+    anchor = anchor_of(pattern, base.zone or base.account_zone, scheduled_at)
     ahead = base.scheduled_at.astimezone(UTC).replace(tzinfo=None) - _LONGEST_MOVE
-    return pattern.slots(anchor, ahead if low is None else max(low, ahead), lambda slot: _is_passed(base, slot))
+    slots = pattern.slots(anchor, ahead if low is None else max(low, ahead), lambda slot: _is_passed(first, slot))
+    return (slot for slot in slots if not _is_passed(base, slot)) if when.changed_at is not None else slots
+
+
+def _with_others(slots: Iterator[datetime]) -> Iterator[tuple[datetime, tuple[datetime, ...]]]:
+    around: deque[datetime] = deque()
+    at = 0
+    while True:
+        while not around or around[-1] <= around[min(at, len(around) - 1)] + _LONGEST_MOVE:
+            slot = next(slots, None)
+            if slot is None:
+                break
+            around.append(slot)
+        if at == len(around):
+            return
+        own = around[at]
+        while around[0] < own - _MOVED_BY_CLOCKS:
+            around.popleft()
+            at -= 1
+        yield own, tuple(slot for slot in around if slot != own)
+        at += 1
 
 
 def _is_passed(base: Schedule, slot: datetime) -> bool:

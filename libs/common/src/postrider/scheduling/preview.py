@@ -35,7 +35,8 @@ class Preview:
     """`local`: the nominal time, by the clock that the campaign goes by. `at`: when it happens in the zone.
 
     `kind`: `gap` moved forward by the clocks, `fold` the first of two, `skipped` no such day, `expired` over in this
-    zone when the campaign is scheduled and dropped by its `passed_zone`, or behind the campaign's end.
+    zone when the campaign is scheduled and dropped by its `passed_zone`, behind the campaign's end, or at one moment
+    with a later one that is sent instead.
     """
 
     local: datetime
@@ -89,7 +90,8 @@ def _previews(
         local = _shown_local(schedule, when, zone, outcome.at)
         if isinstance(outcome, Due):
             if outcome.at >= now:
-                yield Preview(local, outcome.at, outcome.kind)
+                is_taken_over = outcome.following_at is not None and outcome.following_at <= outcome.at
+                yield Preview(local, outcome.at, "expired" if is_taken_over else outcome.kind)
         elif outcome.reason == SKIPPED_DAY:
             if outcome.at >= now:
                 yield Preview(local, outcome.at, "skipped")

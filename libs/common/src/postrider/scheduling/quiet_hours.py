@@ -149,11 +149,10 @@ def _decision(
     rules = own + _law(place, zone)
     if not rules:
         return _within(due_at, due_at + send_by_after, end, rules)
-    moved = _first_allowed(rules, due_at)
-    if moved is None and place.zones:
+    if place.zones and _first_allowed(_law(place, zone), due_at) is None:
         # No hour is open on both clocks (Rhode Island's and India's): the number's place is what the law presumes.
         rules = own + _law(place, None)
-        moved = _first_allowed(rules, due_at)
+    moved = _first_allowed(rules, due_at)
     if moved is None:
         return Refused(QUIET_HOURS, NEVER_ALLOWED)
     if moved > due_at and to_bucket:

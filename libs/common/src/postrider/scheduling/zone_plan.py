@@ -20,6 +20,8 @@ CAMPAIGN_ENDED = "campaign_ended"
 MISSED = "missed"
 COALESCED = "coalesced"
 DEADLINE = "deadline"
+HELD_TOO_LONG = "campaign_paused"
+"""Its deadline came in a pause; the dispatcher says the same of what it held."""
 
 _DAY = timedelta(days=1)
 _MINUTE = timedelta(minutes=1)
@@ -56,16 +58,22 @@ class Unsent:
 ZoneOutcome = Due | Unsent
 
 
-def plan_zones(schedule: Schedule, slots: Iterable[str], now: datetime) -> dict[str, ZoneOutcome]:
+def plan_zones(
+    schedule: Schedule, slots: Iterable[str], now: datetime, resumed_at: datetime | None = None
+) -> dict[str, ZoneOutcome]:
     """What each zone (slot) of an audience that has just become known is in for."""
-    return {slot: plan_zone(schedule, slot, now) for slot in slots}
+    return {slot: plan_zone(schedule, slot, now, resumed_at) for slot in slots}
 
 
-def plan_zone(schedule: Schedule, slot: str, now: datetime) -> ZoneOutcome:
+def plan_zone(schedule: Schedule, slot: str, now: datetime, resumed_at: datetime | None = None) -> ZoneOutcome:
+    """`resumed_at`: the end of a pause, which held what came due before it; it is not missed by us."""
     due = due_in(schedule, slot)
     if isinstance(due, Unsent):
         return due
-    reason = missed_reason(due.at, due.send_by, schedule.catch_up, now, due.following_at)
+    if resumed_at is not None and due.send_by <= resumed_at:
+        return Unsent(HELD_TOO_LONG, due.at)
+    at = due.at if resumed_at is None else max(due.at, resumed_at)
+    reason = missed_reason(at, due.send_by, schedule.catch_up, now, due.following_at)
     return Unsent(reason, due.at) if reason else due
 
 
@@ -77,7 +85,7 @@ def due_in(schedule: Schedule, slot: str) -> ZoneOutcome:
     if isinstance(instant, Unsent):
         return instant
     at, send_by = instant.at, instant.at + schedule.send_by
-    if schedule.start is not None:
+    if schedule.start is not None and at.astimezone(load_zone(zone)).replace(tzinfo=None) < schedule.start:
         at = max(at, to_instant(schedule.start, zone).at)
         send_by = at + schedule.send_by
     end = _end_at(schedule, zone)
@@ -86,12 +94,6 @@ def due_in(schedule: Schedule, slot: str) -> ZoneOutcome:
             return Unsent(CAMPAIGN_ENDED, at)
         send_by = min(send_by, end)
     return Due(at, send_by, instant.kind, _following_at(schedule, zone, at_time))
-
-
-def following_at(schedule: Schedule, slot: str) -> datetime | None:
-    """When the campaign's next occurrence takes over in a slot; None: there is none, or its day does not exist."""
-    own, at_time = read_slot(slot)
-    return _following_at(schedule, _zone_of(schedule, own), at_time)
 
 
 def end_at(schedule: Schedule, slot: str) -> datetime | None:
@@ -114,9 +116,14 @@ def missed_everywhere_reason(schedule: Schedule, now: datetime) -> str:
     """Why an occurrence can fire in no zone any more, so that it needs no audience; "" when it still may."""
     if now > latest_due(schedule) + max(schedule.catch_up, SHORTEST_CATCH_UP):
         return MISSED
-    if schedule.following is not None and now >= latest_due(replace(schedule, local=schedule.following)):
-        return COALESCED
-    return ""
+    taken_over_at = _taken_over_everywhere_at(schedule)
+    return COALESCED if taken_over_at is not None and now >= taken_over_at else ""
+
+
+def _taken_over_everywhere_at(schedule: Schedule) -> datetime | None:
+    if schedule.zone is not None:
+        return _following_at(schedule, schedule.zone, None)
+    return latest_due(replace(schedule, local=schedule.following)) if schedule.following is not None else None
 
 
 def _end_at(schedule: Schedule, zone: str) -> datetime | None:
@@ -169,8 +176,27 @@ def _next_day(local: datetime, zone: str, after: datetime) -> Instant:
 
 
 def _following_at(schedule: Schedule, zone: str, at_time: time | None) -> datetime | None:
-    if schedule.following is None:
+    """By the instants: where clocks jump, a later nominal time can come before an earlier one."""
+    if schedule.local is None or not schedule.others:
         return None
-    local = schedule.following if at_time is None else datetime.combine(schedule.following, at_time)
-    instant = to_instant(local, zone)
-    return None if instant.kind == "skipped" else instant.at
+    own_local, *locals = (
+        local if at_time is None else datetime.combine(local, at_time) for local in (schedule.local, *schedule.others)
+    )
+    own = to_instant(own_local, zone)
+    earlier, later = [at for at in locals if at < own_local], [at for at in locals if at > own_local]
+    behind = []
+    for local in later:
+        instant = to_instant(local, zone)
+        if instant.kind != "skipped" and instant.at >= own.at:
+            behind.append(instant.at)
+            if instant.kind != "gap":  # what is later by name and not moved is later by instant
+                break
+    if earlier and _offset(earlier[0], to_instant(earlier[0], zone)) != _offset(own_local, own):
+        instants = (to_instant(local, zone) for local in earlier)
+        behind += [instant.at for instant in instants if instant.kind == "gap" and instant.at > own.at]
+    return min(behind, default=None)
+
+
+def _offset(local: datetime, instant: Instant) -> timedelta:
+    """By what the clock is ahead of UTC where it shows the time; of one that is moved, before the jump."""
+    return local - instant.at.replace(tzinfo=None)

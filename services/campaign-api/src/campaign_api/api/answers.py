@@ -24,11 +24,13 @@ from campaign_api.handlers import estimates
 from campaign_api.handlers.common import NO_VERSION, Version
 from campaign_api.store import definition_outbox, idempotency, resources
 from campaign_api.store.references import User
-from campaign_api.upstream import Part, RefusedByPart
+from campaign_api.upstream import Part, PartUnavailable, RefusedByPart
 from postrider.contracts import codec
 from postrider.contracts.ids import PREFIXES
 
 MOST_NAMED = 100
+CAPS_SECONDS = 5.0
+"""How long an estimate waits for the scheduler's part of it."""
 _SORTED = msgspec.json.Encoder(order="sorted")
 _ETAG = re.compile(r'(?:W/)?"([\x21\x23-\x7e]*)"|([0-9]+)')
 """A tag that a compressing proxy has made weak is taken, and a bare number, which is what people type."""
@@ -101,12 +103,24 @@ def decode_cursor(cursor: str | None) -> str | None:
     return id
 
 
-def page(items: Sequence[Any], limit: int, show: Callable[[Any], dict[str, Any]]) -> Response:
-    """`items` holds one more than the limit when there is a next page."""
+def items_after(items: Sequence[dict[str, Any]], after: str | None, name: str) -> Sequence[dict[str, Any]]:
+    """What comes behind the item of that name in a list that is at hand whole. Raises `Problem`."""
+    if after is None:
+        return items
+    position = next((number for number, item in enumerate(items) if item[name] == after), None)
+    if position is None:
+        raise _bad_cursor()
+    return items[position + 1 :]
+
+
+def page(items: Sequence[Any], limit: int, show: Callable[[Any], dict[str, Any]], name: str | None = None) -> Response:
+    """`items` holds more than the limit when there is a next page. `name`: the key of their id when they are
+    mappings."""
     shown = items[:limit]
     following = None
     if len(items) > limit:
-        following = base64.urlsafe_b64encode(shown[-1].id.encode()).decode().rstrip("=")
+        last = shown[-1].id if name is None else shown[-1][name]
+        following = base64.urlsafe_b64encode(last.encode()).decode().rstrip("=")
     return answer({"items": [show(item) for item in shown], "next_cursor": following})
 
 
@@ -120,13 +134,25 @@ async def page_of(part: Part, path: str, filters: Mapping[str, str | int | None]
         raise
 
 
-async def estimated(part: Part, question: estimates.Question) -> Response:
-    """What the segment-engine refuses points into what the caller sent, or into the campaign."""
+async def estimated(services: Services, question: estimates.Question) -> Response:
+    """What the segment-engine refuses points into what the caller sent, or into the campaign. Without the scheduler,
+    which keeps the caps, an estimate is one before caps, and says so."""
     try:
-        found = await part.post("/internal/estimate", question.asked)
+        found = await services.segment_engine.post("/internal/estimate", question.asked)
     except RefusedByPart as refused:
         raise _pointing(refused, question.pointers) from refused
-    return answer(estimates.shown(found, question))
+    return answer(estimates.shown(found, question, await _capped_share(services.scheduler, found, question)))
+
+
+async def _capped_share(scheduler: Part, found: Mapping[str, Any], question: estimates.Question) -> float | None:
+    """Of those who would be texted; None: not known."""
+    if question.caps is None or not found["people"]:
+        return 0.0
+    try:
+        answered = await scheduler.post("/internal/capped", question.caps | {"people": found["people"]}, CAPS_SECONDS)
+    except PartUnavailable:
+        return None
+    return float(answered["capped"] / answered["asked"])
 
 
 def _pointing(refused: RefusedByPart, pointers: Mapping[str, str]) -> Invalid:

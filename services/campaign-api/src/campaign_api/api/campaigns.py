@@ -76,11 +76,15 @@ async def change_campaign(
 ) -> Response:
     """Change a campaign as a whole. Once it is scheduled, `kind`, `when` and `who` touch runs whose audience is not
     fixed, and `what` texts that were not handed to the dispatcher yet; of a live campaign armed timers follow. One that
-    waits for approval, or was rejected, becomes a draft."""
+    waits for approval, or was rejected, becomes a draft; one that was approved is changed with the scope `admin`, as
+    long as the settings require approval."""
     async with services.database.begin() as tx:
         current = await common.get_to_change(tx, "campaign", id, if_match)
         common.check_read_only(body.read_only(), shown(current), if_match)
-        changed = await campaigns.put(tx, id, body.content(), current.version, services.clock.now())
+        changed = await campaigns.put(
+            tx, id, body.content(), current.version, services.clock.now(),
+            may_approve=caller.may("admin"),
+        )  # fmt: skip
     return await _published(services, changed)
 
 
@@ -109,57 +113,69 @@ async def clone_campaign(
     return await answers.create(services, request, caller, key, Model(), make, router.prefix)
 
 
-@router.post("/{id}/schedule", response_model=Campaign, responses=documented(404, 409, 422))
-async def schedule_campaign(services: FromServices, id: answers.CampaignId, caller: CampaignWriter) -> Response:
+@router.post("/{id}/schedule", response_model=Campaign, responses=documented(404, 409, 412, 422))
+async def schedule_campaign(
+    services: FromServices, id: answers.CampaignId, if_match: answers.IfMatch, caller: CampaignWriter
+) -> Response:
     """From here on it runs by itself; a live campaign at once. Validated again. Where the settings require approval it
     becomes `pending_approval`. 200: the other services can read it.
     503: it is scheduled and will be published; ask again or wait."""
     async with services.database.begin() as tx:
-        scheduled = await campaigns.schedule(tx, id, services.clock.now())
+        scheduled = await campaigns.schedule(tx, id, if_match, services.clock.now())
     return await _published(services, scheduled)
 
 
-@router.post("/{id}/approve", response_model=Campaign, responses=documented(404, 409, 422))
-async def approve_campaign(services: FromServices, id: answers.CampaignId, caller: Admin) -> Response:
+@router.post("/{id}/approve", response_model=Campaign, responses=documented(404, 409, 412, 422))
+async def approve_campaign(
+    services: FromServices, id: answers.CampaignId, if_match: answers.IfMatch, caller: Admin
+) -> Response:
     """Let a campaign run that waits for approval; needs the scope `admin`. Validated again: a date may have passed."""
     async with services.database.begin() as tx:
-        approved = await campaigns.approve(tx, id, services.clock.now())
+        approved = await campaigns.approve(tx, id, if_match, services.clock.now())
     return await _published(services, approved)
 
 
-@router.post("/{id}/reject", response_model=Campaign, responses=documented(404, 409))
-async def reject_campaign(services: FromServices, id: answers.CampaignId, caller: Admin) -> Response:
+@router.post("/{id}/reject", response_model=Campaign, responses=documented(404, 409, 412, 422))
+async def reject_campaign(
+    services: FromServices, id: answers.CampaignId, if_match: answers.IfMatch, caller: Admin
+) -> Response:
     """Send a campaign back that waits for approval; needs the scope `admin`. An edit makes it a draft again."""
     async with services.database.begin() as tx:
-        rejected = await campaigns.reject(tx, id)
+        rejected = await campaigns.reject(tx, id, if_match)
     return await _published(services, rejected)
 
 
-@router.post("/{id}/pause", response_model=Campaign, responses=documented(404, 409))
-async def pause_campaign(services: FromServices, id: answers.CampaignId, caller: CampaignWriter) -> Response:
+@router.post("/{id}/pause", response_model=Campaign, responses=documented(404, 409, 412, 422))
+async def pause_campaign(
+    services: FromServices, id: answers.CampaignId, if_match: answers.IfMatch, caller: CampaignWriter
+) -> Response:
     """Hold what is queued and what comes due or triggers meanwhile; deadlines run on. 200: published; no call to a
     provider starts more than a second after this answer.
     503: it is paused and will be published as soon as Kafka is back; repeating the call waits for that."""
     async with services.database.begin() as tx:
-        paused = await campaigns.pause(tx, id)
+        paused = await campaigns.pause(tx, id, if_match)
     return await _published(services, paused)
 
 
-@router.post("/{id}/resume", response_model=Campaign, responses=documented(404, 409))
-async def resume_campaign(services: FromServices, id: answers.CampaignId, caller: CampaignWriter) -> Response:
+@router.post("/{id}/resume", response_model=Campaign, responses=documented(404, 409, 412, 422))
+async def resume_campaign(
+    services: FromServices, id: answers.CampaignId, if_match: answers.IfMatch, caller: CampaignWriter
+) -> Response:
     """Send what was held and is still inside its deadline; the rest is `expired`."""
     async with services.database.begin() as tx:
-        resumed = await campaigns.resume(tx, id)
+        resumed = await campaigns.resume(tx, id, if_match)
     return await _published(services, resumed)
 
 
-@router.post("/{id}/stop", response_model=Campaign, responses=documented(404, 409))
-async def stop_campaign(services: FromServices, id: answers.CampaignId, caller: CampaignWriter) -> Response:
+@router.post("/{id}/stop", response_model=Campaign, responses=documented(404, 409, 412, 422))
+async def stop_campaign(
+    services: FromServices, id: answers.CampaignId, if_match: answers.IfMatch, caller: CampaignWriter
+) -> Response:
     """Cancel what is not sent; a draft can be given up too. 200: published; no call to a provider starts more than a
     second after this answer.
     503: it is stopped and will be published as soon as Kafka is back; repeating the call waits for that."""
     async with services.database.begin() as tx:
-        stopped = await campaigns.stop(tx, id)
+        stopped = await campaigns.stop(tx, id, if_match)
     return await _published(services, stopped)
 
 
@@ -168,8 +184,8 @@ async def estimate_campaign(services: FromServices, id: answers.CampaignId, call
     """How many people the campaign would reach if it ran now, why not the others, and what the text comes to, tried on
     some of them. Of a live campaign: who did what it waits for in the last 30 days."""
     async with services.database.begin() as tx:
-        question = await estimates.about_campaign(tx, await common.get(tx, "campaign", id))
-    return await answers.estimated(services.segment_engine, question)
+        question = await estimates.about_campaign(tx, await common.get(tx, "campaign", id), services.clock.now())
+    return await answers.estimated(services, question)
 
 
 @router.post("/{id}/preview", response_model=PreviewOut, responses=documented(*BODY_ERRORS, 404))

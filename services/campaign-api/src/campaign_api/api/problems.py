@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -172,6 +172,7 @@ async def _validation(request: Request, error: Exception) -> Response:
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, refusals.Refused)
     status = {
+        refusals.NotAllowed: 403,
         refusals.NotFound: 404,
         refusals.Conflict: 409,
         refusals.StaleVersion: 412,
@@ -244,6 +245,19 @@ async def _defect(request: Request, error: Exception) -> Response:
     return respond(request, 500, "something in the server is wrong; it has been logged")
 
 
+_MESSAGES: Final = {
+    "missing": "is required",
+    "extra_forbidden": "unknown field",
+    "json_invalid": "is not JSON",
+    "model_type": "must be an object",
+    "model_attributes_type": "must be an object",
+    "dict_type": "must be an object",
+    "list_type": "must be a list",
+    "string_type": "must be text",
+}
+"""In place of pydantic's, which speak of Python."""
+
+
 def _problem_of(item: Mapping[str, Any], body: Any) -> FieldProblem:
     kind, context = item["type"], item.get("ctx", {})
     pointer = _pointer(tuple(item["loc"]), body)
@@ -255,8 +269,7 @@ def _problem_of(item: Mapping[str, Any], body: Any) -> FieldProblem:
             return FieldProblem(f"{pointer}/{name}", f"{context['tag']} is {NOT_BUILT}")
         expected = context.get("expected_tags", "").replace("'", '"')
         return FieldProblem(f"{pointer}/{name}", f"must be one of {expected}")
-    messages = {"missing": "is required", "extra_forbidden": "unknown field", "json_invalid": "is not JSON"}
-    return FieldProblem(pointer, messages.get(kind) or str(item["msg"]))
+    return FieldProblem(pointer, _MESSAGES.get(kind) or str(item["msg"]))
 
 
 def _pointer(loc: tuple[str | int, ...], body: Any) -> str:

@@ -28,6 +28,8 @@ router = APIRouter(prefix="/v1/campaigns", tags=["reports"], route_class=StrictR
 EVERY_SECONDS: Final = 1.0
 KEEP_ALIVE_SECONDS: Final = 15.0
 MOST_STREAMS: Final = 200
+MOST_RUNS: Final = 20
+"""The last ones: a recurring campaign may have thousands."""
 
 
 @router.get(
@@ -40,9 +42,9 @@ MOST_STREAMS: Final = 200
 async def follow_progress(
     request: Request, services: FromServices, id: answers.CampaignId, caller: Reader
 ) -> StreamingResponse:
-    """Server-sent events. `progress` carries `{"status","funnel","runs":[{"run_id","occurrence","state"}]}`, at once
-    and whenever it changes, at most once a second. When a campaign has ended and nothing of it is open, `end` follows
-    and the stream closes. Whoever was cut off asks again and is told the present state."""
+    """Server-sent events. `progress` carries `{"status","funnel","runs":[{"run_id","occurrence","state"}]}` with the
+    last 20 runs, at once and whenever it changes, at most once a second. When a campaign has ended and nothing of it is
+    open, `end` follows and the stream closes. Whoever was cut off asks again and is told the present state."""
     if len(services.streams) >= MOST_STREAMS:
         raise Problem(503, f"{MOST_STREAMS} streams are open: ask again later", headers={"Retry-After": "10"})
     state = await _read(services, id)
@@ -85,10 +87,11 @@ async def _read(services: Services, id: str) -> dict[str, Any]:
         campaign = await common.get(tx, "campaign", id)
         cells, runs = await funnel.read_report(tx, id)
     names = ("run_id", "occurrence", "state")
+    newest = sorted(runs, key=lambda run: run["occurrence"], reverse=True)[:MOST_RUNS]
     return {
         "status": campaign.status,
         "funnel": report(cells, runs)["funnel"],
-        "runs": [{name: run[name] for name in names} for run in runs],
+        "runs": [{name: run[name] for name in names} for run in newest],
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Literal
+from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
@@ -24,6 +24,8 @@ from postrider.contracts.delivery_events import STATUSES
 router = APIRouter(prefix="/v1/campaigns", tags=["reports"], route_class=StrictRoute)
 
 CSV_PAGE = 1_000
+MOST_RUNS: Final = 100
+"""On one page: each may have hundreds of zones."""
 PARAMETERS = frozenset({"status", "reason", "user_id", "run_id", "variant", "format", "limit", "cursor"})
 """Of the message log."""
 
@@ -37,19 +39,28 @@ async def read_report(services: FromServices, id: answers.CampaignId, caller: Re
     return answers.answer(report(cells, runs))
 
 
-@router.get("/{id}/runs", response_model=Runs, responses=documented(404))
-async def read_runs(services: FromServices, id: answers.CampaignId, caller: Reader) -> Response:
-    """Runs of a scheduled campaign, the planned one included, each with its counts and what its zones are at; a live
+@router.get("/{id}/runs", response_model=Runs, responses=documented(404, 422))
+async def read_runs(
+    services: FromServices,
+    id: answers.CampaignId,
+    caller: Reader,
+    limit: Annotated[int, Query(ge=1, le=MOST_RUNS, description="How many runs at most.")] = 20,
+    cursor: answers.Cursor = None,
+) -> Response:
+    """Runs of a scheduled campaign, the last planned one first, each with its counts and what its zones are at; a live
     campaign has none. 503: the scheduler, which knows the zones, is away."""
+    after = answers.decode_cursor(cursor)
     async with services.database.begin() as tx:
         await common.get(tx, "campaign", id)
         cells, runs = await funnel.read_report(tx, id)
-    if not runs:
-        return answers.answer({"items": []})
-    known = await services.scheduler.get("/internal/runs", {"campaign_id": id})
-    zones = {run["run_id"]: run["zones"] for run in known["items"]}
+    wanted = answers.items_after(sorted(runs, key=lambda run: run["occurrence"], reverse=True), after, "run_id")
+    zones: dict[str, list[dict[str, Any]]] = {}
+    if wanted:
+        asked = ",".join(run["run_id"] for run in wanted[:limit])
+        known = await services.scheduler.get("/internal/runs", {"campaign_id": id, "run_ids": asked})
+        zones = {run["run_id"]: run["zones"] for run in known["items"]}
     by_run = {row["run_id"]: row for row in report(cells, runs)["by_run"]}
-    return answers.answer({"items": [shown_run(run, by_run[run["run_id"]], zones) for run in runs]})
+    return answers.page(wanted, limit, lambda run: shown_run(run, by_run[run["run_id"]], zones), "run_id")
 
 
 @router.get(

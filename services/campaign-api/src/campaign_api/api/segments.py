@@ -51,7 +51,7 @@ async def estimate(body: EstimateIn, services: FromServices, caller: Reader) -> 
     async with services.database.begin() as tx:
         what = None if body.what is None else body.what.model_dump()
         question = await estimates.about_rule(tx, body.rule, body.segment_id, what)
-    return await answers.estimated(services.segment_engine, question)
+    return await answers.estimated(services, question)
 
 
 @router.get("", response_model=Page[Segment], responses=documented(422))

@@ -14,22 +14,29 @@ from typing import Any, Final
 import msgspec
 
 from campaign_api.domain.campaign_checks import references_of
-from campaign_api.domain.campaign_states import LIVE_KINDS, Status
+from campaign_api.domain.campaign_states import LIVE_KINDS, Status, total_of
 from campaign_api.domain.errors import Conflict, FieldProblem, Invalid
-from campaign_api.domain.when_checks import read_local
+from campaign_api.domain.when_checks import read_bound
 from postrider.contracts.definitions import What
 from postrider.durations import parse_duration
 from postrider.scheduling.occurrences import ACCOUNT_ZONE, USER_ZONE
 from postrider.zones import to_instant
 
 MAX_WHAT_VERSIONS: Final = 100
+_TIMES: Final = ("time_zone", "at", "recurrence", "times", "start", "end", "short_month", "fallback_time")
 DEFAULT_SEND_BY: Final = {"scheduled": timedelta(hours=4), "live": timedelta(minutes=15)}
 
 
 def check_change(status: Status, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
     """Raises `Conflict` that points at what may no longer change."""
     before, after = old["kind"], new["kind"]
-    if status is Status.DRAFT or before == after or not LIVE_KINDS & {before, after}:
+    if status is Status.DRAFT or not LIVE_KINDS & {before, after}:
+        return
+    if before == after:
+        if total_of(old) is None and total_of(new) is not None:
+            # Texts are counted from the first on, or not at all.
+            kept = "a live campaign that was scheduled without a total gets none later"
+            raise Conflict(f"{kept}: make a new one", [FieldProblem("/who/limits/total", f"cannot be added: {kept}")])
         return
     kept = "a live campaign keeps its kind" if before in LIVE_KINDS else "a scheduled campaign cannot become live"
     raise Conflict(f"{kept} once it is {status}: make a new one", [FieldProblem("/kind", f"cannot change: {kept}")])
@@ -65,11 +72,24 @@ def timing_of(body: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str,
         named = when.get("time_zone", ACCOUNT_ZONE)
         zone = settings["account_time_zone"] if named in (ACCOUNT_ZONE, USER_ZONE) else named
         timing["bounds"] = {
-            name: to_instant(read_local(when[name]), zone).at.isoformat()
+            name: to_instant(read_bound(name, when[name]), zone).at.isoformat()
             for name in ("start", "end")
             if when.get(name) is not None
         }
     return timing
+
+
+def times_of(body: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a campaign says when its occurrences are."""
+    return {"kind": body["kind"], **{name: body["when"].get(name) for name in _TIMES}}
+
+
+def judged_times(before: Mapping[str, Any], body: Mapping[str, Any]) -> frozenset[str]:
+    """Times of an edited campaign that were judged when it was scheduled: dates it has had, on the same clock."""
+    at, mode = before["when"].get("at"), before["when"].get("time_zone")
+    if before["kind"] != body["kind"] or mode != body["when"].get("time_zone"):
+        return frozenset()
+    return frozenset(at if isinstance(at, list) else [at] if isinstance(at, str) else [])
 
 
 def what_of(what: Mapping[str, Any], settings: Mapping[str, Any]) -> What:

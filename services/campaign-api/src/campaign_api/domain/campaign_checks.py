@@ -23,7 +23,7 @@ from postrider.rules import Rule, RuleErrors, SegmentRules, names_in, parse_rule
 from postrider.sms.errors import TemplateError
 from postrider.sms.template import compile_body
 
-_EMAIL: Final = re.compile(r"[^@\s\x00-\x1f<>,;]+@[^@\s\x00-\x1f<>,;]+")
+EMAIL: Final = re.compile(r"[^@\s\x00-\x1f<>,;]+@[^@\s\x00-\x1f<>,;]+")
 LIST_READY: Final = "ready"
 """Status of a user list that has all its members."""
 
@@ -46,10 +46,17 @@ class Surroundings:
 
 
 def check_campaign(
-    body: Mapping[str, Any], around: Surroundings, now: datetime, *, dates: bool = True
+    body: Mapping[str, Any],
+    around: Surroundings,
+    now: datetime,
+    *,
+    dates: bool = True,
+    judged: frozenset[str] = frozenset(),
 ) -> list[FieldProblem]:
-    """Empty when the campaign can work. `dates` False: its time was judged when it was scheduled."""
-    problems = [*check_when(body, around.account_time_zone, now, dates=dates), *_check_who(body["who"], around)]
+    """Empty when the campaign can work. `dates` False: its times were judged when it was scheduled; `judged`: these of
+    its dates were."""
+    problems = check_when(body, around.account_time_zone, now, dates=dates, judged=judged)
+    problems += _check_who(body["who"], around)
     problems += _check_how_many(body)
     return problems + _check_what(body["what"], around, live=event_reaches_the_text(body["who"]))
 
@@ -130,7 +137,7 @@ def _check_how_many(body: Mapping[str, Any]) -> list[FieldProblem]:
     if is_live and who.get("safety_limit") is not None:
         problems.append(FieldProblem("/who/safety_limit", "a live campaign has no runs"))
     email = body.get("owner_email")
-    if email is not None and not _EMAIL.fullmatch(email):
+    if email is not None and not EMAIL.fullmatch(email):
         problems.append(FieldProblem("/owner_email", "is not an e-mail address"))
     if who.get("safety_limit") is not None and email is None:
         problems.append(FieldProblem("/owner_email", "is needed with a safety_limit, to be told"))

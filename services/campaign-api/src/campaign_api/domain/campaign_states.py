@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from campaign_api.domain.errors import Conflict
 
@@ -85,14 +85,33 @@ EMITTED_RUN_STATES: Final = frozenset(
 
 
 def apply(status: Status, event: Event) -> Status:
-    """The next status. Raises `Conflict` for an illegal move."""
+    """The next status. Raises `Conflict` for an illegal move, which says what is legal."""
     following = TRANSITIONS.get((status, event))
     if following is None:
-        raise Conflict(f"a campaign that is {status} cannot {_VERBS.get(event, event)}")
+        raise Conflict(f"a campaign that is {status} cannot be {_DONE[event]}; it can be {_what_can_be_done(status)}")
     return following
 
 
-_VERBS: Final = {Event.EDIT: "be changed", Event.APPROVE: "be approved", Event.REJECT: "be rejected"}
+_DONE: Final[Mapping[Event, str]] = {
+    Event.SCHEDULE: "scheduled",
+    Event.SUBMIT: "scheduled",
+    Event.APPROVE: "approved",
+    Event.REJECT: "rejected",
+    Event.EDIT: "changed",
+    Event.START: "started",
+    Event.PAUSE: "paused",
+    Event.RESUME: "resumed",
+    Event.FINISH: "completed",
+    Event.STOP: "stopped",
+}
+_BY_RUNS: Final = frozenset({Event.START, Event.FINISH})
+"""Nobody asks for these: they follow from what its runs do."""
+
+
+def _what_can_be_done(status: Status) -> str:
+    moves = dict.fromkeys(_DONE[event] for at, event in TRANSITIONS if at is status and event not in _BY_RUNS)
+    *all_but_last, last = [*moves, *(["deleted"] if status in UNPUBLISHED else []), "cloned"]
+    return f"{', '.join(all_but_last)} or {last}" if all_but_last else f"{last} only"
 
 
 def release(status: Status, event: Event, kind: str) -> Status:
@@ -103,18 +122,31 @@ def release(status: Status, event: Event, kind: str) -> Status:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What is known of a campaign's runs. `state`: of the one furthest behind. `open_messages`: pending or in doubt."""
+    """What is known of a campaign. `state`: of the run furthest behind, "" without any. `open_messages`: pending or in
+    doubt. `sent`: accepted or unknown, which a message never leaves."""
 
-    state: str
-    has_started: bool
-    open_messages: int
+    state: str = ""
+    has_started: bool = False
+    open_messages: int = 0
+    sent: int = 0
 
 
-def follow_runs(status: Status, kind: str, progress: Progress) -> Status:
-    """A live campaign has no run and ends only by a stop; a campaign that ended stays as it is, and a paused one until
-    it is resumed."""
-    if kind in LIVE_KINDS or status not in (Status.SCHEDULED, Status.RUNNING):
+def follow(status: Status, body: Mapping[str, Any], progress: Progress) -> Status:
+    """A scheduled campaign ends with its runs, a live one when all of its total was sent: until then a slot may come
+    back. A campaign that ended stays as it is, and a paused one until it is resumed."""
+    if status not in (Status.SCHEDULED, Status.RUNNING):
         return status
-    if progress.state in EMITTED_RUN_STATES and progress.open_messages <= 0:
+    if body["kind"] in LIVE_KINDS:
+        total = total_of(body)
+        is_over = total is not None and progress.sent >= total
+    else:
+        is_over = progress.state in EMITTED_RUN_STATES
+    if is_over and progress.open_messages <= 0:
         return apply(status, Event.FINISH)
     return apply(status, Event.START) if status is Status.SCHEDULED and progress.has_started else status
+
+
+def total_of(body: Mapping[str, Any]) -> int | None:
+    """The campaign's limit of texts in all."""
+    total: int | None = (body["who"].get("limits") or {}).get("total")
+    return total

@@ -38,6 +38,10 @@ class Conflict(Refused):
     """Sensible, but not in the state things are in."""
 
 
+class NotAllowed(Refused):
+    """Sensible, but not with this key."""
+
+
 class StaleVersion(Refused):
     """Somebody changed it since it was read."""
 

@@ -6,10 +6,12 @@ Pure: dedups nothing, reads nothing. Whatever moves come in whatever order, a re
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
+from campaign_api.domain.resource import rfc3339
 from postrider.contracts.delivery_events import (
     ACCEPTED_STATUSES,
     NOT_SENT_STATUSES,
@@ -97,7 +99,7 @@ def report(cells: Mapping[Cell, int], runs: Iterable[Mapping[str, Any]]) -> dict
 
 
 def shown_run(
-    run: Mapping[str, Any], counted: Mapping[str, Any], zones: Mapping[str, list[Mapping[str, Any]]]
+    run: Mapping[str, Any], counted: Mapping[str, Any], zones: Mapping[str, Sequence[Mapping[str, Any]]]
 ) -> dict[str, Any]:
     """A row of `GET /v1/campaigns/{id}/runs`. `counted`: its row of the report; `zones`: by run, as the scheduler has
     them."""
@@ -111,8 +113,8 @@ def shown_run(
                 "reason": zone["reason"] or None,
                 "users": zone["users"],
                 "expanded_users": zone["expanded_users"],
-                "due_at": zone["due_at"],
-                "send_by": zone["send_by"],
+                "due_at": rfc3339(datetime.fromisoformat(zone["due_at"])),
+                "send_by": rfc3339(datetime.fromisoformat(zone["send_by"])),
             }
             for zone in sorted(zones.get(run["run_id"], ()), key=lambda zone: (zone["due_at"], zone["zone"]))
         ],

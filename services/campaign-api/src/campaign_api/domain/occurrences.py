@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from campaign_api.domain.campaign_changes import timing_of
+from campaign_api.domain.campaign_states import TERMINAL, Status
 from campaign_api.domain.errors import FieldProblem, Invalid
 from campaign_api.domain.resource import Resource, rfc3339
 from campaign_api.domain.snapshots import when_of
@@ -26,6 +27,8 @@ def occurrences_of(
     scheduled_at = campaign.internal.get("scheduled_at")
     when = when_of(campaign.body, campaign.internal if scheduled_at else timing_of(campaign.body, settings))
     scheduled = datetime.fromisoformat(scheduled_at) if scheduled_at else None
+    if Status(campaign.status) in TERMINAL:
+        return {"zone": asked, "items": []}
     found = preview(campaign.body["kind"], when, account_zone, asked, now, scheduled, limit)
     return {
         "zone": asked,

@@ -106,6 +106,8 @@ def when_of(body: Mapping[str, Any], internal: Mapping[str, Any]) -> d.When:
         throttle_per_minute=when.get("throttle_per_minute"),
         fallback_time=when.get("fallback_time"),
         best_time_event=when.get("best_time_event") or "",
+        changed_at=_moment(internal.get("times_changed_at")),
+        delay_seconds=_seconds(when.get("delay"), 0),
     )
 
 

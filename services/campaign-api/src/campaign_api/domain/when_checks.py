@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from typing import Any, Final
 
 from campaign_api.domain.errors import FieldProblem
@@ -15,16 +15,26 @@ from postrider.scheduling.recurrences import Pattern, RecurrenceError, read_recu
 from postrider.zones import is_past_everywhere, is_zone, load_zone, to_instant
 
 MAX_SEND_BY: Final = timedelta(days=30)
+MAX_DELAY: Final = timedelta(days=30)
 MAX_CATCH_UP: Final = timedelta(days=7)
 MAX_GAP: Final = timedelta(days=365)
 _LOCAL: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0-9]{2})?")
+_DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _LAST_YEAR: Final = 2200
 _OWN_CLOCKS: Final = (USER_ZONE, BEST_TIME)
 _FIELD_OF_RECURRENCE: Final = {"rule": "recurrence"}
 
 
-def check_when(body: Mapping[str, Any], account_zone: str, now: datetime, *, dates: bool) -> list[FieldProblem]:
-    """Empty when it can work. `dates` False: its times were judged when it was scheduled."""
+def check_when(
+    body: Mapping[str, Any],
+    account_zone: str,
+    now: datetime,
+    *,
+    dates: bool,
+    judged: frozenset[str] = frozenset(),
+) -> list[FieldProblem]:
+    """Empty when it can work. `dates` False: its times were judged when it was scheduled; `judged`: these of its dates
+    were."""
     kind, when = body["kind"], body["when"]
     problems = check_duration(when.get("send_by"), "/when/send_by", MAX_SEND_BY)
     problems += check_duration(when.get("catch_up"), "/when/catch_up", MAX_CATCH_UP)
@@ -37,8 +47,9 @@ def check_when(body: Mapping[str, Any], account_zone: str, now: datetime, *, dat
     if kind == "recurring":
         return problems + _check_recurrence(when, mode, zone, now, dates)
     if kind.startswith("live_"):
+        problems += _check_delay(kind, when)
         return problems + _check_bounds(when, zone, now, dates)
-    return problems + _check_times(kind, when["at"], mode, zone, now, dates)
+    return problems + _check_times(kind, when["at"], mode, zone, now if dates else None, judged)
 
 
 def check_duration(value: str | None, pointer: str, longest: timedelta) -> list[FieldProblem]:
@@ -69,8 +80,17 @@ def read_local(text: str) -> datetime:
     except ValueError as error:
         raise ValueError("no such date or time") from error
     if not 1900 <= local.year <= _LAST_YEAR:
-        raise ValueError(f"the year must be between 1900 and {_LAST_YEAR}")
+        raise ValueError(f"has a year that is not from 1900 to {_LAST_YEAR}")
     return local
+
+
+def read_bound(name: str, text: str) -> datetime:
+    """A `start` or an `end`: a local date-time, or a day, which is its first moment as a start and its last as an end.
+    Raises ValueError."""
+    if not _DAY.fullmatch(text):
+        return read_local(text)
+    midnight = read_local(f"{text}T00:00:00")
+    return midnight if name == "start" else datetime.combine(midnight, time.max)
 
 
 def recurrence_of(when: Mapping[str, Any]) -> Recurrence:
@@ -91,7 +111,7 @@ def _check_best_time(kind: str, when: Mapping[str, Any], mode: str) -> list[Fiel
 
 
 def _check_times(
-    kind: str, at: str | list[str], mode: str, zone: str, now: datetime, dates: bool
+    kind: str, at: str | list[str], mode: str, zone: str, now: datetime | None, judged: frozenset[str]
 ) -> list[FieldProblem]:
     if at == "now":
         return []
@@ -110,7 +130,7 @@ def _check_times(
             problem = "is a day that is there already" if mode == BEST_TIME else "is there already"
             problems.append(FieldProblem(pointer, problem))
         seen.add(day)
-        if dates:
+        if now is not None and text not in judged:
             problems += _check_not_past(local, mode, zone, now, pointer)
     return problems
 
@@ -129,6 +149,10 @@ def _check_recurrence(when: Mapping[str, Any], mode: str, zone: str, now: dateti
     problems = _unreadable(when, ("start", "end"))
     if problems:
         return problems
+    if dates and when.get("end") is not None:
+        over = _check_not_past(read_bound("end", when["end"]), mode, zone, now, "/when/end")
+        if over:
+            return over
     try:
         pattern = read_recurrence(recurrence_of(when))
         anchor = anchor_of(pattern, zone, now)
@@ -144,18 +168,26 @@ def _check_recurrence(when: Mapping[str, Any], mode: str, zone: str, now: dateti
     return problems
 
 
-def _has_occurrence_ahead(pattern: Pattern, anchor: Any, mode: str, zone: str, now: datetime) -> bool:
+def _has_occurrence_ahead(pattern: Pattern, anchor: date, mode: str, zone: str, now: datetime) -> bool:
     back = now.astimezone(load_zone(zone)).replace(tzinfo=None) - timedelta(days=3)
     ahead = (slot for slot in pattern.slots(anchor, back) if not _check_not_past(slot, mode, zone, now, ""))
     return next(ahead, None) is not None
+
+
+def _check_delay(kind: str, when: Mapping[str, Any]) -> list[FieldProblem]:
+    if when.get("delay") is None:
+        return []
+    if kind != "live_action":
+        return [FieldProblem("/when/delay", "of live_action only: live_inaction has within, live_date offset")]
+    return check_duration(when["delay"], "/when/delay", MAX_DELAY)
 
 
 def _check_bounds(when: Mapping[str, Any], zone: str, now: datetime, dates: bool) -> list[FieldProblem]:
     problems = _unreadable(when, ("start", "end"))
     if problems or when.get("end") is None:
         return problems
-    end = read_local(when["end"])
-    if when.get("start") is not None and end <= read_local(when["start"]):
+    end = read_bound("end", when["end"])
+    if when.get("start") is not None and end <= read_bound("start", when["start"]):
         problems.append(FieldProblem("/when/end", "must be after start"))
     if dates and to_instant(end, zone).at <= now:
         problems.append(FieldProblem("/when/end", f"is past in {zone}"))
@@ -167,7 +199,7 @@ def _unreadable(when: Mapping[str, Any], names: Iterable[str]) -> list[FieldProb
     for name in names:
         try:
             if when.get(name) is not None:
-                read_local(when[name])
+                read_bound(name, when[name])
         except ValueError as error:
             problems.append(FieldProblem(f"/when/{name}", str(error)))
     return problems

@@ -10,6 +10,7 @@ import phonenumbers
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from campaign_api.definitions import request
+from campaign_api.domain.campaign_checks import EMAIL
 from campaign_api.domain.errors import FieldProblem, Invalid
 from campaign_api.domain.resource import SETTINGS_ID, Resource
 from campaign_api.domain.when_checks import MAX_GAP, MAX_SEND_BY, check_duration, check_quiet_hours
@@ -42,4 +43,7 @@ def check(body: Mapping[str, Any]) -> list[FieldProblem]:
         problems += check_duration(value, f"/send_by/{lane}", MAX_SEND_BY)
     problems += check_duration(body.get("min_gap"), "/min_gap", MAX_GAP)
     problems += check_quiet_hours(body.get("quiet_hours"), "/quiet_hours")
+    sender = body.get("smtp_from")
+    if sender is not None and not EMAIL.fullmatch(sender):
+        problems.append(FieldProblem("/smtp_from", "is not an e-mail address"))
     return problems

@@ -9,10 +9,10 @@ from typing import Any, Final
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from campaign_api.domain.campaign_changes import check_change, timing_of, with_what
+from campaign_api.domain.campaign_changes import check_change, judged_times, times_of, timing_of, with_what
 from campaign_api.domain.campaign_checks import check_campaign, names_of, rules_of
-from campaign_api.domain.campaign_states import ACTIVE, UNPUBLISHED, Event, Status, apply, follow_runs, release
-from campaign_api.domain.errors import Conflict, Invalid
+from campaign_api.domain.campaign_states import ACTIVE, LIVE_KINDS, UNPUBLISHED, Event, Status, apply, follow, release
+from campaign_api.domain.errors import Conflict, Invalid, NotAllowed
 from campaign_api.domain.resource import Resource
 from campaign_api.handlers import common
 from campaign_api.store import definition_outbox, funnel, references, resources
@@ -27,20 +27,29 @@ async def create(tx: AsyncConnection, body: dict[str, Any], now: datetime) -> Re
     return await resources.insert(tx, new_id("campaign"), "campaign", Status.DRAFT, body, _names(body))
 
 
-async def put(tx: AsyncConnection, id: str, body: dict[str, Any], if_match: common.Version, now: datetime) -> Resource:
+async def put(
+    tx: AsyncConnection, id: str, body: dict[str, Any], if_match: common.Version, now: datetime, *, may_approve: bool
+) -> Resource:
     """What nobody else knows of is free, and a draft afterwards. Later an edit reaches what is not fixed yet, and a
-    changed `what` becomes its next version."""
+    changed `what` becomes its next version; where the settings require approval it takes somebody who may approve."""
     current = await common.get_to_change(tx, "campaign", id, if_match)
     status = apply(Status(current.status), Event.EDIT)
     check_change(status, current.body, body)
     is_draft = status is Status.DRAFT
-    dates = is_draft or body["when"] != current.body["when"]
-    settings = await _check(tx, body, now, dates=dates)
+    is_moved = times_of(body) != times_of(current.body)
+    judged = frozenset() if is_draft else judged_times(current.body, body)
+    settings = await _check(tx, body, now, dates=is_draft or is_moved, judged=judged)
+    if not is_draft and settings.body["approval_required"] and not may_approve:
+        raise NotAllowed(f"a campaign that is {status} was approved as it is: changing it needs the scope admin")
     internal = {**current.internal, **_names(body)}
     if not is_draft:
         internal = with_what(internal, body, settings.body)
         if body["when"] != current.body["when"]:
             internal = {**internal, **timing_of(body, settings.body)}
+        if is_moved:
+            internal["times_changed_at"] = now.isoformat()
+        if body["kind"] in LIVE_KINDS:  # a total that was lowered may be reached already
+            status = follow(status, body, await funnel.progress_of(tx, id))
     return await common.store(tx, replace(current, status=status, body=body, internal=internal))
 
 
@@ -63,20 +72,21 @@ async def delete(tx: AsyncConnection, id: str) -> None:
     await resources.remove(tx, id)
 
 
-async def schedule(tx: AsyncConnection, id: str, now: datetime) -> Resource:
+async def schedule(tx: AsyncConnection, id: str, if_match: common.Version, now: datetime) -> Resource:
     """From here on the other services know it, or, where the settings want it, somebody has to approve it first."""
-    current, is_repeated = await _get_to_move(tx, id, ACTIVE)
+    current, is_repeated = await _get_to_move(tx, id, ACTIVE, if_match)
     if is_repeated:
         return current
+    submitted = apply(Status(current.status), Event.SUBMIT)
     settings = await _check(tx, current.body, now, dates=True)
     if settings.body["approval_required"]:
-        return await common.store(tx, replace(current, status=apply(Status(current.status), Event.SUBMIT)))
+        return await common.store(tx, replace(current, status=submitted))
     return await _release(tx, current, Event.SCHEDULE, settings, now)
 
 
-async def approve(tx: AsyncConnection, id: str, now: datetime) -> Resource:
+async def approve(tx: AsyncConnection, id: str, if_match: common.Version, now: datetime) -> Resource:
     """Judged again: what it names, and its date, may be gone by now."""
-    current, is_repeated = await _get_to_move(tx, id, ACTIVE)
+    current, is_repeated = await _get_to_move(tx, id, ACTIVE, if_match)
     if is_repeated:
         return current
     apply(Status(current.status), Event.APPROVE)
@@ -84,47 +94,50 @@ async def approve(tx: AsyncConnection, id: str, now: datetime) -> Resource:
     return await _release(tx, current, Event.APPROVE, settings, now)
 
 
-async def reject(tx: AsyncConnection, id: str) -> Resource:
-    current, _ = await _get_to_move(tx, id, ())
+async def reject(tx: AsyncConnection, id: str, if_match: common.Version) -> Resource:
+    current, _ = await _get_to_move(tx, id, (), if_match)
     return await common.store(tx, replace(current, status=apply(Status(current.status), Event.REJECT)))
 
 
-async def pause(tx: AsyncConnection, id: str) -> Resource:
+async def pause(tx: AsyncConnection, id: str, if_match: common.Version) -> Resource:
     """Holds what is queued."""
-    current, is_repeated = await _get_to_move(tx, id, (Status.PAUSED,))
+    current, is_repeated = await _get_to_move(tx, id, (Status.PAUSED,), if_match)
     if is_repeated:
         return current
     return await common.store(tx, replace(current, status=apply(Status(current.status), Event.PAUSE)))
 
 
-async def resume(tx: AsyncConnection, id: str) -> Resource:
+async def resume(tx: AsyncConnection, id: str, if_match: common.Version) -> Resource:
     """What is still inside its deadline is sent; a campaign whose texts are all settled meanwhile is completed."""
-    current, is_repeated = await _get_to_move(tx, id, (Status.SCHEDULED, Status.RUNNING, Status.COMPLETED))
+    current, is_repeated = await _get_to_move(tx, id, (Status.SCHEDULED, Status.RUNNING, Status.COMPLETED), if_match)
     if is_repeated:
         return current
-    kind = current.body["kind"]
-    standing = next(iter(await funnel.standings(tx, [id])), None)
-    if standing is None:
-        status = release(Status(current.status), Event.RESUME, kind)
-    else:
-        status = follow_runs(release(Status(current.status), Event.RESUME, kind), kind, standing.progress)
+    released = release(Status(current.status), Event.RESUME, current.body["kind"])
+    status = follow(released, current.body, await funnel.progress_of(tx, id))
     return await common.store(tx, replace(current, status=status))
 
 
-async def stop(tx: AsyncConnection, id: str) -> Resource:
+async def stop(tx: AsyncConnection, id: str, if_match: common.Version) -> Resource:
     """Cancels what is not sent."""
-    current, is_repeated = await _get_to_move(tx, id, (Status.STOPPED,))
+    current, is_repeated = await _get_to_move(tx, id, (Status.STOPPED,), if_match)
     if is_repeated:
         return current
     return await common.store(tx, replace(current, status=apply(Status(current.status), Event.STOP)))
 
 
-async def _get_to_move(tx: AsyncConnection, id: str, after: Collection[str]) -> tuple[Resource, bool]:
+async def _get_to_move(
+    tx: AsyncConnection, id: str, after: Collection[str], if_match: common.Version
+) -> tuple[Resource, bool]:
     """The campaign, locked, and whether the move was made already and is not published yet: whoever repeats it then
-    waits for the same publishing, instead of being refused. `after`: the states it leads to."""
+    waits for the same publishing, instead of being refused. `after`: the states it leads to. `if_match`: the version
+    that was looked at, of whoever wants no other moved."""
     await resources.lock_configuration(tx)
     current = await common.get(tx, "campaign", id, for_update=True)
-    return current, current.status in after and await definition_outbox.is_waiting(tx, id)
+    if current.status in after and await definition_outbox.is_waiting(tx, id):
+        return current, True
+    if if_match is not None:
+        common.check_version(current, if_match)
+    return current, False
 
 
 async def _release(tx: AsyncConnection, current: Resource, event: Event, settings: Resource, now: datetime) -> Resource:
@@ -137,11 +150,13 @@ async def _release(tx: AsyncConnection, current: Resource, event: Event, setting
     return await common.store(tx, replace(current, status=status, internal=internal))
 
 
-async def _check(tx: AsyncConnection, body: Mapping[str, Any], now: datetime, *, dates: bool) -> Resource:
+async def _check(
+    tx: AsyncConnection, body: Mapping[str, Any], now: datetime, *, dates: bool, judged: frozenset[str] = frozenset()
+) -> Resource:
     """Returns the settings it was judged by. Raises `Invalid`."""
     settings = await resources.get_settings(tx)
     around = await resources.surroundings(tx, settings, names_of(rules_of(body["who"])))
-    problems = check_campaign(body, around, now, dates=dates)
+    problems = check_campaign(body, around, now, dates=dates, judged=judged)
     if problems:
         raise Invalid(problems)
     return settings

@@ -20,6 +20,7 @@ from postrider.contracts import codec
 ANY_VERSION: Final = "*"
 NO_VERSION: Final = 0
 """A tag that we never gave: it is stale, whatever the version is."""
+MOVES_ON: Final = frozenset({"version", "updated_at", "status", "scheduled_at", "end_reason"})
 MAX_DEFINITION_BYTES: Final = 900_000
 NAMES: Final[Mapping[Kind, str]] = {
     "settings": "settings",
@@ -48,9 +49,14 @@ async def get_to_change(tx: AsyncConnection, kind: Kind, id: str, if_match: Vers
     found = await get(tx, kind, id, for_update=True)
     if if_match is None:
         raise VersionMissing("a change needs If-Match with the version that was read (the ETag)")
+    check_version(found, if_match)
+    return found
+
+
+def check_version(found: Resource, if_match: Version) -> None:
+    """Raises `StaleVersion`."""
     if if_match not in (ANY_VERSION, found.version):
         raise StaleVersion(f"it is at version {found.version} now: read it again")
-    return found
 
 
 async def store(tx: AsyncConnection, changed: Resource) -> Resource:
@@ -81,8 +87,8 @@ async def stranded(tx: AsyncConnection, before: Surroundings, after: Surrounding
 
 def check_read_only(given: Mapping[str, Any], shown: Mapping[str, Any], if_match: Version) -> None:
     """Read-only fields may be sent back as read, and not otherwise. Who changes any version may have read an older
-    one: then `version` and `updated_at` say nothing."""
-    moved_on = {"version", "updated_at"} if if_match == ANY_VERSION else set()
+    one: then what moves on by itself says nothing."""
+    moved_on = MOVES_ON if if_match == ANY_VERSION else frozenset()
     problems = [
         FieldProblem(f"/{name}", "is read-only")
         for name, value in given.items()

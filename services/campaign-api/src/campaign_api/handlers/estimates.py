@@ -4,35 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from campaign_api.domain.campaign_changes import what_of
+from campaign_api.domain.campaign_changes import send_by_of, what_of
 from campaign_api.domain.campaign_states import LIVE_KINDS
 from campaign_api.domain.costs import cost_of, parts_of, texts_of
 from campaign_api.domain.errors import FieldProblem, Invalid
+from campaign_api.domain.occurrences import occurrences_of
 from campaign_api.domain.plans import Plan, plan_of
 from campaign_api.domain.resource import Resource
 from campaign_api.handlers import segments
 from campaign_api.store import resources
+from postrider.durations import parse_duration
 from postrider.sms.errors import TemplateError
 from postrider.sms.template import compile_body
 
 ACTIVITY_DAYS: Final = 30
 """How far back an estimate of a live campaign looks for its event."""
+ASKED_ABOUT_CAPS: Final = 1_000
+"""People by whom the share of those who are capped is told: to three percent, nineteen times of twenty."""
 _SEED: Final = "estimate"
 NO_PLAN: Final = Plan()
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """`asked` goes to the segment-engine. `pointers`: where what it refuses stands in what the caller sent."""
+    """`asked` goes to the segment-engine. `pointers`: where what it refuses stands in what the caller sent. `caps`:
+    goes to the scheduler, with some of the people; None: there are no caps."""
 
     asked: dict[str, Any]
     price: str | None
     pointers: Mapping[str, str]
     plan: Plan = NO_PLAN
+    caps: dict[str, Any] | None = None
 
 
 async def about_rule(
@@ -49,7 +56,7 @@ async def about_rule(
     return Question(asked, settings.get("price_per_part"), {"/rule": where, "/text": "/what"})
 
 
-async def about_campaign(tx: AsyncConnection, campaign: Resource) -> Question:
+async def about_campaign(tx: AsyncConnection, campaign: Resource, now: datetime) -> Question:
     """The campaign as it is saved, whatever its state. Raises `Invalid`."""
     body = campaign.body
     settings = (await resources.get_settings(tx)).body
@@ -81,13 +88,40 @@ async def about_campaign(tx: AsyncConnection, campaign: Resource) -> Question:
         "campaign_control": who.get("control_percent") or 0,
         "reach": 100 if who.get("reach_percent") is None else who["reach_percent"],
     }
-    return Question(asked, await _price(tx, body["what"], settings), pointers, plan_of(body, settings))
+    caps = _caps(campaign, settings, now)
+    if caps is not None:
+        asked["people"] = ASKED_ABOUT_CAPS
+    carrier = await _carrier(tx, body["what"])
+    rate = carrier.get("parts_per_second")
+    plan = plan_of(body, settings, None if rate is None else float(rate), ACTIVITY_DAYS if live else None)
+    return Question(asked, carrier.get("price_per_part") or settings.get("price_per_part"), pointers, plan, caps)
 
 
-def shown(found: Mapping[str, Any], question: Question) -> dict[str, Any]:
-    """The answer for the caller."""
+def _caps(campaign: Resource, settings: Mapping[str, Any], now: datetime) -> dict[str, Any] | None:
+    """By the campaign's next occurrence, on one clock: a reservation ahead or behind by a zone's hours is as good as
+    any."""
+    body = campaign.body
+    who = body["who"]
+    is_bound = bool(settings.get("frequency_caps") or settings.get("min_gap")) and not who.get("ignore_frequency_caps")
+    if not is_bound and who.get("min_gap") is None:
+        return None
+    ahead = [] if body["kind"] in LIVE_KINDS else occurrences_of(campaign, settings, None, 1, now)["items"]
+    return {
+        "campaign_id": campaign.id,
+        "ignore_frequency_caps": bool(who.get("ignore_frequency_caps")),
+        "min_gap_seconds": 0 if who.get("min_gap") is None else int(parse_duration(who["min_gap"]).total_seconds()),
+        "send_by_seconds": int(send_by_of(body, settings).total_seconds()),
+        "due_at": ahead[0]["at"] if ahead else None,
+    }
+
+
+def shown(found: Mapping[str, Any], question: Question, capped_share: float | None) -> dict[str, Any]:
+    """The answer for the caller. `capped_share`: of those who would be texted; None: not known."""
     sample = found["sample"]
-    texts, limited = question.plan.within_limits(texts_of(found))
+    planned = question.plan.planned(texts_of(found), capped_share or 0.0)
+    texts = planned.texts
+    parts = parts_of(sample)
+    mean = 1.0 if parts is None else float(parts["mean"])
     counts = ("qualified", "reachable", "unreachable", "suppressed", "duplicate_phone")
     return {
         **{name: found[name] for name in counts},
@@ -97,11 +131,12 @@ def shown(found: Mapping[str, Any], question: Question) -> dict[str, Any]:
         "activity": found["activity"],
         "control": found["control"],
         "not_in_reach": found["not_in_reach"],
-        "limited": limited,
+        "limited": planned.limited,
+        "capped": None if capped_share is None else planned.capped,
         "texts": texts,
-        "exceeds_safety_limit": question.plan.exceeds_safety_limit(texts + limited),
-        "minutes": question.plan.minutes(texts),
-        "cut_by_deadline": question.plan.is_cut(texts),
+        "exceeds_safety_limit": question.plan.exceeds_safety_limit(texts_of(found)),
+        "minutes": question.plan.minutes(texts, mean),
+        "cut_by_deadline": question.plan.is_cut(texts, mean),
         "sample": None
         if sample is None
         else {
@@ -110,7 +145,7 @@ def shown(found: Mapping[str, Any], question: Question) -> dict[str, Any]:
             "failed_share": round(1 - sample["rendered"] / sample["size"], 4) if sample["size"] else 0.0,
             "failures": sample["failures"],
         },
-        "parts": parts_of(sample),
+        "parts": parts,
         "cost": cost_of(sample, texts, question.price),
     }
 
@@ -142,8 +177,8 @@ def _text(
     }
 
 
-async def _price(tx: AsyncConnection, what: Mapping[str, Any], settings: Mapping[str, Any]) -> str | None:
-    """Of the provider that would be tried first, else the account's."""
+async def _carrier(tx: AsyncConnection, what: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The provider that would be tried first; empty when there is none."""
     providers = {provider.id: provider for provider in await resources.all_of(tx, "provider")}
     provider_id = what.get("provider_id")
     if provider_id is None:
@@ -154,7 +189,4 @@ async def _price(tx: AsyncConnection, what: Mapping[str, Any], settings: Mapping
         )
         members = [] if group is None else group.body["provider_ids"]
         provider_id = next((id for id in members if id in providers and providers[id].status == "active"), None)
-    provider = providers.get(provider_id) if provider_id else None
-    own: str | None = provider.body.get("price_per_part") if provider else None
-    account: str | None = settings.get("price_per_part")
-    return account if own is None else own
+    return providers[provider_id].body if provider_id in providers else {}

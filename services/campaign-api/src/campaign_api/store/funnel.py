@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from campaign_api.domain.campaign_states import RUN_RANKS, Progress
 from campaign_api.domain.funnel import Cell
 from campaign_api.domain.resource import rfc3339
-from postrider.contracts.delivery_events import RunChanged
+from postrider.contracts.delivery_events import ACCEPTED_STATUSES, RunChanged
 
 APPLIED_RETENTION_SECONDS = 9 * 86_400
 """Longer than delivery-events are kept: what is older cannot be read again."""
@@ -53,16 +53,17 @@ FROM runs WHERE campaign_id = :id
 ORDER BY 1, 3
 """)
 _STANDINGS = text("""
-SELECT c.id AS campaign_id, r.state, r.reason,
+SELECT c.id AS campaign_id, coalesce(r.state, '') AS state, coalesce(r.reason, '') AS reason, f.sent,
        EXISTS (SELECT 1 FROM runs WHERE campaign_id = c.id AND state IN ('running', 'expanded')) AS has_started,
        f.open + greatest((SELECT coalesce(sum(total), 0) FROM runs WHERE campaign_id = c.id) - f.qualified, 0) AS open
 FROM unnest(CAST(:ids AS text[])) AS c(id)
-JOIN LATERAL (
+LEFT JOIN LATERAL (
     SELECT state, reason FROM runs WHERE campaign_id = c.id ORDER BY (state = 'removed'), rank, run_id LIMIT 1
 ) r ON true
 CROSS JOIN LATERAL (
     SELECT coalesce(sum(n), 0) AS qualified,
-           coalesce(sum(n) FILTER (WHERE status IN ('pending', 'in_doubt')), 0) AS open
+           coalesce(sum(n) FILTER (WHERE status IN ('pending', 'in_doubt')), 0) AS open,
+           coalesce(sum(n) FILTER (WHERE status = ANY(CAST(:sent AS text[]))), 0) AS sent
     FROM funnel WHERE campaign_id = c.id
 ) f
 """)
@@ -75,7 +76,7 @@ DELETE FROM applied_events WHERE id IN (
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where a campaign's runs are. `reason`: of the one furthest behind.
+    """Where a campaign is. `reason`: of the run furthest behind.
 
     People of a run whose first move a crash has held back count as open: it comes late, and then their other moves
     have long been here.
@@ -130,9 +131,17 @@ async def change_runs(tx: AsyncConnection, changes: Sequence[RunChanged]) -> Non
 
 
 async def standings(tx: AsyncConnection, campaign_ids: Collection[str]) -> list[Standing]:
-    """Of the campaigns that have a run."""
-    rows = await tx.execute(_STANDINGS, {"ids": sorted(campaign_ids)})
-    return [Standing(row.campaign_id, Progress(row.state, row.has_started, int(row.open)), row.reason) for row in rows]
+    """Of each of the campaigns."""
+    rows = await tx.execute(_STANDINGS, {"ids": sorted(campaign_ids), "sent": [*ACCEPTED_STATUSES, "unknown"]})
+    return [
+        Standing(row.campaign_id, Progress(row.state, row.has_started, int(row.open), int(row.sent)), row.reason)
+        for row in rows
+    ]
+
+
+async def progress_of(tx: AsyncConnection, campaign_id: str) -> Progress:
+    (standing,) = await standings(tx, [campaign_id])
+    return standing.progress
 
 
 async def read_report(tx: AsyncConnection, campaign_id: str) -> tuple[dict[Cell, int], list[dict[str, Any]]]:

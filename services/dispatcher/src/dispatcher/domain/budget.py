@@ -43,8 +43,9 @@ UNLIMITED = Slice(None)
 
 
 def capacity(parts_per_second: float) -> float:
-    """The most the shared bucket holds: what is left unused for longer is lost, so there is no burst after a pause."""
-    return max(1.0, parts_per_second * SLICE_SECONDS)
+    """The most the shared bucket holds: what is left unused for longer is lost, so there is no burst after a pause. One
+    part more than a slice, so that whoever comes for it a little late has lost nothing."""
+    return 1.0 + parts_per_second * SLICE_SECONDS
 
 
 def ask(parts_per_second: float, next_parts: int, waiting_parts: int) -> int:

@@ -7,13 +7,14 @@ keeps no state that matters across a crash, and never retries: the ledger decide
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, Protocol
 from urllib.parse import parse_qsl, quote, urlsplit
 
 from dispatcher.domain.outcomes import SubmitResult
+from dispatcher.http_port import always
 
 Encoding = Literal["GSM-7", "UCS-2"]
 ReceiptStatus = Literal["accepted", "sent", "delivered", "undelivered", "unknown"]
@@ -44,7 +45,7 @@ class OutgoingText:
     `reference` is ours, opaque to the provider, and comes back in receipts (in the vendor's field for it, or in the
     callback's query). `validity_seconds`: how long the provider may try, already the smaller of the allowed interval's
     end and `send_by`; None where the message has no end. `callback_url`: the provider's receipts URL without a
-    reference; None asks for no receipts.
+    reference; None asks for no receipts. `may_begin` goes into the request as it is (HttpRequest.may_begin).
     """
 
     message_id: str
@@ -58,6 +59,7 @@ class OutgoingText:
     callback_url: str | None = None
     campaign_id: str = ""
     filled: Filled = NOTHING_FILLED
+    may_begin: Callable[[], bool] = field(default=always, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +229,8 @@ class ProviderAdapter(Protocol):
     def origin(self) -> Origin: ...
 
     async def submit(self, text: OutgoingText) -> SubmitResult:
-        """Hand one text over, at most once on the wire. Raises nothing but CancelledError, which means: in doubt.
+        """Hand one text over, at most once on the wire. Raises nothing but CancelledError, which means: in doubt, and
+        the HTTP port's CalledOff, which means that `may_begin` said no.
 
         Takes at most the provider's timeout_seconds and a little (the clock fence of the caller counts on it).
         """

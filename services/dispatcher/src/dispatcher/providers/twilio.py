@@ -162,6 +162,7 @@ class TwilioAdapter:
             self._form_headers,
             self._form(text).encode(),
             self._timeout_seconds,
+            text.may_begin,
         )
         try:
             response = await self._http.send(request)

@@ -13,7 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dispatcher.domain.message import Message
-from dispatcher.store.rows import BY_ID, CLOCK, COLUMNS, WAITING, WIDTH, message_of
+from dispatcher.store.rows import BY_ID, CLAIMABLE, CLOCK, COLUMNS, WIDTH, message_of
 
 _CLAIM = text(f"""
 WITH {CLOCK},
@@ -22,7 +22,7 @@ picked AS (
     FROM unnest(CAST(:queues AS text[]), CAST(:limits AS int[])) AS w(queue, n)
     CROSS JOIN LATERAL (
         SELECT l.message_id FROM ledger l, clock
-        WHERE l.lane = :lane AND l.queue = w.queue AND l.state IN ('QUEUED', 'DEFERRED') AND l.next_at <= clock.now
+        WHERE l.lane = :lane AND l.queue = w.queue AND l.state IN {CLAIMABLE} AND l.next_at <= clock.now
           AND (l.owner IS NULL OR l.lease_until < clock.now)
         ORDER BY l.next_at LIMIT w.n FOR UPDATE OF l SKIP LOCKED
     ) c
@@ -39,16 +39,20 @@ FROM clock, unnest(CAST(:ids AS uuid[])) AS v(id)
 WHERE l.message_id = v.id AND l.owner = :owner AND l.state = clock.queued
 """)
 
+MOST_QUEUES = 5_000
+FIRST: tuple[int, str] = (-1, "")
+
 _QUEUES = text(f"""
 WITH RECURSIVE q AS (
-    (SELECT lane, queue FROM ledger WHERE state IN {WAITING} ORDER BY lane, queue LIMIT 1)
+    (SELECT lane, queue FROM ledger WHERE state IN {CLAIMABLE} AND (lane, queue) > (CAST(:lane AS smallint), :queue)
+     ORDER BY lane, queue LIMIT 1)
     UNION ALL
     SELECT n.lane, n.queue FROM q CROSS JOIN LATERAL (
-        SELECT lane, queue FROM ledger WHERE state IN {WAITING} AND (lane, queue) > (q.lane, q.queue)
+        SELECT lane, queue FROM ledger WHERE state IN {CLAIMABLE} AND (lane, queue) > (q.lane, q.queue)
         ORDER BY lane, queue LIMIT 1
     ) n
 )
-SELECT lane, queue FROM q LIMIT 5000
+SELECT lane, queue FROM q LIMIT :most
 """)
 
 
@@ -76,6 +80,7 @@ async def release(tx: AsyncConnection, owner: str, message_ids: Sequence[str]) -
     return result.rowcount
 
 
-async def queues(tx: AsyncConnection) -> set[tuple[int, str]]:
-    """(lane, queue) of everything that waits: one index probe per queue, however long the queues are."""
-    return {(row.lane, row.queue) for row in await tx.execute(_QUEUES)}
+async def queues(tx: AsyncConnection, after: tuple[int, str] = FIRST, most: int = MOST_QUEUES) -> list[tuple[int, str]]:
+    """(lane, queue) of what waits and is not held, in order: one index probe per queue, however long they are."""
+    lane, queue = after
+    return [(row.lane, row.queue) for row in await tx.execute(_QUEUES, {"lane": lane, "queue": queue, "most": most})]

@@ -19,7 +19,8 @@ INSERT INTO ledger (message_id, campaign_id, run_id, occurrence, user_id, what_v
     updated_at)
 SELECT v.message_id, v.campaign_id, v.run_id, v.occurrence, v.user_id, v.what_version, :lane, v.phone, v.phone_hash,
     v.country, v.variables, v.variant, v.message_class, v.zone, v.due_at, v.send_by,
-    CAST(v.allowed AS tstzmultirange), v.on_hit, v.queue, clock.now, clock.now, clock.now
+    CAST(v.allowed AS tstzmultirange), v.on_hit, v.queue, greatest(clock.now, v.due_at),
+    clock.now, clock.now
 FROM clock, unnest(CAST(:message_ids AS uuid[]), CAST(:campaign_ids AS text[]), CAST(:run_ids AS text[]),
     CAST(:occurrences AS text[]), CAST(:user_ids AS text[]), CAST(:what_versions AS int[]), CAST(:phones AS text[]),
     CAST(:phone_hashes AS bytea[]), CAST(:countries AS text[]), CAST(:variables AS bytea[]),

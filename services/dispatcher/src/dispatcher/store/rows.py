@@ -29,6 +29,9 @@ BY_ID = "clock AS MATERIALIZED (SELECT db_now() AS now, 'QUEUED' AS queued, 'IN_
 see. It would take a literal for a reason to read the whole index of what waits, where few rows did when it last looked,
 instead of the primary key: a mark then costs as much as the backlog is long."""
 
+CLAIMABLE = "('QUEUED', 'DEFERRED')"
+"""States of what may be claimed when its moment has come; these words are the index's too."""
+
 WAITING = "('QUEUED', 'DEFERRED', 'HELD')"
 
 _NO_MOMENT = datetime(1970, 1, 1, tzinfo=UTC)

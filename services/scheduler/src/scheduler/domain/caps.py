@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
+from functools import lru_cache
 
 from postrider.contracts.definitions import AccountSettings, Who
 from postrider.zones import load_zone
@@ -17,6 +18,9 @@ from postrider.zones import load_zone
 CAPPED = "capped"
 MIN_GAP = "min_gap"
 CAMPAIGN_MIN_GAP = "campaign_min_gap"
+
+LEDGER_DAYS = 400
+"""Longer than any gap or cap."""
 
 _DAY = timedelta(days=1)
 _MICROSECOND = timedelta(microseconds=1)
@@ -73,16 +77,15 @@ def caps_of(settings: AccountSettings, who: Who) -> Caps:
 def reserved(message_id: str, campaign_id: str, due_at: datetime, send_by: datetime, zone: str) -> Reservation:
     """The reservation of a text that may leave in [due_at, send_by), on the calendar of that zone."""
     last_at = max(due_at, send_by - _MICROSECOND)
+    first_day, last_day = _days(due_at, last_at, zone)
+    return Reservation(message_id, campaign_id, due_at, last_at, first_day, last_day, zone)
+
+
+@lru_cache(maxsize=4096)
+def _days(first_at: datetime, last_at: datetime, zone: str) -> tuple[date, date]:
+    """The same for everybody of a run who shares a zone."""
     clock = load_zone(zone)
-    return Reservation(
-        message_id,
-        campaign_id,
-        due_at,
-        last_at,
-        due_at.astimezone(clock).date(),
-        last_at.astimezone(clock).date(),
-        zone,
-    )
+    return first_at.astimezone(clock).date(), last_at.astimezone(clock).date()
 
 
 def reserve(wanted: Reservation, others: Iterable[Reservation], caps: Caps) -> Reservation | Capped:
@@ -102,10 +105,16 @@ def reserve(wanted: Reservation, others: Iterable[Reservation], caps: Caps) -> R
     return wanted
 
 
-def settled(reservation: Reservation, at: datetime) -> Reservation:
-    """What is known once the text left, or may have left (in doubt), at that moment."""
-    day = at.astimezone(load_zone(reservation.zone)).date()
-    return replace(reservation, first_at=at, last_at=at, first_day=day, last_day=day)
+def settled(reservation: Reservation, first_at: datetime, last_at: datetime) -> Reservation:
+    """What is known once the text left between these moments; they are one where it is known when."""
+    clock = load_zone(reservation.zone)
+    first_day, last_day = first_at.astimezone(clock).date(), last_at.astimezone(clock).date()
+    return replace(reservation, first_at=first_at, last_at=last_at, first_day=first_day, last_day=last_day)
+
+
+def forgotten_at(newest: Reservation) -> datetime:
+    """What lies before it matters to nothing any more."""
+    return newest.first_at - LEDGER_DAYS * _DAY
 
 
 def released(reservations: Sequence[Reservation], message_id: str) -> list[Reservation]:
@@ -118,6 +127,8 @@ def _most_in_window(wanted: Reservation, others: Sequence[Reservation], days: in
 
     The fullest stretch is the first one, or one that just reaches the first day of another.
     """
+    if not others:
+        return 0
     earliest, latest = wanted.first_day - (days - 1) * _DAY, wanted.last_day
     starts = {earliest} | {min(max(other.first_day - (days - 1) * _DAY, earliest), latest) for other in others}
     return max(

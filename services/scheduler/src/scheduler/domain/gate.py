@@ -1,7 +1,8 @@
 """Who of those that are due may be texted, and when: quiet hours, deadline, limits, caps. Pure; the rows are `store`'s.
 
-The order is semantics.md's: unreachable, suppressed, duplicate_phone, control, not_in_reach, quiet hours, limited,
-capped; the first that applies counts. Slots and reservations are taken one after the other, in the order given.
+The first that applies counts: unreachable, suppressed, duplicate_phone, control, not_in_reach, a run's limit, quiet
+hours, deadline, limits counted text by text, caps. Slots and reservations are taken one after the other, in the order
+given.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from postrider.scheduling.occurrences import BEST_TIME
 from postrider.scheduling.quiet_hours import Allowed, QuietPlan, Refused
 from postrider.scheduling.zone_plan import DEADLINE
 from postrider.zones import is_zone
-from scheduler.domain.caps import Capped, Caps, Reservation, caps_of, reserve, reserved
-from scheduler.domain.limits import LIMITED, RUN_LIMIT, Counter, counting_day, excluded, take_both
+from scheduler.domain.caps import Capped, Caps, Reservation, caps_of, forgotten_at, reserve, reserved
+from scheduler.domain.limits import LIMITED, RUN_LIMIT, TOTAL_LIMIT, Counter, counting_day, excluded, take_both
 from scheduler.domain.settled import Settled
 
 CAPPED = "capped"
@@ -73,6 +74,12 @@ class Terms:
     @property
     def send_by_after(self) -> timedelta:
         return timedelta(seconds=self.campaign.when.send_by_seconds)
+
+    @property
+    def cut_by(self) -> str:
+        """Which limit has cut the run, as `run_cut` tells it: its own, or what the campaign had left."""
+        run_limit = self.campaign.who.limits.run
+        return RUN_LIMIT if run_limit is not None and self.cut == run_limit else TOTAL_LIMIT
 
     @property
     def limits(self) -> Limits:
@@ -156,6 +163,8 @@ def _outcome(candidate: Candidate, terms: Terms, now: datetime) -> Settled | All
         )
         if left_out is not None:
             return Settled(*left_out)
+    elif terms.cut is not None and candidate.rank >= terms.cut:
+        return Settled(LIMITED, terms.cut_by)
     allowed = terms.quiet.decide(
         candidate.due_at,
         terms.send_by_after,
@@ -169,8 +178,6 @@ def _outcome(candidate: Candidate, terms: Terms, now: datetime) -> Settled | All
         return Settled(allowed.status, allowed.reason)
     if now >= allowed.send_by:
         return Settled("expired", DEADLINE)
-    if candidate.rank is not None and terms.cut is not None and candidate.rank >= terms.cut:
-        return Settled(LIMITED, RUN_LIMIT)
     return allowed
 
 
@@ -180,11 +187,13 @@ def _decide(considered: Considered, books: Books) -> Settled | Leave:
         return allowed
     limits = terms.limits
     keys = considered.counter_keys()
-    total_key, day_key = (candidate.campaign_id, WHOLE_CAMPAIGN), (candidate.campaign_id, considered.day)
-    total, daily = books.counters.get(total_key, Counter()), books.counters.get(day_key, Counter())
-    granted, total, daily, reason = take_both(total, daily, limits, 1)
-    if not granted:
-        return Settled(LIMITED, reason)
+    total_key, total, day, daily = (candidate.campaign_id, WHOLE_CAMPAIGN), Counter(), "", Counter()
+    if keys:
+        day = considered.day
+        total, daily = books.counters.get(total_key, total), books.counters.get((candidate.campaign_id, day), daily)
+        granted, total, daily, reason = take_both(total, daily, limits, 1)
+        if not granted:
+            return Settled(LIMITED, reason)
     if considered.ledger_key is not None:
         ledger = books.ledgers[candidate.user_id]
         clock = candidate.zone if is_zone(candidate.zone) else terms.account_zone
@@ -193,14 +202,15 @@ def _decide(considered: Considered, books: Books) -> Settled | Leave:
         if isinstance(answer, Capped):
             return Settled(CAPPED, answer.reason)
         if all(known.message_id != wanted.message_id for known in ledger):
+            ledger[:] = [known for known in ledger if known.last_at > forgotten_at(answer)]
             ledger.append(answer)
             books.changed.add(candidate.user_id)
     if total_key in keys:
         books.counters[total_key] = total
-    if day_key in keys:
-        books.counters[day_key] = daily
+    if limits.daily is not None:
+        books.counters[candidate.campaign_id, day] = daily
     if keys and candidate.rank is None:
-        books.slots.append((candidate.message_id, candidate.campaign_id, considered.day if limits.daily else ""))
+        books.slots.append((candidate.message_id, candidate.campaign_id, day if limits.daily else ""))
     return Leave(allowed.due_at, allowed.send_by, allowed.intervals, terms.quiet.on_hit)
 
 

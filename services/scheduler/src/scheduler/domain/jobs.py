@@ -14,9 +14,11 @@ from postrider.contracts.delivery_events import NOT_SENT_STATUSES, MessageChange
 from postrider.contracts.qualified import QualifiedUser
 from postrider.contracts.send_jobs import SendJob
 from scheduler.domain.gate import Candidate, Leave
+from scheduler.domain.limits import LIMITED, TOTAL_LIMIT
 from scheduler.domain.settled import Settled
 
 PENDING = "pending"
+COMPLETED = "completed"
 ACTIVE_STATUSES = frozenset({"scheduled", "running", "paused"})
 """What is queued for a paused campaign is held by the dispatcher."""
 
@@ -49,14 +51,16 @@ def page_candidate(page: AudiencePage, user: PageUser, zone: str, due_at: dateti
     return Candidate(message_id, page.campaign_id, user.user_id, zone, user.phone, user.country, due_at, user.rank)
 
 
-def page_job(page: AudiencePage, user: PageUser, zone: str, leave: Leave, message_class: str) -> SendJob:
+def page_job(
+    page: AudiencePage, user: PageUser, zone: str, leave: Leave, what_version: int, message_class: str
+) -> SendJob:
     return SendJob(
         message_id=ids.message_id(page.campaign_id, page.occurrence, user.user_id),
         campaign_id=page.campaign_id,
         run_id=page.run_id,
         occurrence=page.occurrence,
         user_id=user.user_id,
-        what_version=page.what_version,
+        what_version=what_version,
         phone=user.phone,
         zone=zone,
         due_at=leave.due_at,
@@ -101,6 +105,8 @@ def live_candidate(qualified: QualifiedUser, campaign: CampaignDefinition | None
         return settled
     if campaign is None:
         return Settled("cancelled", "campaign_deleted")
+    if campaign.status == COMPLETED:
+        return Settled(LIMITED, TOTAL_LIMIT)  # nothing else completes a live campaign
     if campaign.status not in ACTIVE_STATUSES:
         return Settled("cancelled", f"campaign_{campaign.status}")
     return Candidate(

@@ -20,8 +20,7 @@ class Letter:
 def safety_letter(run: Run, recipient: str) -> Letter:
     campaign = run.definition
     limit = campaign.who.safety_limit
-    # A subject is one header line: a name with a line break must not write the next one.
-    name = " ".join(campaign.name.split())
+    name = _in_one_line(campaign.name)
     return Letter(
         id=f"{run.name.run_id}:safety_check",
         recipient=recipient,
@@ -33,3 +32,9 @@ def safety_letter(run: Run, recipient: str) -> Letter:
             "Raise the safety limit or narrow the audience, and schedule the campaign again.\n"
         ),
     )
+
+
+def _in_one_line(name: str) -> str:
+    """A subject is one header line: a name with a line break must not write the next one. Other control characters
+    mean nothing to a reader, and a row holds no NUL."""
+    return "".join(letter for letter in " ".join(name.split()) if letter.isprintable())

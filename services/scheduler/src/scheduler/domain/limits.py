@@ -75,12 +75,6 @@ def is_unsafe(would_text: int, safety_limit: int | None) -> bool:
     return safety_limit is not None and would_text > safety_limit
 
 
-def is_total_reached(limit: int | None, accepted: int, in_doubt: int) -> bool:
-    """Whether a live campaign is complete: all of its slots are texts that were sent or may have been. Until then a
-    slot that is given back is free again."""
-    return limit is not None and accepted + in_doubt >= limit
-
-
 def counting_day(due_at: datetime, account_zone: str) -> date:
     """The day of the daily limit that a text counts for: the account's, of the moment when it is due."""
     return due_at.astimezone(load_zone(account_zone)).date()

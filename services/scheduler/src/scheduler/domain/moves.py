@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from postrider.contracts.audience import AudiencePage
 from postrider.contracts.delivery_events import FunnelMoved, MessageChanged
@@ -20,6 +20,9 @@ from scheduler.domain.run_states import OPEN_ZONES, ZoneEvent, ZoneState, apply_
 from scheduler.domain.settled import Settled
 
 MISSING_FROM_PAGES = "missing_from_pages"
+AHEAD_PER_SECOND = 5_000
+"""Jobs that are made in a second, at least."""
+LONGEST_AHEAD = timedelta(seconds=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,8 @@ class Zone:
     expanded_users: int = 0
     reason: str = ""
     following_at: datetime | None = None
+    begin_at: datetime | None = None
+    """When its people are asked for, so that the last of their texts is ready in time; None: when it is due."""
 
     @property
     def remaining(self) -> int:
@@ -80,15 +85,25 @@ def cancel(name: RunName, n: int, reason: str) -> tuple[FunnelMoved, ...]:
 
 def open_zones(outcomes: Mapping[str, ZoneOutcome], users: Mapping[str, int]) -> list[Zone]:
     """The zones of an audience with what is planned for them."""
+    together: Counter[datetime] = Counter()
+    for name, outcome in outcomes.items():
+        together[outcome.at] += users[name]
     zones = []
     for name, outcome in outcomes.items():
         if isinstance(outcome, Due):
             waiting = Zone(name, users[name], ZoneState.WAITING, outcome.at, outcome.send_by)
-            zones.append(replace(waiting, following_at=outcome.following_at))
+            begin_at = outcome.at - ahead_of(together[outcome.at])
+            zones.append(replace(waiting, following_at=outcome.following_at, begin_at=begin_at))
         else:
             state = ZoneState.DROPPED if outcome.is_dropped else ZoneState.EXPIRED
             zones.append(Zone(name, users[name], state, outcome.at, outcome.at, reason=outcome.reason))
     return zones
+
+
+def ahead_of(people: int) -> timedelta:
+    """How long before so many texts are due at one moment the first is made: a few need no time, and whatever changes
+    until then (an edit, a consent) still reaches them."""
+    return min(timedelta(seconds=people // AHEAD_PER_SECOND), LONGEST_AHEAD)
 
 
 def close_unsent(name: RunName, zones: Sequence[Zone]) -> Closing:

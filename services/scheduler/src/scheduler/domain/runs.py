@@ -13,7 +13,7 @@ from postrider.contracts.audience import BestTime, SnapshotRequested
 from postrider.contracts.definitions import CampaignDefinition
 from postrider.contracts.delivery_events import RunChanged
 from postrider.scheduling.occurrences import BEST_TIME, ONCE, Schedule, latest_due, request_at, schedule_of
-from postrider.scheduling.zone_plan import DEADLINE, missed_everywhere_reason, missed_reason
+from postrider.scheduling.zone_plan import DEADLINE, HELD_TOO_LONG, missed_everywhere_reason, missed_reason
 from scheduler.domain.moves import RunName, Zone
 from scheduler.domain.run_states import UNFIXED_RUNS, RunState
 
@@ -50,11 +50,16 @@ class Run:
         schedule = self.schedule
         last = latest_due(schedule)
         if self.resumed_at is not None and self.resumed_at > last:
-            return DEADLINE if now >= last + schedule.send_by else ""
+            if now < last + schedule.send_by:
+                return ""
+            return HELD_TOO_LONG if self.resumed_at >= last + schedule.send_by else DEADLINE
         return missed_everywhere_reason(schedule, now)
 
     def zone_missed_reason(self, zone: Zone, now: datetime) -> str:
         """Why a zone that is due cannot fire any more; "" when it can."""
+        held_until = now if self.paused else self.resumed_at
+        if held_until is not None and zone.send_by <= held_until:
+            return HELD_TOO_LONG
         due_at = zone.due_at if self.resumed_at is None else max(zone.due_at, self.resumed_at)
         catch_up = timedelta(seconds=self.definition.when.catch_up_seconds)
         return missed_reason(due_at, zone.send_by, catch_up, now, zone.following_at)
@@ -74,9 +79,15 @@ class Run:
 
 
 def new_run(
-    campaign: CampaignDefinition, account_zone: str, lead: timedelta, now: datetime, occurrence: str = ONCE
+    campaign: CampaignDefinition,
+    account_zone: str,
+    lead: timedelta,
+    now: datetime,
+    occurrence: str = ONCE,
+    resumed_at: datetime | None = None,
 ) -> Run:
-    """The run of one occurrence. `now` stands in for a definition that does not say when it was scheduled."""
+    """The run of one occurrence. `now` stands in for a definition that does not say when it was scheduled;
+    `resumed_at`: when the campaign's last pause ended."""
     scheduled_at = campaign.scheduled_at or now
     name = RunName(ids.run_id(campaign.campaign_id, occurrence), campaign.campaign_id, occurrence)
     return Run(
@@ -88,6 +99,7 @@ def new_run(
         scheduled_at=scheduled_at,
         request_at=request_at(schedule_of(campaign, account_zone, scheduled_at, occurrence), lead),
         paused=campaign.status == PAUSED,
+        resumed_at=resumed_at,
     )
 
 
@@ -107,7 +119,8 @@ def edited(run: Run, campaign: CampaignDefinition, account_zone: str, lead: time
     newest = max(campaign, run.definition, key=lambda definition: definition.version)
     scheduled_at = newest.scheduled_at or run.scheduled_at
     at = request_at(schedule_of(newest, account_zone, scheduled_at, run.name.occurrence), lead)
-    if newest.version == run.definition.version and account_zone == run.account_zone:
+    is_same = newest.version == run.definition.version and account_zone == run.account_zone
+    if is_same and at == run.request_at:  # which new time-zone data may have moved
         return run
     return replace(run, definition=newest, account_zone=account_zone, scheduled_at=scheduled_at, request_at=at)
 

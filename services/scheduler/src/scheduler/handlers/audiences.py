@@ -8,11 +8,10 @@ waited. Must not decide when a zone is due (`postrider.scheduling`) nor how peop
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postrider.contracts import codec
@@ -34,10 +33,10 @@ from postrider.scheduling.zone_plan import end_at, plan_zones
 from postrider.scheduling.zone_slots import read_slot
 from scheduler import metrics
 from scheduler.domain import moves
-from scheduler.domain.gate import WHOLE_CAMPAIGN, Candidate, Leave, terms_of
+from scheduler.domain.gate import WHOLE_CAMPAIGN, Candidate, Leave, Terms, terms_of
 from scheduler.domain.jobs import page_candidate, page_job, what_version_for
 from scheduler.domain.letters import safety_letter
-from scheduler.domain.limits import Counter, is_unsafe, run_cut
+from scheduler.domain.limits import is_unsafe, run_cut
 from scheduler.domain.moves import Zone
 from scheduler.domain.run_states import OPEN_ZONES, RunEvent, RunState, ZoneState, apply_run
 from scheduler.domain.runs import Run
@@ -127,7 +126,7 @@ class Audiences:
         cut = await self._cut(tx, counted)
         fixed = replace(counted, state=apply_run(run.state, RunEvent.SNAPSHOT), cut=cut)
         users = {zone: n for zone, n in answer.zones.items() if n > 0}
-        zones = moves.open_zones(plan_zones(run.schedule, users, now), users)
+        zones = moves.open_zones(plan_zones(run.schedule, users, now, run.resumed_at), users)
         closing = moves.close_unsent(run.name, [zone for zone in zones if zone.state not in OPEN_ZONES])
         await run_rows.save_run(tx, fixed)
         await run_rows.add_zones(tx, run.name.run_id, zones)
@@ -145,16 +144,14 @@ class Audiences:
         return fixed, outgoing
 
     async def _cut(self, tx: AsyncConnection, run: Run) -> int | None:
-        """How many may be texted, taken from what the campaign has left. None: no limit."""
+        """How many may be texted, taken from what the campaign has left. None: no limit. All are counted, so that a
+        total that an edit brings is a total of the whole campaign."""
         limits = run.definition.who.limits
-        if limits.run is None and limits.total is None:
-            return None
         key = (run.name.campaign_id, WHOLE_CAMPAIGN)
-        books = await book_rows.open_books(tx, [key] if limits.total is not None else [], [])
-        granted = run_cut(run.reachable, limits, books.counters.get(key, Counter()))
-        if limits.total is not None:
-            await book_rows.save_counters(tx, {key: granted.counter})
-        return granted.n
+        books = await book_rows.open_books(tx, [key], [])
+        granted = run_cut(run.reachable, limits, books.counters[key])
+        await book_rows.save_counters(tx, {key: granted.counter})
+        return None if limits.run is None and limits.total is None else granted.n
 
     async def _stop_unsafe(
         self, tx: AsyncConnection, run: Run, answer: AudienceSnapshotted, now: datetime
@@ -197,27 +194,43 @@ class Audiences:
         """`zones`: those of the pages, locked."""
         before = dict(zones)
         outgoing: list[Outgoing] = []
-        ahead: dict[PageKey, AudiencePage] = {}
-        room = PAGES_AT_ONCE
-        while ready:
-            for page in sorted(ready, key=lambda page: page.page):
-                key = (page.run_id, page.zone)
-                zone = zones.get(key)
-                if zone is None or zone.state is not ZoneState.REQUESTED or page.page < zone.next_page:
-                    metrics.ANSWERS_IGNORED.labels("repeated" if zone else "unknown_zone").inc()
-                elif page.page > zone.next_page:
-                    ahead[(*key, page.page)] = page
-                else:
-                    zones[key], records = await self._expand(tx, runs[page.run_id], zone, page, now)
-                    outgoing += records
-                    room -= 1
-                    await asyncio.sleep(0)  # a batch of pages is more work than the event loop may be kept from
-            due = self._next_keys(zones, before)[: max(room, 0)]
-            ready = [ahead.pop(key) for key in due if key in ahead] + await run_rows.unpark_pages(tx, due)
-        await run_rows.park_pages(tx, list(ahead.values()))
+        turns, ahead = await self._in_turn(tx, zones, ready)
+        for page, outcomes in zip(turns, await self._decide(tx, runs, zones, turns, now), strict=True):
+            key = (page.run_id, page.zone)
+            zones[key], records = self._expand(runs[page.run_id], zones[key], page, outcomes, now)
+            outgoing += records
+            await asyncio.sleep(0)  # a batch of pages is more work than the event loop may be kept from
+        await run_rows.park_pages(tx, ahead)
         await run_rows.save_zones(tx, [(key[0], zone) for key, zone in zones.items() if zone is not before[key]])
         await run_rows.unpark_zones(tx, [key for key, zone in zones.items() if zone.state is ZoneState.EXPANDED])
         return outgoing
+
+    @staticmethod
+    async def _in_turn(
+        tx: AsyncConnection, zones: Mapping[ZoneKey, Zone], ready: list[AudiencePage]
+    ) -> tuple[list[AudiencePage], list[AudiencePage]]:
+        """Pages whose turn it is, in order, those that have waited behind them too; and pages that have to wait."""
+        following = {key: zone.next_page for key, zone in zones.items() if zone.state is ZoneState.REQUESTED}
+        turns: list[AudiencePage] = []
+        ahead: dict[PageKey, AudiencePage] = {}
+        while ready:
+            moved: dict[ZoneKey, None] = {}
+            for page in sorted(ready, key=lambda page: page.page):
+                key = (page.run_id, page.zone)
+                if key not in following or page.page < following[key]:
+                    metrics.ANSWERS_IGNORED.labels("repeated" if key in zones else "unknown_zone").inc()
+                elif page.page > following[key]:
+                    ahead[(*key, page.page)] = page
+                else:
+                    turns.append(page)
+                    moved[key] = None
+                    following[key] += 1
+                    if page.last:
+                        del following[key]
+            room = max(PAGES_AT_ONCE - len(turns), 0)
+            due = [(*key, following[key]) for key in moved if key in following][:room]
+            ready = [ahead.pop(key) for key in due if key in ahead] + await run_rows.unpark_pages(tx, due)
+        return turns, list(ahead.values())
 
     def _is_wanted(self, page: AudiencePage, runs: dict[str, Run]) -> bool:
         run = runs.get(page.run_id)
@@ -226,21 +239,10 @@ class Audiences:
         metrics.ANSWERS_IGNORED.labels("unknown_run" if run is None else "run_" + run.state).inc()
         return False
 
-    @staticmethod
-    def _next_keys(zones: dict[ZoneKey, Zone], before: dict[ZoneKey, Zone]) -> list[PageKey]:
-        """Pages that may be waiting and whose turn has come."""
-        return [
-            (*key, zone.next_page)
-            for key, zone in zones.items()
-            if zone.state is ZoneState.REQUESTED and zone is not before[key]
-        ]
-
-    async def _expand(
-        self, tx: AsyncConnection, run: Run, zone: Zone, page: AudiencePage, now: datetime
+    def _expand(
+        self, run: Run, zone: Zone, page: AudiencePage, outcomes: Sequence[SendJob | Settled], now: datetime
     ) -> tuple[Zone, list[Outgoing]]:
-        version = what_version_for(run.definition, page.what_version)
-        page = msgspec.structs.replace(page, what_version=version)
-        expansion = moves.expand(zone, page, await self._decide(tx, run, zone, page, now), now)
+        expansion = moves.expand(zone, page, outcomes, now)
         cause = f"{page.run_id}:{page.zone}:{page.page}"
         if expansion.unexpanded or expansion.zone.users != zone.users:
             log.error("pages_do_not_add_up", run_id=page.run_id, zone=page.zone, counted=zone.users)
@@ -257,18 +259,36 @@ class Audiences:
         ]
 
     async def _decide(
-        self, tx: AsyncConnection, run: Run, zone: Zone, page: AudiencePage, now: datetime
-    ) -> list[SendJob | Settled]:
-        own = read_slot(page.zone)[0]
-        waiting = [page_candidate(page, user, own, zone.due_at) for user in page.users]
-        candidates = [each for each in waiting if isinstance(each, Candidate)]
-        terms = terms_of(run.definition, self._settings(), run.account_zone, run.cut, end_at(run.schedule, page.zone))
-        decided = iter(await let_through(tx, candidates, {run.name.campaign_id: terms}, now))
-        outcomes: list[SendJob | Settled] = []
-        for user, each in zip(page.users, waiting, strict=True):
-            decision = each if isinstance(each, Settled) else next(decided)
-            if isinstance(decision, Leave):
-                outcomes.append(page_job(page, user, own, decision, run.definition.message_class))
-            else:
-                outcomes.append(decision)
+        self,
+        tx: AsyncConnection,
+        runs: Mapping[str, Run],
+        zones: Mapping[ZoneKey, Zone],
+        pages: Sequence[AudiencePage],
+        now: datetime,
+    ) -> list[list[SendJob | Settled]]:
+        """What the people of each page come to. All pages at once: the rows of limits and caps are locked together, or
+        two transactions would wait for each other's."""
+        waiting: list[list[Candidate | Settled]] = []
+        asked: list[tuple[Candidate, Terms]] = []
+        for page in pages:
+            run, zone = runs[page.run_id], zones[page.run_id, page.zone]
+            end = end_at(run.schedule, page.zone)
+            terms = terms_of(run.definition, self._settings(), run.account_zone, run.cut, end)
+            own = read_slot(page.zone)[0]
+            each = [page_candidate(page, user, own, zone.due_at) for user in page.users]
+            waiting.append(each)
+            asked += [(candidate, terms) for candidate in each if isinstance(candidate, Candidate)]
+        decided = iter(await let_through(tx, asked, now))
+        outcomes: list[list[SendJob | Settled]] = []
+        for page, candidates in zip(pages, waiting, strict=True):
+            run = runs[page.run_id]
+            version, message_class = what_version_for(run.definition, page.what_version), run.definition.message_class
+            own = read_slot(page.zone)[0]
+            outcomes.append([])
+            for user, candidate in zip(page.users, candidates, strict=True):
+                decision = candidate if isinstance(candidate, Settled) else next(decided)
+                if isinstance(decision, Leave):
+                    outcomes[-1].append(page_job(page, user, own, decision, version, message_class))
+                else:
+                    outcomes[-1].append(decision)
         return outcomes

@@ -48,7 +48,8 @@ class Campaigns:
             return []
         now = await run_rows.db_now(tx)
         outgoing: list[Outgoing] = []
-        planned = False
+        is_planned = is_edited = False
+        resumed_at: datetime | None = None
         for run in runs:
             after = self._aligned(run, newest, settings.account_time_zone, now)
             if after is not run:
@@ -57,9 +58,11 @@ class Campaigns:
                 metrics.RUNS.labels(after.state.value).inc()
                 log.info("run_removed", run_id=run.name.run_id, occurrence=run.name.occurrence)
                 outgoing.append(self._records.run_changed(after, now))
-            planned = planned or after.state is RunState.PLANNED
-        if not planned:
-            outgoing += await self._planner.plan_next(tx, newest, settings.account_time_zone, now)
+            is_planned = is_planned or after.state is RunState.PLANNED
+            resumed_at = after.resumed_at if resumed_at is None else max(resumed_at, after.resumed_at or resumed_at)
+            is_edited = is_edited or after.definition is not run.definition
+        if is_edited or not is_planned:
+            outgoing += await self._planner.plan_next(tx, newest, settings.account_time_zone, now, resumed_at)
         return outgoing
 
     def _aligned(self, run: Run, campaign: CampaignDefinition, account_zone: str, now: datetime) -> Run:

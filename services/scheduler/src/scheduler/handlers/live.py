@@ -6,18 +6,18 @@ Must not decide what a verdict or a campaign's state means for a person (`domain
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Protocol
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postrider.contracts import codec
 from postrider.contracts.codec import Unreadable
-from postrider.contracts.definitions import CampaignDefinition
+from postrider.contracts.definitions import AccountSettings, CampaignDefinition
 from postrider.contracts.envelope import Outgoing, envelope_of
 from postrider.contracts.qualified import QUALIFIED, QualifiedUser
 from postrider.contracts.send_jobs import SendJob
-from postrider.kafka.definitions import DefinitionsReader
 from postrider.kafka.loop import Batch, ConsumerRecord
 from scheduler import metrics
 from scheduler.domain.gate import Candidate, Leave, Terms, terms_of
@@ -28,7 +28,8 @@ from scheduler.handlers.gate import let_through
 from scheduler.records import Records
 from scheduler.store import run_rows
 
-CONFIRM_SECONDS = 10.0
+CONFIRM_SECONDS = 4.0
+"""Less than a transaction may stand still."""
 
 
 def decode(record: ConsumerRecord) -> QualifiedUser:
@@ -38,10 +39,20 @@ def decode(record: ConsumerRecord) -> QualifiedUser:
     return codec.decode(record.value, QualifiedUser)
 
 
+class Definitions(Protocol):
+    """What is known of campaigns and settings. `wait_until_confirmed`: all of the log as it is now has been read."""
+
+    @property
+    def campaigns(self) -> Mapping[str, CampaignDefinition]: ...
+    @property
+    def settings(self) -> AccountSettings: ...
+    async def wait_until_confirmed(self) -> None: ...
+
+
 class LiveQualifications:
     """`handle` is the loop's handler."""
 
-    def __init__(self, records: Records, definitions: DefinitionsReader) -> None:
+    def __init__(self, records: Records, definitions: Definitions) -> None:
         self._records = records
         self._definitions = definitions
         self._known: dict[str, tuple[tuple[int, int], Terms]] = {}
@@ -76,8 +87,8 @@ class LiveQualifications:
         campaigns = self._definitions.campaigns
         waiting = [live_candidate(user, campaigns.get(user.campaign_id), now) for user in qualified]
         candidates = [each for each in waiting if isinstance(each, Candidate)]
-        terms = {each.campaign_id: self._terms(campaigns[each.campaign_id]) for each in candidates}
-        decided = iter(await let_through(tx, candidates, terms, now))
+        asked = [(each, self._terms(campaigns[each.campaign_id])) for each in candidates]
+        decided = iter(await let_through(tx, asked, now))
         outcomes: list[tuple[QualifiedUser, SendJob | Settled]] = []
         for user, each in zip(qualified, waiting, strict=True):
             decision = each if isinstance(each, Settled) else next(decided)

@@ -5,27 +5,20 @@ Occurrences that nobody was there to plan are recorded as expired. Repeats, and 
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import replace
-from datetime import datetime, timedelta
-from itertools import islice
-from typing import Final
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postrider.contracts.definitions import CampaignDefinition
 from postrider.contracts.envelope import Outgoing
 from postrider.logs import log
-from postrider.scheduling.occurrences import occurrences
+from postrider.scheduling.occurrences import name_of
 from scheduler import metrics
+from scheduler.domain.plan import LOOK_BACK, plan_ahead
 from scheduler.domain.run_states import RunEvent, RunState, apply_run
-from scheduler.domain.runs import Run, new_run
+from scheduler.domain.runs import Run
 from scheduler.records import Records
 from scheduler.store import run_rows
-
-MOST_RECORDED: Final = 100
-"""Of occurrences missed in one downtime, the newest."""
-MOST_PASSED: Final = 100_000
 
 
 class Planner:
@@ -36,22 +29,18 @@ class Planner:
         self.lead = lead
 
     async def plan_next(
-        self, tx: AsyncConnection, campaign: CampaignDefinition, account_zone: str, now: datetime
+        self,
+        tx: AsyncConnection,
+        campaign: CampaignDefinition,
+        account_zone: str,
+        now: datetime,
+        resumed_at: datetime | None = None,
     ) -> list[Outgoing]:
-        """For a campaign that has no planned run. Nothing when there is no occurrence ahead."""
-        latest = await run_rows.latest_occurrence(tx, campaign.campaign_id, campaign.kind)
-        ahead = occurrences(campaign.kind, campaign.when, account_zone, campaign.scheduled_at or now, latest)
-        missed: deque[Run] = deque(maxlen=MOST_RECORDED)
-        following: Run | None = None
-        for occurrence in islice(ahead, MOST_PASSED):
-            run = new_run(campaign, account_zone, self.lead, now, occurrence.name)
-            reason = run.missed_reason(now)
-            if not reason:
-                following = run
-                break
-            missed.append(replace(run, state=apply_run(run.state, RunEvent.MISS), reason=reason))
+        """Nothing when the next occurrence has its run, or there is none ahead."""
+        since = name_of(now.astimezone(UTC).replace(tzinfo=None) - LOOK_BACK)
+        known = await run_rows.known_occurrences(tx, campaign.campaign_id, campaign.kind, since)
         outgoing: list[Outgoing] = []
-        for run in [*missed, *([following] if following else [])]:
+        for run in plan_ahead(campaign, account_zone, self.lead, now, known, resumed_at):
             if await self._add(tx, run):
                 outgoing.append(self._records.run_changed(run, now))
         return outgoing

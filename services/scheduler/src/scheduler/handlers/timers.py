@@ -49,9 +49,11 @@ class Timers:
 
     async def request_audiences(self, tx: AsyncConnection) -> Turn:
         runs = await run_rows.runs_to_request(tx, BATCH)
+        if not runs:
+            return Turn(False, [])
+        now = await run_rows.db_now(tx)
         outgoing: list[Outgoing] = []
         for run in runs:
-            now = await run_rows.db_now(tx)
             reason = run.missed_reason(now)
             event = RunEvent.MISS if reason else RunEvent.REQUEST
             after = replace(run, state=apply_run(run.state, event), reason=reason, requested_at=None if reason else now)
@@ -63,7 +65,7 @@ class Timers:
                 outgoing.append(
                     self._records.snapshot_requested(snapshot_request(after, self._settings().control_percent, now))
                 )
-            outgoing += await self._planner.plan_next(tx, run.definition, run.account_zone, now)
+            outgoing += await self._planner.plan_next(tx, run.definition, run.account_zone, now, run.resumed_at)
         return Turn(len(runs) == BATCH, outgoing)
 
     async def fire_zones(self, tx: AsyncConnection) -> Turn:
@@ -119,6 +121,9 @@ class Timers:
 
     async def finish_runs(self, tx: AsyncConnection) -> Turn:
         runs = await run_rows.runs_to_finish(tx, BATCH)
+        if not runs:
+            return Turn(False, [])
+        now = await run_rows.db_now(tx)
         outgoing = []
         for run in runs:
             states = Counter(zone.state for zone in await run_rows.zones_of(tx, run.name.run_id))
@@ -126,5 +131,5 @@ class Timers:
             await run_rows.save_run(tx, finished)
             metrics.RUNS.labels(finished.state.value).inc()
             log.info("run_finished", run_id=run.name.run_id, state=finished.state.value)
-            outgoing.append(self._records.run_changed(finished, await run_rows.db_now(tx)))
+            outgoing.append(self._records.run_changed(finished, now))
         return Turn(len(runs) == BATCH, outgoing)

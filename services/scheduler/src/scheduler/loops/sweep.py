@@ -8,14 +8,13 @@ import asyncio
 from postrider.logs import failure, log
 from postrider.postgres.database import Database, is_outage
 from scheduler import metrics
+from scheduler.domain.caps import LEDGER_DAYS
 from scheduler.store import book_rows, run_rows
 
 EVERY_SECONDS = 600.0
 CHUNK = 5000
 SLOT_DAYS = 60
 """Longer than any deadline."""
-LEDGER_DAYS = 400
-"""Longer than any gap or cap."""
 
 
 class Sweep:

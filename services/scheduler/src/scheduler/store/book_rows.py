@@ -34,10 +34,12 @@ WHERE c.campaign_id = v.campaign_id AND c.day = v.day
 _MAKE_LEDGERS = text("""
 INSERT INTO cap_ledgers (user_id, entries, last_at)
 SELECT user_id, '', (SELECT db_now()) FROM unnest(CAST(:users AS text[])) AS v(user_id) ON CONFLICT DO NOTHING
+RETURNING user_id
 """)
 _LOCK_LEDGERS = text("""
 SELECT user_id, entries FROM cap_ledgers WHERE user_id = ANY(CAST(:users AS text[])) ORDER BY user_id FOR UPDATE
 """)
+_READ_LEDGERS = text("SELECT user_id, entries FROM cap_ledgers WHERE user_id = ANY(CAST(:users AS text[]))")
 _SAVE_LEDGERS = text("""
 UPDATE cap_ledgers l SET entries = v.entries, last_at = v.last_at
 FROM unnest(CAST(:users AS text[]), CAST(:entries AS bytea[]), CAST(:last_ats AS timestamptz[]))
@@ -104,6 +106,12 @@ async def lock_known_ledgers(tx: AsyncConnection, users: Collection[str]) -> dic
     return {row.user_id: _read(row.entries) for row in rows}
 
 
+async def read_ledgers(tx: AsyncConnection, users: Collection[str]) -> dict[str, list[Reservation]]:
+    """Of people who have one, as they are at the moment: nothing is locked."""
+    rows = await tx.execute(_READ_LEDGERS, {"users": sorted(users)})
+    return {row.user_id: _read(row.entries) for row in rows}
+
+
 async def save_ledgers(tx: AsyncConnection, ledgers: Mapping[str, list[Reservation]]) -> None:
     if not ledgers:
         return
@@ -154,8 +162,10 @@ def _counter_keys(counters: Collection[CounterKey]) -> dict[str, list[str]]:
 async def _lock_ledgers(tx: AsyncConnection, users: Collection[str]) -> dict[str, list[Reservation]]:
     if not users:
         return {}
-    await tx.execute(_MAKE_LEDGERS, {"users": sorted(users)})
-    return await lock_known_ledgers(tx, users)
+    made = set((await tx.execute(_MAKE_LEDGERS, {"users": sorted(users)})).scalars())
+    ledgers: dict[str, list[Reservation]] = {user: [] for user in made}
+    known = [user for user in users if user not in made]
+    return ledgers | await lock_known_ledgers(tx, known) if known else ledgers
 
 
 def _read(entries: bytes) -> list[Reservation]:

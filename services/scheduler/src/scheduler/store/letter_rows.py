@@ -20,6 +20,7 @@ WHERE id IN (
     ORDER BY next_at LIMIT :limit FOR UPDATE SKIP LOCKED)
 RETURNING id, recipient, subject, body
 """)
+_GIVE_UP = text("UPDATE letters SET attempts = :most WHERE id = :id")
 _SENT = text("UPDATE letters SET sent_at = (SELECT db_now()) WHERE id = :id")
 
 
@@ -36,3 +37,8 @@ async def take(tx: AsyncConnection, limit: int, most_attempts: int) -> Sequence[
 
 async def mark_sent(tx: AsyncConnection, id: str) -> None:
     await tx.execute(_SENT, {"id": id})
+
+
+async def give_up(tx: AsyncConnection, id: str, most_attempts: int) -> None:
+    """It does not come again."""
+    await tx.execute(_GIVE_UP, {"id": id, "most": most_attempts})

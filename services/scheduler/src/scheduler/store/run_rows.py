@@ -27,7 +27,7 @@ PageKey = tuple[str, str, int]
 
 _RUN_COLUMNS = """run_id, campaign_id, occurrence, state, seed, definition, account_zone, scheduled_at, request_at,
                   requested_at, total, reachable, reason, paused, resumed_at, cut"""
-_ZONE_COLUMNS = "run_id, zone, users, state, due_at, send_by, next_page, expanded_users, reason, following_at"
+_ZONE_COLUMNS = "run_id, zone, users, state, due_at, send_by, next_page, expanded_users, reason, following_at, begin_at"
 
 _NOW = text("SELECT db_now()")
 _ADD_RUN = text("""
@@ -52,11 +52,19 @@ SELECT {_RUN_COLUMNS} FROM runs
 WHERE campaign_id = :campaign_id AND state IN ('planned', 'requested', 'running') ORDER BY run_id FOR UPDATE
 """)
 _RUN_OF = text(f"SELECT {_RUN_COLUMNS} FROM runs WHERE run_id = :run_id FOR UPDATE")
-_LATEST_OCCURRENCE = text("""
-SELECT max(occurrence) FROM runs
-WHERE campaign_id = :campaign_id AND state <> 'removed' AND (occurrence = 'once') = :once
+_KNOWN_OCCURRENCES = text("""
+WITH known AS (
+    SELECT occurrence, state FROM runs
+    WHERE campaign_id = :campaign_id AND state <> 'removed' AND (occurrence = 'once') = :once
+)
+SELECT occurrence, state FROM known
+WHERE occurrence >= :since OR state = 'planned' OR occurrence = (SELECT max(occurrence) FROM known)
 """)
-_RUNS_OF = text(f"SELECT {_RUN_COLUMNS} FROM runs WHERE campaign_id = :campaign_id ORDER BY run_id")
+_RUNS_OF = text(f"""
+SELECT {_RUN_COLUMNS} FROM runs
+WHERE campaign_id = :campaign_id AND (CAST(:ids AS text[]) IS NULL OR run_id = ANY(CAST(:ids AS text[])))
+ORDER BY run_id
+""")
 _ACTIVE_CAMPAIGNS = text("SELECT DISTINCT campaign_id FROM runs WHERE state IN ('planned', 'requested', 'running')")
 _TO_REQUEST = text(f"""
 SELECT {_RUN_COLUMNS} FROM runs WHERE state = 'planned' AND NOT paused AND request_at <= (SELECT db_now())
@@ -70,15 +78,16 @@ ORDER BY run_id LIMIT :limit FOR UPDATE SKIP LOCKED
 _NEXT_TURN = text("""
 SELECT extract(epoch FROM least(
     (SELECT min(request_at) FROM runs WHERE state = 'planned' AND NOT paused),
-    (SELECT min(z.due_at) FROM zone_timers z JOIN runs r ON r.run_id = z.run_id
+    (SELECT min(z.begin_at) FROM zone_timers z JOIN runs r ON r.run_id = z.run_id
      WHERE z.state = 'waiting' AND NOT r.paused)) - (SELECT db_now()))
 """)
 _ADD_ZONES = text("""
-INSERT INTO zone_timers (run_id, zone, users, state, due_at, send_by, reason, following_at)
-SELECT :run_id, v.zone, v.users, v.state, v.due_at, v.send_by, v.reason, v.following_at
+INSERT INTO zone_timers (run_id, zone, users, state, due_at, send_by, reason, following_at, begin_at)
+SELECT :run_id, v.zone, v.users, v.state, v.due_at, v.send_by, v.reason, v.following_at, v.begin_at
 FROM unnest(CAST(:zones AS text[]), CAST(:users AS int[]), CAST(:states AS text[]), CAST(:dues AS timestamptz[]),
-            CAST(:send_bys AS timestamptz[]), CAST(:reasons AS text[]), CAST(:followings AS timestamptz[]))
-     AS v(zone, users, state, due_at, send_by, reason, following_at)
+            CAST(:send_bys AS timestamptz[]), CAST(:reasons AS text[]), CAST(:followings AS timestamptz[]),
+            CAST(:begins AS timestamptz[]))
+     AS v(zone, users, state, due_at, send_by, reason, following_at, begin_at)
 """)
 _SAVE_ZONES = text("""
 UPDATE zone_timers z
@@ -90,6 +99,9 @@ WHERE z.run_id = v.run_id AND z.zone = v.zone
 """)
 _ZONES_OF_RUN = f"SELECT {_ZONE_COLUMNS} FROM zone_timers WHERE run_id = :run_id ORDER BY zone"
 _READ_ZONES_OF_RUN = text(_ZONES_OF_RUN)
+_ZONES_OF_RUNS = text(f"""
+SELECT {_ZONE_COLUMNS} FROM zone_timers WHERE run_id = ANY(CAST(:ids AS text[])) ORDER BY run_id, zone
+""")
 _LOCK_ZONES_OF_RUN = text(_ZONES_OF_RUN + " FOR UPDATE")
 _ZONES = text(f"""
 SELECT {_ZONE_COLUMNS} FROM zone_timers
@@ -97,14 +109,15 @@ WHERE (run_id, zone) IN (SELECT * FROM unnest(CAST(:run_ids AS text[]), CAST(:zo
 ORDER BY run_id, zone FOR UPDATE
 """)
 _WAITING_ZONES = """
-SELECT z.run_id, z.zone, z.users, z.state, z.due_at, z.send_by, z.next_page, z.expanded_users, z.reason, z.following_at
+SELECT z.run_id, z.zone, z.users, z.state, z.due_at, z.send_by, z.next_page, z.expanded_users, z.reason,
+    z.following_at, z.begin_at
 FROM zone_timers z JOIN runs r ON r.run_id = z.run_id
 WHERE z.state = 'waiting' AND r.state = 'running'
 """
 _LOCKED_ZONES = "LIMIT :limit FOR SHARE OF r SKIP LOCKED FOR UPDATE OF z SKIP LOCKED"
 _DUE_ZONES = text(f"""
-{_WAITING_ZONES} AND NOT r.paused AND z.due_at <= (SELECT db_now())
-ORDER BY z.due_at, z.run_id, z.zone {_LOCKED_ZONES}
+{_WAITING_ZONES} AND NOT r.paused AND z.begin_at <= (SELECT db_now())
+ORDER BY z.begin_at, z.run_id, z.zone {_LOCKED_ZONES}
 """)
 _OVERDUE_ZONES = text(f"""
 {_WAITING_ZONES} AND r.paused AND z.send_by <= (SELECT db_now())
@@ -173,15 +186,17 @@ async def lock_run(tx: AsyncConnection, run_id: str) -> Run | None:
     return None if row is None else _run(row)
 
 
-async def latest_occurrence(tx: AsyncConnection, campaign_id: str, kind: str) -> str | None:
-    """The name of the last that has, or had, a run; names sort by time. An edit may have changed the kind."""
-    values = {"campaign_id": campaign_id, "once": kind == ONE_TIME}
-    found: str | None = (await tx.execute(_LATEST_OCCURRENCE, values)).scalar_one()
-    return found
+async def known_occurrences(tx: AsyncConnection, campaign_id: str, kind: str, since: str) -> dict[str, RunState]:
+    """Those from the name `since` on and the latest that have, or had, a run; names sort by time. An edit may have
+    changed the kind."""
+    values = {"campaign_id": campaign_id, "once": kind == ONE_TIME, "since": since}
+    return {row.occurrence: RunState(row.state) for row in await tx.execute(_KNOWN_OCCURRENCES, values)}
 
 
-async def runs_of(tx: AsyncConnection, campaign_id: str) -> list[Run]:
-    return [_run(row) for row in await tx.execute(_RUNS_OF, {"campaign_id": campaign_id})]
+async def runs_of(tx: AsyncConnection, campaign_id: str, run_ids: Sequence[str] | None = None) -> list[Run]:
+    """All of them, or those of these names."""
+    values = {"campaign_id": campaign_id, "ids": None if run_ids is None else list(run_ids)}
+    return [_run(row) for row in await tx.execute(_RUNS_OF, values)]
 
 
 async def active_campaigns(tx: AsyncConnection) -> set[str]:
@@ -215,6 +230,7 @@ async def add_zones(tx: AsyncConnection, run_id: str, zones: Sequence[Zone]) -> 
         "send_bys": [zone.send_by for zone in zones],
         "reasons": [zone.reason for zone in zones],
         "followings": [zone.following_at for zone in zones],
+        "begins": [zone.begin_at or zone.due_at for zone in zones],
     }
     await tx.execute(_ADD_ZONES, values)
 
@@ -237,6 +253,14 @@ async def save_zones(tx: AsyncConnection, zones: Sequence[tuple[str, Zone]]) -> 
 
 async def zones_of(tx: AsyncConnection, run_id: str) -> list[Zone]:
     return [_zone(row) for row in await tx.execute(_READ_ZONES_OF_RUN, {"run_id": run_id})]
+
+
+async def zones_of_runs(tx: AsyncConnection, run_ids: Sequence[str]) -> dict[str, list[Zone]]:
+    """For each of the runs."""
+    zones: dict[str, list[Zone]] = {run_id: [] for run_id in run_ids}
+    for row in await tx.execute(_ZONES_OF_RUNS, {"ids": list(run_ids)}):
+        zones[row.run_id].append(_zone(row))
+    return zones
 
 
 async def lock_zones_of(tx: AsyncConnection, run_id: str) -> list[Zone]:
@@ -357,6 +381,7 @@ def _zone(row: Row[Any]) -> Zone:
         expanded_users=row.expanded_users,
         reason=row.reason,
         following_at=row.following_at,
+        begin_at=row.begin_at,
     )
 
 

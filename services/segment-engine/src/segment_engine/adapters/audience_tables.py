@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 from sqlalchemy import text
@@ -15,16 +14,11 @@ from postrider.contracts.audience import SnapshotRequested, UnexpandedSettled, Z
 from segment_engine.domain.pages import Stream
 
 _ADD_RUNS = text("""
-INSERT INTO audience_runs (run_id, campaign_id, occurrence, seed, rule, segment_id, requested_at)
-SELECT run_id, campaign_id, occurrence, seed, rule::json, segment_id, requested_at
-FROM unnest(CAST(:ids AS text[]), CAST(:campaigns AS text[]), CAST(:occurrences AS text[]), CAST(:seeds AS bigint[]),
-            CAST(:rules AS text[]), CAST(:segments AS text[]), CAST(:requested AS timestamptz[]))
-     AS v(run_id, campaign_id, occurrence, seed, rule, segment_id, requested_at)
-ON CONFLICT DO NOTHING
+INSERT INTO audience_runs (run_id, request)
+SELECT * FROM unnest(CAST(:ids AS text[]), CAST(:requests AS text[])) ON CONFLICT DO NOTHING
 """)
 _REQUESTED = text("""
-SELECT run_id, campaign_id, occurrence, seed, rule::text AS rule, segment_id, requested_at FROM audience_runs
-WHERE state = 'requested' ORDER BY received_at, run_id LIMIT :limit
+SELECT request FROM audience_runs WHERE state = 'requested' ORDER BY received_at, run_id LIMIT :limit
 """)
 _SETTLE_RUN = text("""
 UPDATE audience_runs SET state = :state, total = :total, reachable = :reachable, reason = :reason, settled_at = db_now()
@@ -67,29 +61,14 @@ async def add_runs(tx: AsyncConnection, requests: Sequence[SnapshotRequested]) -
         _ADD_RUNS,
         {
             "ids": [request.run_id for request in requests],
-            "campaigns": [request.campaign_id for request in requests],
-            "occurrences": [request.occurrence for request in requests],
-            "seeds": [request.seed for request in requests],
-            "rules": [None if r.rule is None else msgspec.json.encode(r.rule).decode() for r in requests],
-            "segments": [request.segment_id for request in requests],
-            "requested": [request.requested_at for request in requests],
+            "requests": [codec.encode(request).decode() for request in requests],
         },
     )
 
 
 async def requested_runs(tx: AsyncConnection, limit: int) -> list[SnapshotRequested]:
-    return [
-        SnapshotRequested(
-            row.run_id,
-            row.campaign_id,
-            row.occurrence,
-            row.seed,
-            row.requested_at,
-            None if row.rule is None else msgspec.json.decode(row.rule, type=dict[str, Any]),
-            row.segment_id,
-        )
-        for row in await tx.execute(_REQUESTED, {"limit": limit})
-    ]
+    rows = await tx.execute(_REQUESTED, {"limit": limit})
+    return [codec.decode(row.request.encode(), SnapshotRequested) for row in rows]
 
 
 async def finish_run(tx: AsyncConnection, run_id: str, total: int, reachable: int) -> bool:

@@ -116,6 +116,7 @@ async def mark_copied(tx: AsyncConnection, profiles: Sequence[Profile]) -> None:
     )
 
 
-def _profile(row: Row[Any]) -> Profile:
-    contact = Contact(row.phone, row.phone_country, row.country, row.time_zone, row.consent)
-    return Profile(row.user_id, row.version, _traits.decode(row.traits), contact, row.deleted)
+def _profile(row: Sequence[Any]) -> Profile:
+    """In the order of `_COLUMNS`, which is quicker than by name."""
+    user_id, version, deleted, traits = row[:4]
+    return Profile(user_id, version, _traits.decode(traits), Contact(*row[4:]), deleted)

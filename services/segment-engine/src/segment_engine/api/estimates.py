@@ -56,7 +56,8 @@ class LeftOutIn(Strict):
 
 
 class EstimateIn(Strict):
-    """One of `rule`, `segment_id` and `trigger`; `filter` belongs to `trigger`. `seed`: draws the sample."""
+    """One of `rule`, `segment_id` and `trigger`; `filter` belongs to `trigger`. `seed`: draws the sample, and the
+    `people` who are named of those who would be texted."""
 
     rule: dict[str, Any] | None = None
     segment_id: str | None = None
@@ -65,6 +66,7 @@ class EstimateIn(Strict):
     text: TextIn | None = None
     seed: str = ""
     left_out: LeftOutIn | None = None
+    people: Annotated[int, Field(ge=0, le=2_000)] = 0
 
 
 def estimate_routes(services: Services) -> APIRouter:
@@ -76,7 +78,7 @@ def estimate_routes(services: Services) -> APIRouter:
             raise means_nothing([("", "needs exactly one of rule, segment_id and trigger")])
         text = None if body.text is None else _text(body.text)
         await caught_up(services)
-        question = _question(services, body, text)
+        question = replace(_question(services, body, text), people_size=body.people)
         if body.left_out is not None:
             shares = LeftOut(body.left_out.account_control, body.left_out.campaign_control, body.left_out.reach)
             question = replace(question, campaign_id=body.left_out.campaign_id, left_out=shares)
@@ -149,6 +151,7 @@ def _shown(answer: Answer, body: EstimateIn) -> dict[str, Any]:
         "control": found.control,
         "not_in_reach": found.not_in_reach,
         "zones": found.zones,
+        "people": [{"user_id": user_id, "zone": zone} for user_id, zone in found.people],
         "by_reason": [
             {"status": status, "reason": reason or None, "n": n}
             for (status, reason), n in sorted(found.reasons.items(), key=lambda item: (-item[1], item[0]))

@@ -61,7 +61,7 @@ class LiveCampaigns:
         self._arms: TriggerIndex[LiveCampaign] = TriggerIndex(account_zone)
         self._acts: TriggerIndex[LiveCampaign] = TriggerIndex(account_zone)
         self.waiting: dict[str, LiveCampaign] = {}
-        """Those that keep rows, and actions without a filter, which may have had one a moment ago."""
+        """Those that keep rows, and actions that keep none, which may have had a filter or a delay a moment ago."""
         self.by_attribute: dict[str, list[LiveCampaign]] = {}
         self.by_local_time: list[LiveCampaign] = []
         """Those of an event's date whose timers follow the recipient's zone."""
@@ -98,7 +98,7 @@ class LiveCampaigns:
         self.waiting[campaign.id] = campaign
         if definition.who.filter is not None:
             self.filtered.append(campaign.id)
-        if definition.kind == "live_action" and definition.who.filter is None:
+        if is_due_at_once(definition):
             self._triggers.add(trigger.event, where, definition)
         elif trigger.date_attribute is not None:
             self.by_attribute.setdefault(trigger.date_attribute, []).append(campaign)
@@ -134,6 +134,11 @@ class LiveCampaigns:
         return [Concern(campaign, True, campaign.id in ids) for campaign in armed] + [
             Concern(campaign, False, True) for campaign in acted if campaign.id not in both
         ]
+
+
+def is_due_at_once(campaign: CampaignDefinition) -> bool:
+    """Whether nothing is kept between event and text."""
+    return campaign.kind == "live_action" and campaign.who.filter is None and not campaign.when.delay_seconds
 
 
 def is_open(campaign: CampaignDefinition, event: UserEvent) -> bool:

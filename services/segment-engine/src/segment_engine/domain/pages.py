@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from postrider.contracts import codec
 from postrider.contracts.audience import AudiencePage, PageUser
@@ -31,8 +32,7 @@ class Stream:
     after_rank: int
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(NamedTuple):
     """`verdict` is the snapshot's."""
 
     rank: int
@@ -86,7 +86,7 @@ def suppressed_phones(profiles: Mapping[str, Profile]) -> list[str]:
     return sorted({p.contact.phone for p in profiles.values() if p.contact.phone is not None and not p.deleted})
 
 
-def after_page(stream: Stream, page: AudiencePage) -> Stream:
-    """The stream behind a page that has been made of it."""
-    after_rank = page.users[-1].rank if page.users else stream.after_rank
-    return replace(stream, next_page=stream.next_page + 1, after_rank=after_rank)
+def after_pages(stream: Stream, pages: Sequence[AudiencePage]) -> Stream:
+    """The stream behind pages that have been made of it."""
+    ranks = [page.users[-1].rank for page in pages if page.users]
+    return replace(stream, next_page=stream.next_page + len(pages), after_rank=max([stream.after_rank, *ranks]))

@@ -6,8 +6,7 @@ A bad phone or time zone never refuses anything: the trait is kept as it came an
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from postrider.phones import normalise
 from postrider.zones import is_zone, zone_for_profile
@@ -15,8 +14,7 @@ from postrider.zones import is_zone, zone_for_profile
 _SPELT_CONSENT: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
-@dataclass(frozen=True, slots=True)
-class Contact:
+class Contact(NamedTuple):
     """How a person can be reached. `phone` E.164 or None; `country` is the profile's own word, `phone_country` the
     number's; `consent` None: never said."""
 
@@ -30,8 +28,7 @@ class Contact:
         return zone_for_profile(self.time_zone, self.country, self.phone_country, account_zone)
 
 
-@dataclass(frozen=True, slots=True)
-class Profile:
+class Profile(NamedTuple):
     """A person as known now. `version` grows with every change; `deleted`: erased, until something is heard again."""
 
     user_id: str

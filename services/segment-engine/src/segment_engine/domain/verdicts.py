@@ -28,13 +28,20 @@ def judge(contact: Contact, suppression: str | None, require_consent: bool) -> V
     return REACHABLE
 
 
+def read_verdict(at_snapshot: str) -> Verdict:
+    """Of an audience's row: the status, and behind a colon what refines it."""
+    status, _, reason = at_snapshot.partition(":")
+    return Verdict(status, reason)
+
+
 def judge_member(at_snapshot: str, profile: Profile | None, suppression: str | None, require_consent: bool) -> Verdict:
     """At expansion. What the snapshot found stands; whoever was reachable then is looked at again."""
     if at_snapshot:
-        if profile is None or profile.deleted:
-            return Verdict(at_snapshot)
+        then = read_verdict(at_snapshot)
+        if then.reason or profile is None or profile.deleted:
+            return then
         now = judge(profile.contact, suppression, require_consent)
-        return Verdict(at_snapshot, now.reason if now.status == at_snapshot else "")
+        return Verdict(then.status, now.reason if now.status == then.status else "")
     if profile is None or profile.deleted:
         return Verdict("cancelled", "erased")
     return judge(profile.contact, suppression, require_consent)

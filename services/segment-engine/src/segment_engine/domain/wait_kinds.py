@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, time, timedelta
 
 from postrider.contracts.user_events import UserEvent
-from segment_engine.domain import date_timers, filtered_action, inaction
+from segment_engine.domain import date_timers, inaction, single_action
 from segment_engine.domain.columns import microseconds
 from segment_engine.domain.inaction import Happening
 from segment_engine.domain.live_campaigns import Concern, LiveCampaign, pick
@@ -92,7 +92,8 @@ def apply(known: bytes | None, change: Change, zone: str, account_zone: str, rea
     if definition.kind == "live_action":
         first = change.happenings[0]
         carried = Carried(first.what_version, first.values)
-        return filtered_action.happened(first.id, min(first.at, first.received), first.received, carried)
+        at = min(first.at, first.received)
+        return single_action.happened(first.id, at, first.received, carried, _action_terms(change.campaign))
     terms = _date_terms(change.campaign, zone, account_zone)
     trigger = change.campaign.trigger
     if change.trait is not None:
@@ -118,7 +119,7 @@ def replanned(
         return inaction.replanned(known, now, _inaction_terms(campaign), read_until)
     if campaign.definition.kind == "live_date":
         return date_timers.replanned(known, now, _date_terms(campaign, zone, account_zone))
-    return Kept(now, None, known)
+    return single_action.replanned(known, now, _action_terms(campaign))
 
 
 def fire(campaign: LiveCampaign, known: bytes, now: int, zone: str, account_zone: str) -> Fired:
@@ -127,7 +128,12 @@ def fire(campaign: LiveCampaign, known: bytes, now: int, zone: str, account_zone
         return inaction.fire(known, now, _inaction_terms(campaign))
     if campaign.definition.kind == "live_date":
         return date_timers.fire(known, now, _date_terms(campaign, zone, account_zone))
-    return filtered_action.fire(known, campaign.definition.when.send_by_seconds * _SECOND)
+    return single_action.fire(known, now, _action_terms(campaign))
+
+
+def _action_terms(campaign: LiveCampaign) -> single_action.Terms:
+    when = campaign.definition.when
+    return single_action.Terms(when.delay_seconds * _SECOND, when.send_by_seconds * _SECOND)
 
 
 def _inaction_terms(campaign: LiveCampaign) -> inaction.Terms:

@@ -1,7 +1,7 @@
 """What a live campaign keeps of a person between an event and its text, in the words that all kinds of waits share.
 
 A wait is one row: (campaign, user, key). Its state is a function of the set of events that made it, whatever the order
-in which they came; kinds differ in that function alone (`inaction`, `date_timers`, `filtered_action`). Pure. All times
+in which they came; kinds differ in that function alone (`inaction`, `date_timers`, `single_action`). Pure. All times
 are microseconds since 1970-01-01 UTC.
 """
 
@@ -106,8 +106,9 @@ def timing_hash(campaign: CampaignDefinition, account_zone: str) -> int:
     """Of what decides when an armed timer fires, besides what made it."""
     trigger = campaign.who.trigger
     assert trigger is not None
+    delay = campaign.when.delay_seconds  # only where there is one: else every hash that is stored would be another
     made_of = (
         trigger_hash(campaign), trigger.within_seconds, trigger.repeat, trigger.offset_seconds, trigger.at_local_time,
-        account_zone if campaign.kind == "live_date" else "",
+        account_zone if campaign.kind == "live_date" else "", *([delay] if delay else []),
     )  # fmt: skip
     return hash64(msgspec.json.encode(made_of).decode())

@@ -44,14 +44,14 @@ def audience(
 
 def verdict_of(reach_of: str, campaign_id: str, left_out: LeftOut, params: dict[str, str]) -> str:
     """The verdict, and for those who could be texted why they are left out; binds its own in `params`. The first that
-    applies counts: control before reach. `reach_of`: the run, or what stands for it."""
+    applies counts: control before reach, and which group. `reach_of`: the run, or what stands for it."""
     cases = ["verdict != '', verdict"]
-    for name, seed, percent in (
-        ("account_control", account_control_seed(), left_out.account_control),
-        ("campaign_control", campaign_control_seed(campaign_id), left_out.campaign_control),
+    for group, seed, percent in (
+        ("account", account_control_seed(), left_out.account_control),
+        ("campaign", campaign_control_seed(campaign_id), left_out.campaign_control),
     ):
         if threshold(percent):
-            cases.append(f"{_share(name, seed, percent, params)}, 'control'")
+            cases.append(f"{_share(f'{group}_control', seed, percent, params)}, 'control:{group}'")
     if threshold(left_out.reach) < WHOLE:
         cases.append(f"NOT {_share('reach', reach_seed(reach_of), left_out.reach, params)}, 'not_in_reach'")
     return f"multiIf({', '.join(cases)}, '')"

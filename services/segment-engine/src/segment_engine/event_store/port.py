@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, time
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from postrider.rules import Rule
 from postrider.rules.tree import Filter
@@ -64,7 +64,8 @@ class Reach:
 class Estimate:
     """qualified = reachable + unreachable + suppressed + duplicate_phone; `zones`, `by_zone` and `by_country` add up to
     qualified, `reasons` (verdict, what refines it or "") to those not reachable. `sample`: some of the reachable.
-    `control`, `not_in_reach`: of the reachable, those that would be left out."""
+    `control`, `not_in_reach`: of the reachable, those that would be left out; `people`: some of the others, (user_id,
+    zone)."""
 
     qualified: int
     reachable: int
@@ -76,6 +77,7 @@ class Estimate:
     by_zone: dict[str, Reach] = field(default_factory=dict, compare=False)
     by_country: dict[str, Reach] = field(default_factory=dict, compare=False)
     sample: tuple[str, ...] = field(default=(), compare=False)
+    people: tuple[tuple[str, str], ...] = field(default=(), compare=False)
     control: int = 0
     not_in_reach: int = 0
 
@@ -118,11 +120,11 @@ class Snapshot:
     zones: dict[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class AudienceMember:
+class AudienceMember(NamedTuple):
     """`rank` is unique in the run, from 0, in random order, the reachable before all others.
 
-    `verdict`: "" = to be texted, else unreachable | suppressed | duplicate_phone | control | not_in_reach.
+    `verdict`: "" = to be texted, else unreachable | suppressed | duplicate_phone | control:account |
+    control:campaign | not_in_reach.
     """
 
     rank: int
@@ -283,6 +285,7 @@ class EventStore(Protocol):
         *,
         once_per_phone: bool = True,
         sample_size: int = 0,
+        people_size: int = 0,
         seed: str = "",
         campaign_id: str = "",
         left_out: LeftOut = NOBODY,

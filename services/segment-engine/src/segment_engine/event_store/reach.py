@@ -16,6 +16,7 @@ from segment_engine.domain.columns import microseconds, values_of
 from segment_engine.domain.compile_filters import FilterCompiler
 from segment_engine.domain.compile_params import Parameters, render
 from segment_engine.domain.compile_rule import Compiled
+from segment_engine.domain.verdicts import read_verdict
 from segment_engine.event_store.audiences import verdict_of
 from segment_engine.event_store.port import Activity, Estimate, EvaluationContext, LeftOut, Reach
 from segment_engine.event_store.statements import bounded, people
@@ -63,6 +64,7 @@ async def estimate(
     *,
     once_per_phone: bool,
     sample_size: int,
+    people_size: int,
     seed: str,
     campaign_id: str,
     left_out: LeftOut,
@@ -71,11 +73,12 @@ async def estimate(
     params = {**statement.params, **people_params(context)}
     left = verdict_of(campaign_id, campaign_id, left_out, params)
     drawn = "[]"
-    if sample_size:
+    drawn_size = max(sample_size, people_size)
+    if drawn_size:
         # Those with the smallest hashes of their ids under the seed: the same people as long as they stay reachable.
         # The size stands in the text, where a parametric function wants it: it is ours.
         order = "(sipHash64({seed:String}, user_id), user_id)"
-        drawn = f"groupArraySortedIf({int(sample_size)})({order}, verdict = '')"
+        drawn = f"groupArraySortedIf({int(drawn_size)})({order}, verdict = '')"
         params["seed"] = render(seed)
     sql = bounded(
         f"SELECT zone, country, verdict, reason, {left} AS left_out, count(), {drawn} "
@@ -85,17 +88,21 @@ async def estimate(
     verdicts: dict[str, int] = {}
     reasons: dict[tuple[str, str], int] = {}
     zones, countries = _Tallies(), _Tallies()
-    candidates: list[list[Any]] = []
+    candidates: list[tuple[int, str]] = []
+    texted: list[tuple[int, str, str]] = []
     left_alone: dict[str, int] = {}
     for zone, country, verdict, reason, passed_over, n, sampled in await reader.rows(sql, params):
         verdicts[verdict] = verdicts.get(verdict, 0) + n
         if verdict:
             reasons[verdict, reason] = reasons.get((verdict, reason), 0) + n
         elif passed_over:
-            left_alone[passed_over] = left_alone.get(passed_over, 0) + n
+            status = read_verdict(passed_over).status
+            left_alone[status] = left_alone.get(status, 0) + n
         zones.add(zone, n, reachable=not verdict)
         countries.add(country, n, reachable=not verdict)
-        candidates += sampled
+        candidates += map(tuple, sampled)
+        if not passed_over:
+            texted += [(order, user_id, zone) for order, user_id in sampled]
     return Estimate(
         qualified=sum(verdicts.values()),
         reachable=verdicts.get("", 0),
@@ -107,6 +114,7 @@ async def estimate(
         by_zone=zones.reach(),
         by_country=countries.reach(),
         sample=tuple(user_id for _, user_id in nsmallest(sample_size, candidates)),
+        people=tuple((user_id, zone) for _, user_id, zone in nsmallest(people_size, texted)),
         control=left_alone.get("control", 0),
         not_in_reach=left_alone.get("not_in_reach", 0),
     )

@@ -23,7 +23,7 @@ from segment_engine.adapters.alignment_table import Alignment
 from segment_engine.domain import wait_kinds
 from segment_engine.domain.columns import from_microseconds, microseconds
 from segment_engine.domain.inaction import Happening
-from segment_engine.domain.live_campaigns import LiveCampaign, LiveCampaigns, pick
+from segment_engine.domain.live_campaigns import LiveCampaign, LiveCampaigns, is_due_at_once, pick
 from segment_engine.domain.profiles import Profile
 from segment_engine.domain.wait_kinds import Change, ReadUntil, Trait
 from segment_engine.domain.waits import WaitId, short
@@ -250,7 +250,7 @@ class Alignments:
 
 
 def _keeps_rows(campaign: LiveCampaign) -> bool:
-    return campaign.definition.kind != "live_action" or campaign.definition.who.filter is not None
+    return not is_due_at_once(campaign.definition)
 
 
 def _launch_phase(campaign: LiveCampaign) -> str:

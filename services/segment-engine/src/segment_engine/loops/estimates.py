@@ -48,7 +48,8 @@ class Trigger:
 @dataclass(frozen=True, slots=True)
 class Question:
     """`rule` says who is counted. `text` is tried on a sample, with `about` as Campaign.*. `condition`: the filter of a
-    live campaign by itself. `campaign_id`, `left_out`: who of them a campaign would leave out."""
+    live campaign by itself. `campaign_id`, `left_out`: who of them a campaign would leave out. `people_size`: of the
+    others so many are named."""
 
     rule: Rule
     once_per_phone: bool = True
@@ -59,6 +60,7 @@ class Question:
     condition: Rule | None = None
     campaign_id: str = ""
     left_out: LeftOut = NOBODY
+    people_size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,7 @@ class Estimator:
                     context,
                     once_per_phone=question.once_per_phone,
                     sample_size=SAMPLE_SIZE if question.text else 0,
+                    people_size=question.people_size,
                     seed=question.seed,
                     campaign_id=question.campaign_id,
                     left_out=question.left_out,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
 
@@ -74,7 +73,7 @@ class PhoneReading:
                 kept, contact = settle(traits, country)
                 if contact.phone is not None:
                     changed[user_id] = kept, contact
-                    before = replace(contact, phone=None, phone_country=None)
+                    before = contact._replace(phone=None, phone_country=None)
                     if contact.zone("") != before.zone(""):
                         moved.add(user_id)
             if changed:

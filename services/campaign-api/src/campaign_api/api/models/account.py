@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 from campaign_api.api.models.base import Model, NotBuilt, Writable
 from campaign_api.api.models.when import QuietHours
@@ -23,9 +25,18 @@ class SendBy(Model):
     live: str | None = Field(None, max_length=40, description="Deadline of live campaigns; null: PT15M.")
 
 
+_DAYS = r"^P([1-9][0-9]?)D$|^P([1-9]|1[0-2])W$"
+
+
+def _is_days(value: str) -> str:
+    if not re.fullmatch(_DAYS, value):
+        raise PydanticCustomError("days", "must be whole days or weeks: P1D to P99D, P1W to P12W")
+    return value
+
+
 class FrequencyCap(Model):
     count: Annotated[int, Field(ge=1, le=1_000)] = Field(description="So many texts.")
-    per: Annotated[str, Field(pattern=r"^P([1-9][0-9]?)D$|^P([1-9]|1[0-2])W$")] = Field(
+    per: Annotated[str, AfterValidator(_is_days), Field(json_schema_extra={"pattern": _DAYS})] = Field(
         description="In so many local days of the recipient, today included: P1D to P99D, P1W to P12W."
     )
 

@@ -14,7 +14,8 @@ class Occurrence(Model):
     at: str = Field(description="When it happens in the zone, RFC 3339, UTC.")
     kind: Literal["normal", "gap", "fold", "skipped", "expired"] = Field(
         description="gap: the clocks jump over it, so it moved forward. fold: it happens twice, this is the first. "
-        "skipped: there is no such day, nothing is sent. expired: over when the campaign is scheduled, nothing is sent."
+        "skipped: there is no such day, nothing is sent. expired: over when the campaign is "
+        "scheduled, behind its end, or at one moment with a later one that is sent instead."
     )
 
 

@@ -107,7 +107,7 @@ class Cost(Model):
 class Reach(Model):
     """qualified = reachable + unreachable + suppressed + duplicate_phone. Computed anew, after everything that was sent
     before the request. Of those reachable, `control` and `not_in_reach` are left out, and `limited` are above the
-    limits of one run. Frequency caps and quiet hours are not looked at."""
+    limits of one run, `capped` by frequency caps and gaps. Quiet hours are not looked at."""
 
     qualified: int = Field(
         description="People for whom the rule holds now. Live: who did the trigger's event in the last days (or has "
@@ -126,10 +126,18 @@ class Reach(Model):
     control: int = Field(description="Of the reachable: in a control group, the account's or the campaign's.")
     not_in_reach: int = Field(description="Of the reachable: beyond `reach_percent`. Each run reaches others.")
     limited: int = Field(description="Above the limit of a run, and of the whole campaign if nothing was sent yet.")
+    capped: int | None = Field(
+        description="By what is sent or reserved now: told from up to 1,000 people, and counted up. Null: not known, "
+        "since the scheduler does not answer; `texts`, `minutes` and `cost` are then before caps."
+    )
     exceeds_safety_limit: bool = Field(description="The run would not start.")
-    minutes: float | None = Field(description="How long handing the texts over takes; null without a throttle.")
+    minutes: float | None = Field(
+        description="How long handing the texts of a run over takes, by its throttle or by the `parts_per_second` of "
+        "the provider that is tried first, whichever is slower; null when nothing limits it, and of live campaigns."
+    )
     cut_by_deadline: bool = Field(
-        description="With all due at one moment the throttle is too slow for `send_by`: the rest would expire."
+        description="With all due at one moment that is too slow for `send_by`: the rest would expire. Live: more "
+        "texts come than leave."
     )
     texts: int = Field(
         description="Texts that would go out: one to each who is left; live: in as many days as `activity` looked "

@@ -78,7 +78,8 @@ class ByRun(Funnel):  # type: ignore[valid-type,misc]
 
 
 class Runs(Model):
-    items: list[Run] = Field(description="Runs of the campaign.")
+    items: list[Run] = Field(description="Runs of the campaign, the last one first.")
+    next_cursor: str | None = Field(description="`cursor` of the next page; null when this was the last.")
 
 
 class Report(Model):

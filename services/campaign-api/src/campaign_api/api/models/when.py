@@ -112,10 +112,12 @@ class RecurringWhen(ScheduledWhen):
     )
     start: Local | None = Field(
         None,
-        description="Local date and time before which nothing is due, where the rule begins to count. Null: when "
-        "it is scheduled.",
+        description="Local date and time, or day, before which nothing is due, where the rule begins to count. Null: "
+        "when it is scheduled.",
     )
-    end: Local | None = Field(None, description="Local date and time after which nothing is due or sent; null: none.")
+    end: Local | None = Field(
+        None, description="Local date and time, or day, after which nothing is due or sent; null: none."
+    )
     short_month: Literal["last_day", "skip"] = Field(
         "skip", description="A day that a month or year does not have (31, 29 February): its last day instead, or not."
     )
@@ -134,6 +136,13 @@ class LiveWhen(When):
         description="Deadline after due, ISO 8601 duration. An event older than that on arrival triggers and arms "
         "nothing. Null: the account's, else PT15M.",
     )
-    start: Local | None = Field(None, description="Local date and time before which nothing triggers; null: none.")
-    end: Local | None = Field(None, description="Local date and time after which nothing is sent; null: none.")
+    start: Local | None = Field(
+        None, description="Local date and time, or day, before which nothing triggers; null: none."
+    )
+    end: Local | None = Field(None, description="Local date and time, or day, after which nothing is sent; null: none.")
+    delay: Duration | None = Field(
+        None,
+        description="live_action: the text is due so long after the event, ISO 8601 duration, at most P30D; `send_by` "
+        "counts from there. Null: at once. live_inaction has `within`, live_date `offset` for it.",
+    )
     catch_up: None = Field(None, description="Of no meaning here: null.")
