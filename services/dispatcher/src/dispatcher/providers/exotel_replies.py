@@ -23,6 +23,7 @@ _ENVELOPES = ("TwilioResponse", "response")
 _SID = re.compile(r"[0-9A-Za-z_-]{2,64}")
 _CODE = re.compile(r"[0-9A-Za-z_]{1,40}")
 _DEEPEST = 6
+_NOBODY = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +85,13 @@ def assign(entries: Sequence[Entry], texts: Sequence[OutgoingText]) -> list[Entr
         return list(entries)
     found: list[Entry | None] = [None] * len(texts)
     for entry, index in zip(entries, named, strict=True):
-        if index is not None and named.count(index) == 1:
+        if index not in (None, _NOBODY) and named.count(index) == 1:
             found[index] = entry
     return found
 
 
 def _named(entry: Entry, texts: Sequence[OutgoingText]) -> int | None:
+    """The text's index; None when the entry does not tell one from another, `_NOBODY` when it names none of ours."""
     for index, text in enumerate(texts):
         if entry.reference is not None and entry.reference == text.reference:
             return index
@@ -97,6 +99,8 @@ def _named(entry: Entry, texts: Sequence[OutgoingText]) -> int | None:
     if len(digits) < MIN_DIGITS_TO_MATCH:
         return None
     alike = [index for index, text in enumerate(texts) if text.to.endswith(digits)]
+    if not alike:
+        return _NOBODY
     return alike[0] if len(alike) == 1 else None
 
 
