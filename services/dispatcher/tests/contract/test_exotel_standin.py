@@ -178,8 +178,11 @@ async def test_the_other_shape_of_a_batch_is_the_providers_fault(tmp_path: Path)
 @pytest.mark.parametrize("bulk", ["off", "json", "form"])
 async def test_receipts_name_our_reference(tmp_path: Path, bulk: str) -> None:
     more = ["--receipt-chaos", "--seed", "3", *(["--bulk", bulk] if bulk != "off" else [])]
-    ends = [("delivered", "delivered", None), ("undelivered", "undelivered", None)]
-    ends.append(("dnd", "undelivered", "provider_opt_out"))
+    ends: list[tuple[str, str, str | None]] = [
+        ("delivered", "delivered", None),
+        ("undelivered", "undelivered", None),
+        ("dnd", "undelivered", "provider_opt_out"),
+    ]
     async with webhooks() as (url, came), provider(tmp_path / "texts", *more, bulk=bulk) as (adapter, port):
         for turn, (receipts, status, suppress) in enumerate(ends):
             await misbehave(port, receipts=receipts)

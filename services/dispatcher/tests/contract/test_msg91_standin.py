@@ -166,8 +166,11 @@ async def test_one_wrong_number_spoils_the_call_and_nobodys_text(tmp_path: Path)
 async def test_receipts_find_their_texts(tmp_path: Path, version: str) -> None:
     """Two of the texts go to one number: their receipts are told apart."""
     more = ["--webhook-version", version, "--receipt-chaos", "--seed", "3"]
-    ends = [("delivered", "delivered", None), ("failed", "undelivered", None)]
-    ends.append(("ndnc", "undelivered", "provider_opt_out"))
+    ends: list[tuple[str, str, str | None]] = [
+        ("delivered", "delivered", None),
+        ("failed", "undelivered", None),
+        ("ndnc", "undelivered", "provider_opt_out"),
+    ]
     async with webhooks() as (url, came):
         async with provider(tmp_path / "texts", "--webhook-url", url, *more, webhook_version=version) as (
             adapter,
