@@ -6,13 +6,15 @@ The vendor's side is a scripted HTTP port: what a reply means is decided by the 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import ModuleType
+from typing import cast
 
 import pytest
 
 from dispatcher.domain.outcomes import DEFINITE_REJECTIONS, Outcome
 from dispatcher.http_port import HttpResponse
-from dispatcher.providers.base import ProviderAdapter, Receipt
+from dispatcher.providers.base import BatchAdapter, ProviderAdapter, Receipt
 from dispatcher.providers.registry import AdapterParts, build_adapter
 from dispatcher.providers.sandbox_inbox import MemoryInbox
 from services.dispatcher.tests.contract import rows_exotel, rows_msg91, rows_twilio
@@ -100,3 +102,19 @@ async def test_the_capabilities_hold(row: Row) -> None:
     low, high = adapter.capabilities.min_validity_seconds, adapter.capabilities.max_validity_seconds
     assert (low is None) == (high is None)
     await adapter.close()
+
+
+def takes_several(kind: str) -> bool:
+    return hasattr(build(next(row for row in ROWS if row.kind == kind))[0], "submit_batch")
+
+
+BATCHING = {kind for kind in {row.kind for row in ROWS} if takes_several(kind)}
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.kind in BATCHING], ids=str)
+async def test_a_call_with_one_text_is_judged_alike(row: Row) -> None:
+    """Whatever the reply, and nothing is sent for no text at all."""
+    plain, batching = build(row)[0], cast(BatchAdapter, build(row)[0])
+    assert await batching.submit_batch([row.text]) == [await plain.submit(row.text)]
+    assert await batching.submit_batch([]) == []
+    assert batching.batch_key(row.text) == batching.batch_key(replace(row.text, message_id="1" * 32, to="+15005550007"))
