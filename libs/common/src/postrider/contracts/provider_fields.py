@@ -164,7 +164,7 @@ PROVIDER_KINDS: Mapping[str, ProviderKind] = {
             ProviderField(
                 "subdomain",
                 "text",
-                "Host of the account's region: api.exotel.com (Singapore), api.in.exotel.com (Mumbai). `base_url` wins.",
+                "The region's host: api.exotel.com (Singapore), api.in.exotel.com (Mumbai); `base_url` wins.",
                 default="api.exotel.com",
                 pattern=r"@?[0-9A-Za-z-]{1,63}(\.[0-9A-Za-z-]{1,63}){1,5}",
                 hint="a host name",
