@@ -265,7 +265,8 @@ class BatchAdapter(ProviderAdapter, Protocol):
         ...
 
     async def submit_batch(self, texts: Sequence[OutgoingText]) -> list[SubmitResult]:
-        """Hand over at most `batch_size` texts of one key in one call; one result each, in their order.
+        """Hand over at most `batch_size` texts of one key in one call, or in several at once where the vendor could not
+        tell two of them apart; one result each, in their order.
 
         As `submit`: at most once on the wire, raises nothing but CancelledError. A reply that says nothing of a text
         leaves that text in doubt.

@@ -11,6 +11,8 @@ from typing import Any
 
 from dispatcher.http_port import HttpPort
 from dispatcher.providers.base import ProviderAdapter
+from dispatcher.providers.exotel import ExotelAdapter
+from dispatcher.providers.msg91 import Msg91Adapter
 from dispatcher.providers.sandbox import ReceiptSink, SandboxAdapter
 from dispatcher.providers.sandbox_inbox import SandboxInbox
 from dispatcher.providers.twilio import TwilioAdapter
@@ -37,6 +39,17 @@ class AdapterParts:
     receipt_sink: ReceiptSink
 
 
+Factory = Callable[[str, Mapping[str, Any], Mapping[str, Any], AdapterParts], ProviderAdapter]
+"""(provider_id, complete settings, credentials, parts) → the adapter."""
+
+FACTORIES: Mapping[str, Factory] = {
+    "twilio": lambda id, settings, credentials, parts: TwilioAdapter(id, settings, credentials, parts.new_http()),
+    "sandbox": lambda id, settings, _, parts: SandboxAdapter(id, settings, parts.inbox, parts.receipt_sink),
+    "exotel": lambda id, settings, credentials, parts: ExotelAdapter(id, settings, credentials, parts.new_http()),
+    "msg91": lambda id, settings, credentials, parts: Msg91Adapter(id, settings, credentials, parts.new_http()),
+}
+
+
 def build_adapter(
     kind: str,
     provider_id: str,
@@ -48,7 +61,4 @@ def build_adapter(
     problems = check_provider(kind, settings, credentials)
     if problems:
         raise BadProvider(problems)
-    complete = with_defaults(kind, settings)
-    if kind == "twilio":
-        return TwilioAdapter(provider_id, complete, credentials, parts.new_http())
-    return SandboxAdapter(provider_id, complete, parts.inbox, parts.receipt_sink)
+    return FACTORIES[kind](provider_id, with_defaults(kind, settings), credentials, parts)

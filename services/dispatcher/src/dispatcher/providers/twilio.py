@@ -12,12 +12,9 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl, quote, quote_plus, urlencode, urlsplit
-
-import msgspec
 
 from dispatcher.domain.outcomes import Outcome, SubmitResult
 from dispatcher.http_port import HttpPort, HttpRequest, HttpResponse, InDoubt, NotSent
@@ -43,6 +40,7 @@ from dispatcher.providers.base import (
     with_reference,
 )
 from dispatcher.providers.keywords import keyword_of
+from dispatcher.providers.replies import date_of, json_object, retry_after
 from dispatcher.providers.twilio_signature import body_is_covered, is_signed
 
 PROVIDER, LATER = Outcome.REJECTED_PROVIDER, Outcome.REJECTED_LATER
@@ -113,7 +111,6 @@ OPT_OUT_TYPES: Mapping[str, Keyword] = {"STOP": "stop", "START": "start", "HELP"
 
 MAX_BODY_CHARACTERS = 1600
 MIN_VALIDITY_SECONDS, MAX_VALIDITY_SECONDS = 1, 36_000
-MAX_RETRY_AFTER_SECONDS = 3600.0
 LOOK_BACK = timedelta(minutes=5)
 PAGE_SIZE, MAX_PAGES = 200, 50
 TRIAL_PREFIX = "Sent from your Twilio trial account - "
@@ -204,7 +201,7 @@ class TwilioAdapter:
                     return Unavailable("unexpected_page")
                 if sid in query.known_ids or not self._may_be_from_us(entry, query):
                     continue
-                created[sid] = _date(entry.get("date_created")) or query.attempted_at
+                created[sid] = date_of(entry.get("date_created")) or query.attempted_at
                 body = entry.get("body")
                 if not isinstance(body, str) or not body:
                     unreadable.add(sid)
@@ -226,7 +223,7 @@ class TwilioAdapter:
             return Unavailable(failure.reason)
         if response.status != 200:
             return Unavailable(f"http_{response.status}")
-        page = _json_object(response.body)
+        page = json_object(response.body)
         entries = page.get("messages")
         next_uri = page.get("next_page_uri")
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
@@ -305,8 +302,8 @@ class TwilioAdapter:
         except (NotSent, InDoubt) as failure:
             return Verification(False, failure.reason)
         if response.status != 200:
-            return Verification(False, str(_code(_json_object(response.body)) or f"http_{response.status}"))
-        status = _json_object(response.body).get("status")
+            return Verification(False, str(_code(json_object(response.body)) or f"http_{response.status}"))
+        status = json_object(response.body).get("status")
         return Verification(True) if status in (None, "active") else Verification(False, "account_not_active")
 
     async def close(self) -> None:
@@ -321,7 +318,7 @@ def _callback(url: str) -> str:
 
 def classify(response: HttpResponse) -> SubmitResult:
     """The reply to a submit, by the tables at the top. Pure."""
-    reply = _json_object(response.body)
+    reply = json_object(response.body)
     code = _code(reply)
     if 200 <= response.status < 300:
         sid = reply.get("sid")
@@ -339,7 +336,7 @@ def classify(response: HttpResponse) -> SubmitResult:
     return SubmitResult(
         outcome,
         code=text,
-        retry_after_seconds=_retry_after(response.headers) if outcome is LATER else None,
+        retry_after_seconds=retry_after(response.headers) if outcome is LATER else None,
         suppress="provider_opt_out" if code in OPTED_OUT and outcome is RECIPIENT else None,
         route_only=outcome is PROVIDER and code in ROUTE_ONLY,
     )
@@ -360,13 +357,13 @@ def _verdict(
 
 def _goes_backwards(entries: list[dict[str, Any]]) -> bool:
     """Newest first, as the vendor does. In the other order what is recent is still to come."""
-    first, last = _date(entries[0].get("date_created")), _date(entries[-1].get("date_created"))
+    first, last = date_of(entries[0].get("date_created")), date_of(entries[-1].get("date_created"))
     return first is not None and last is not None and first >= last
 
 
 def _is_recent(entry: Mapping[str, Any], since: datetime) -> bool:
     """An entry without a readable date_created counts as recent: leaving it out could be a text sent twice."""
-    created = _date(entry.get("date_created"))
+    created = date_of(entry.get("date_created"))
     return created is None or created >= since
 
 
@@ -378,37 +375,6 @@ def _same_text(theirs: str, ours: str) -> bool:
 
 def _normal(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text).split())
-
-
-def _date(value: object) -> datetime | None:
-    """RFC 2822 as Twilio writes it; a date without zone is UTC."""
-    if not isinstance(value, str):
-        return None
-    try:
-        date = parsedate_to_datetime(value)
-    except (ValueError, OverflowError):
-        return None
-    return date if date.tzinfo else date.replace(tzinfo=UTC)
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds, or a date against the reply's own Date; bounded. None: the caller's own back-off."""
-    value = headers.get("retry-after", "").strip()
-    if value.isascii() and value.isdigit():
-        return min(float(value[:9]), MAX_RETRY_AFTER_SECONDS)
-    until, now = _date(value), _date(headers.get("date"))
-    if until is None or now is None:
-        return None
-    return min(max((until - now).total_seconds(), 0.0), MAX_RETRY_AFTER_SECONDS)
-
-
-def _json_object(body: bytes) -> dict[str, Any]:
-    """The reply's JSON object; empty for anything else, so that what is missing in it counts as not said."""
-    try:
-        value = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 def _code(reply: Mapping[str, Any]) -> int | None:

@@ -103,7 +103,70 @@ class SandboxIn(ProviderBase):
     )
 
 
-ProviderIn = Annotated[TwilioIn | SandboxIn, Field(discriminator="kind")]
+class ExotelIn(ProviderBase):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "name": "Exotel, Mumbai",
+                    "kind": "exotel",
+                    "settings": {
+                        "account_sid": "acme1",
+                        "sender_id": "ACMESH",
+                        "dlt_entity_id": "1201159141940678598",
+                        "subdomain": "api.in.exotel.com",
+                    },
+                    "credentials": {"api_key": "0123456789abcdef", "api_token": "fedcba9876543210"},
+                    "parts_per_second": 3,
+                }
+            ]
+        }
+    )
+
+    kind: Literal["exotel"] = Field(description="SMS API of Exotel.")
+    settings: dict[str, Any] = Field(
+        description="The account at the vendor.", json_schema_extra=_schema(PROVIDER_KINDS["exotel"].settings)
+    )
+    credentials: dict[str, Any] | None = Field(
+        None,
+        description="Write-only. Needed to create; left out of a PUT, those stored are kept.",
+        json_schema_extra={
+            "anyOf": [_schema(PROVIDER_KINDS["exotel"].credentials, secret=True), {"type": "null"}],
+            "writeOnly": True,
+        },
+    )
+
+
+class Msg91In(ProviderBase):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "name": "MSG91",
+                    "kind": "msg91",
+                    "settings": {"sender": "ACMESH", "webhook_version": "v3"},
+                    "credentials": {"auth_key": "000000A0b1C2d3E4f5G6h7"},
+                    "parts_per_second": 50,
+                }
+            ]
+        }
+    )
+
+    kind: Literal["msg91"] = Field(description="Flow API of MSG91: sends templates, takes no body.")
+    settings: dict[str, Any] = Field(
+        description="The account at the vendor.", json_schema_extra=_schema(PROVIDER_KINDS["msg91"].settings)
+    )
+    credentials: dict[str, Any] | None = Field(
+        None,
+        description="Write-only. Needed to create; left out of a PUT, those stored are kept.",
+        json_schema_extra={
+            "anyOf": [_schema(PROVIDER_KINDS["msg91"].credentials, secret=True), {"type": "null"}],
+            "writeOnly": True,
+        },
+    )
+
+
+ProviderIn = Annotated[TwilioIn | SandboxIn | ExotelIn | Msg91In, Field(discriminator="kind")]
 
 
 class ProviderOut(Framed):
@@ -126,7 +189,17 @@ class Sandbox(ProviderOut):
     settings: dict[str, Any] = Field(description="How it behaves.")
 
 
-Provider = Annotated[Twilio | Sandbox, Field(discriminator="kind")]
+class Exotel(ProviderOut):
+    kind: Literal["exotel"] = Field(description="SMS API of Exotel.")
+    settings: dict[str, Any] = Field(description="The account at the vendor.")
+
+
+class Msg91(ProviderOut):
+    kind: Literal["msg91"] = Field(description="Flow API of MSG91: sends templates, takes no body.")
+    settings: dict[str, Any] = Field(description="The account at the vendor.")
+
+
+Provider = Annotated[Twilio | Sandbox | Exotel | Msg91, Field(discriminator="kind")]
 
 
 class ProviderGroupIn(Writable):
