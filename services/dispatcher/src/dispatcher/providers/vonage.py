@@ -43,6 +43,7 @@ from dispatcher.providers.base import (
     with_reference,
 )
 from dispatcher.providers.keywords import keyword_of
+from dispatcher.providers.replies import json_object, retry_after
 from dispatcher.providers.vonage_signature import SIGNATURE, is_signed, sign
 from postrider.clock import Clock
 
@@ -109,7 +110,6 @@ NEVER_LEFT = frozenset({"11", "16", "39"})
 
 MIN_VALIDITY_SECONDS, MAX_VALIDITY_SECONDS = 20, 604_800
 MAX_CALLBACK_CHARACTERS = 100
-MAX_RETRY_AFTER_SECONDS = 3600.0
 PUSHED_AGAIN_SECONDS = 25 * 3600
 """How old a signed callback may be: Vonage pushes again for 24 hours, and its timestamp is that of the first time. A
 replay within that time finds its receipt or text kept already."""
@@ -248,7 +248,7 @@ class VonageAdapter:
             return Verification(False, failure.reason)
         if response.status != 200:
             return Verification(False, f"http_{response.status}")
-        balance = _json_object(response.body).get("value")
+        balance = json_object(response.body).get("value")
         is_balance = isinstance(balance, (int, float)) and not isinstance(balance, bool)
         return Verification(True) if is_balance else Verification(False, "unexpected_reply")
 
@@ -278,7 +278,7 @@ def _form(text: OutgoingText, sender: str) -> dict[str, str]:
 
 def classify(response: HttpResponse) -> SubmitResult:
     """The reply to a submit, by the tables at the top. Pure."""
-    reply = _json_object(response.body)
+    reply = json_object(response.body)
     parts = reply.get("messages")
     if response.status not in ALWAYS_IN_DOUBT and isinstance(parts, list) and parts:
         return _classify_parts(parts, reply.get("message-count"), response)
@@ -288,7 +288,7 @@ def classify(response: HttpResponse) -> SubmitResult:
         outcome = LATER
     if outcome is None:
         return SubmitResult(DOUBT, code=text, unknown_code=response.status != 503)
-    wait = _retry_after(response.headers) if outcome is LATER else None
+    wait = retry_after(response.headers) if outcome is LATER else None
     return SubmitResult(outcome, code=text, retry_after_seconds=wait)
 
 
@@ -316,7 +316,7 @@ def _classify_parts(parts: list[Any], count: object, response: HttpResponse) -> 
     return SubmitResult(
         outcome,
         code=str(decisive),
-        retry_after_seconds=_retry_after(response.headers) if outcome is LATER else None,
+        retry_after_seconds=retry_after(response.headers) if outcome is LATER else None,
         route_only=decisive in ROUTE_ONLY,
     )
 
@@ -355,23 +355,6 @@ def _signed_forms(said: dict[str, str]) -> list[dict[str, str]]:
 def _e164(number: str) -> str:
     """The vendor writes numbers in digits only; senders may be short codes or words, which stay."""
     return f"+{number}" if re.fullmatch(r"[1-9][0-9]{6,14}", number) else number
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds, bounded. None: the caller's own back-off."""
-    value = headers.get("retry-after", "").strip()
-    if re.fullmatch(r"[0-9]+", value, re.ASCII):
-        return min(float(value[:9]), MAX_RETRY_AFTER_SECONDS)
-    return None
-
-
-def _json_object(body: bytes) -> dict[str, Any]:
-    """The reply's JSON object; empty for anything else, so that what is missing in it counts as not said."""
-    try:
-        value = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 def _code(status: object) -> int | None:
