@@ -195,6 +195,7 @@ def signed(said: dict[str, str], method: str = "sha256", secret: str = SIGNING, 
         ("rejected", "14", "undelivered", False, None),
         ("accepted", "11", "sent", False, None),
         ("failed", "99", "undelivered", False, None),
+        ("deleted", "0", "undelivered", False, None),
         ("brand-new", "0", "unknown", False, None),
     ],
 )

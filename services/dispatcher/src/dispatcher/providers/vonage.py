@@ -4,12 +4,12 @@ Sources: Vonage's SMS API reference (OpenAPI of `sms`), and its pages "Troublesh
 "SMS delivery error codes", "Inbound SMS", "Signing messages" and "Account balance". Marked [K]: general knowledge, not
 confirmed on a live account.
 
-There is no idempotency key, so this adapter never retries. Nor is there a look-up: the search of the SMS API is gone,
-and the Reports API is billed, lives on another host and says nothing of its lag; a text in doubt is proven by a receipt
-with our reference, or by nothing. A long text is answered part by part and has a receipt for each part: see
-`classify`, and domain/parts.py for what the receipts mean together. Receipts are asked for at the callback given with
-the text, which may have 100 characters: our reference is left out of it when that is too long (`client-ref` brings it
-back too), and the callback when it alone is: then the account's own webhook for receipts has to be `callback_url`.
+There is no idempotency key, so this adapter never retries. Nor is there a look-up (docs/decisions/vonage.md): a text in
+doubt is proven by a receipt with our reference, or by nothing. A long text is answered part by part and has a receipt
+for each part: see `classify`, and domain/parts.py for what the receipts mean together. Receipts are asked for at the
+callback given with the text, which may have 100 characters: our reference is left out of it when that is too long
+(`client-ref` brings it back too), and the callback when it alone is: then the account's own webhook for receipts has to
+be `callback_url`.
 """
 
 from __future__ import annotations
@@ -99,6 +99,7 @@ STATUSES: Mapping[str, ReceiptStatus] = {
     "expired": "undelivered",
     "failed": "undelivered",
     "rejected": "undelivered",
+    "deleted": "undelivered",  # [K] in the Reports API only
 }
 """A receipt comes from the carrier: whatever it says, the text has left Vonage."""
 OPTED_OUT = frozenset({"9"})
