@@ -1,5 +1,6 @@
 """A vendor who reports part by part (Vonage): one text stays one text, and is delivered when all of it is."""
 
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -34,8 +35,12 @@ async def vonage(stage: Stage, port: int) -> ProviderDefinition:
     )  # fmt: skip
 
 
-def doubles_so_far() -> float | None:
-    return REGISTRY.get_sample_value("postrider_dispatcher_double_evidence_total")
+def doubles_so_far() -> float:
+    return REGISTRY.get_sample_value("postrider_dispatcher_double_evidence_total") or 0.0
+
+
+def late_so_far() -> float:
+    return REGISTRY.get_sample_value("postrider_dispatcher_settled_late_total") or 0.0
 
 
 async def settled(stage: Stage, states: dict[str, int]) -> None:
@@ -100,3 +105,22 @@ async def test_a_text_of_which_the_vendor_refused_a_part_was_sent_and_is_never_d
             await settled(stage, {"SENT": 3})
     assert await stage.funnel(3) == {"sent": 3}
     assert await stage.rows("SELECT DISTINCT outcome, code FROM attempts") == [("accepted", "1")]
+
+
+async def test_a_late_reply_after_a_receipt_of_another_part_is_no_double(stage: Stage, tmp_path: Path) -> None:
+    """The lease ends in the call; whichever part's receipt proves the text first, the reply names the first part."""
+    doubles, late = doubles_so_far(), late_so_far()
+    options = (*ACCOUNT, "--receipts", "delivered", "--receipt-chaos", "--seed", "5", "--latency-ms", "2500")
+    async with standin_process("vonage", tmp_path / "a", *options) as port:
+        await vonage(stage, port)
+        await stage.group(["prv_a"])
+        async with dispatching(stage):
+            await stage.order(stage.jobs(8))
+            await settled(stage, {"SUBMITTING": 8})
+            await stage.execute("UPDATE ledger SET lease_until = db_now() - interval '1 second'")
+            await settled(stage, {"DELIVERED": 8})
+            await eventually(lambda: late_so_far() == late + 8)
+    assert doubles_so_far() == doubles
+    first_parts = {json.loads(line)["sid"] for line in (tmp_path / "a").read_text().splitlines()}
+    held = {row.provider_message_id for row in await stage.rows("SELECT provider_message_id FROM ledger")}
+    assert held - first_parts, "some were proven by another part, or the test shows nothing"
