@@ -74,7 +74,7 @@ async def test_receipts_of_parts_in_any_order(
     """Half of the replies are lost too: what the first receipt of any part proves, the others do not contradict."""
     doubles = doubles_so_far()
     options = (
-        *ACCOUNT, "--receipts", receipts, "--receipt-chaos", "--receipts-by", "json", "--drop-after-accept",
+        *ACCOUNT, "--receipts", receipts, "--receipt-chaos", "--callbacks-by", "json", "--drop-after-accept",
         lost_replies, "--seed", "5",
     )  # fmt: skip
     async with standin_process("vonage", tmp_path / "a", *options) as port:
@@ -95,7 +95,7 @@ async def test_receipts_of_parts_in_any_order(
 async def test_a_text_of_which_the_vendor_refused_a_part_was_sent_and_is_never_delivered(
     stage: Stage, tmp_path: Path
 ) -> None:
-    options = (*ACCOUNT, "--receipts", "delivered", "--receipts-by", "get", "--first-part-only")
+    options = (*ACCOUNT, "--receipts", "delivered", "--callbacks-by", "get", "--first-part-only")
     async with standin_process("vonage", tmp_path / "a", *options) as port:
         await vonage(stage, port)
         await stage.group(["prv_a"])

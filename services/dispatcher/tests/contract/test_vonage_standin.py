@@ -101,8 +101,9 @@ async def test_wrong_credentials_are_refused_for_good(tmp_path: Path) -> None:
     [
         (["--drop-after-accept", "1"], Outcome.IN_DOUBT, 1),
         (["--error-500-after-accept", "1"], Outcome.IN_DOUBT, 1),
+        (["--cut-reply", "1"], Outcome.IN_DOUBT, 1),
         (["--hang", "1"], Outcome.IN_DOUBT, 1),
-        (["--throttle", "1"], Outcome.REJECTED_LATER, 0),
+        (["--reject-429", "1"], Outcome.REJECTED_LATER, 0),
         (["--refuse-status", "9"], Outcome.REJECTED_PROVIDER, 0),
         (["--refuse-status", "5"], Outcome.IN_DOUBT, 0),
         (["--first-part-only"], Outcome.ACCEPTED, 1),
@@ -153,7 +154,7 @@ async def webhooks() -> AsyncIterator[tuple[str, list[WebhookRequest]]]:
 async def test_receipts_of_each_part_name_our_reference(
     tmp_path: Path, by: str, method: str | None, receipts: str, whole: str
 ) -> None:
-    more = ["--receipts", receipts, "--receipts-by", by, "--receipt-chaos", "--seed", "3"]
+    more = ["--receipts", receipts, "--callbacks-by", by, "--receipt-chaos", "--seed", "3"]
     sent = text(1, body="long " * 100)
     async with webhooks() as (url, came), provider(tmp_path / "texts", *more, method=method) as (adapter, _):
         result = await adapter.submit(text(1, f"{url}/r", sent.body))
@@ -175,7 +176,7 @@ async def test_receipts_of_each_part_name_our_reference(
 
 @pytest.mark.parametrize("by", ["get", "form", "json"])
 async def test_a_person_answers(tmp_path: Path, by: str) -> None:
-    more = ["--receipts-by", by]
+    more = ["--callbacks-by", by]
     async with webhooks() as (url, came), provider(tmp_path / "texts", *more, method="sha256") as (adapter, port):
         order = {"from": TO[1:], "to": "447700900001", "body": "STOP", "url": f"{url}/inbound/prv_1/tok"}
         later = {**order, "body": "Стоп, пожалуйста & спасибо"}
@@ -191,7 +192,7 @@ async def test_a_person_answers(tmp_path: Path, by: str) -> None:
 async def test_many_at_once_and_a_restart(tmp_path: Path) -> None:
     """One reply in ten is lost: each text is on the list once, with a reference of its own, torn lines aside."""
     log = tmp_path / "texts"
-    async with provider(log, "--drop-after-accept", "0.1", "--throttle", "0.1", "--seed", "7") as (adapter, _):
+    async with provider(log, "--drop-after-accept", "0.1", "--reject-429", "0.1", "--seed", "7") as (adapter, _):
         results = await asyncio.gather(*(adapter.submit(text(number)) for number in range(100)))
     outcomes = Counter(result.outcome for result in results)
     assert outcomes[Outcome.IN_DOUBT] and outcomes[Outcome.REJECTED_LATER]
