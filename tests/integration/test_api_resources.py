@@ -181,6 +181,24 @@ async def test_credentials_go_out_sealed_and_never_come_back(api: Running) -> No
     assert json.loads(opened) == {"auth_token": secret}
 
 
+async def test_kept_credentials_do_not_outlive_the_setting_they_go_with(api: Running) -> None:
+    """Nobody here can read them: whether there is a signature secret among them, the caller has to say again."""
+    body: dict[str, Any] = {"name": "Vonage", "kind": "vonage", "settings": {"api_key": "abcd1234", "from": "Acme"}}
+    secrets = {"api_secret": "s" * 16}
+    made = await created(api, "/v1/providers", {**body, "credentials": secrets})
+
+    async def put(given: dict[str, Any]) -> httpx.Response:
+        return await api.client.put(f"/v1/providers/{made['id']}", json=given, headers={"If-Match": "*"})
+
+    signed = {**body, "settings": {**body["settings"], "signature_method": "sha256"}}
+    why = "give the credentials again when settings.signature_method comes or goes"
+    assert pointers(await put(signed), 422) == {"/credentials/signature_secret": why}
+    both = {**secrets, "signature_secret": "x"}
+    assert (await put({**signed, "credentials": both})).status_code == 200
+    assert (await put({**signed, "name": "Renamed"})).status_code == 200
+    assert pointers(await put(body), 422) == {"/credentials/signature_secret": why}
+
+
 async def test_one_group_is_the_default(api: Running) -> None:
     provider = await sandbox(api)
     first = await group_of(api, provider, is_default=True)

@@ -6,6 +6,7 @@ Must not resend anything: evidence only ever ends a doubt or moves an accepted m
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -17,10 +18,10 @@ from dispatcher import metrics
 from dispatcher.announcer import Announcer, change_of
 from dispatcher.domain.funnel import Change
 from dispatcher.domain.ledger import ACCEPTED, Event, State, apply, receive
-from dispatcher.domain.message import Message
+from dispatcher.domain.message import Message, reference
 from dispatcher.domain.settlement import Attempt
 from dispatcher.store import evidence as store
-from dispatcher.store import settles
+from dispatcher.store import receipts, settles
 from postrider.contracts.envelope import Outgoing
 from postrider.logs import log
 
@@ -97,6 +98,23 @@ async def believe(
         changes.append(change_of(before[message.message_id], message))
         outgoing.append(announcer.changed(message, at, history.get(message.message_id, ())))
     return Believed(results, [*announcer.moved(changes), *outgoing])
+
+
+async def by_text(tx: AsyncConnection, items: Sequence[Evidence]) -> Sequence[Evidence]:
+    """Replies whose ids are those of first parts, with the id that the text has: where a vendor reports each part by
+    itself, a receipt of another part may have proven it before. It is one call all the same, and no double."""
+    named = {(each.message_id, each.attempt): reference(each.message_id, each.attempt) for each in items}
+    said = await receipts.of_parts(tx, {(each.provider_id, named[each.message_id, each.attempt]) for each in items})
+    if not said:
+        return items
+    await store.lock(tx, [each.message_id for each in items])
+    ids = await store.given_ids(tx, list(named))
+    return [
+        dataclasses.replace(each, provider_message_id=ids[each.message_id, each.attempt])
+        if (each.message_id, each.attempt) in ids and (each.provider_id, named[each.message_id, each.attempt]) in said
+        else each
+        for each in items
+    ]
 
 
 def _weigh(message: Message, item: Evidence, ended_at: str | None) -> Result:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dispatcher import evidence, metrics
 from dispatcher.announcer import Announcer
-from dispatcher.domain.message import parse_reference
+from dispatcher.domain.message import parse_reference, reference
+from dispatcher.domain.parts import FURTHEST, PartReceipt, whole_of
 from dispatcher.evidence import Evidence
 from dispatcher.group_commit import GroupCommit
 from dispatcher.providers.base import Receipt
@@ -31,7 +33,6 @@ IDLE_SECONDS = 1.0
 """What another process kept and could not apply is found after this."""
 PATIENCE_SECONDS = 600.0
 """How long a receipt that fits no message of ours is tried again."""
-_ORDER = {"accepted": 0, "unknown": 0, "sent": 1, "undelivered": 2, "delivered": 3}
 
 
 class Receipts:
@@ -108,7 +109,7 @@ class Receipts:
             if not due:
                 return 0
             named = await self._name(tx, due)
-            ordered = sorted(named, key=lambda pair: _ORDER.get(pair[0].status, 0))
+            ordered = sorted(await self._whole(tx, named), key=lambda pair: FURTHEST[pair[1].status])
             believed = await evidence.believe(tx, self._announcer, [item for _, item in ordered])
             results: dict[int, tuple[str, float | None]] = {}
             for (receipt, _), result in zip(ordered, believed.results, strict=True):
@@ -136,6 +137,31 @@ class Receipts:
                 item = Evidence(*found, receipt.provider_id, receipt.provider_message_id, receipt.status, receipt.code)
                 named.append((receipt, item))
         return named
+
+    async def _whole(
+        self, tx: AsyncConnection, named: list[tuple[StoredReceipt, Evidence]]
+    ) -> list[tuple[StoredReceipt, Evidence]]:
+        """What was said of a part, as what all that was said so far means for its text. The text keeps the id that it
+        has, or gets the first part's; what is read here holds, for the texts are locked."""
+        parts = [item for receipt, item in named if receipt.is_part]
+        if not parts:
+            return named
+        messages = await store.lock(tx, [item.message_id for _, item in named])
+        ids = await store.given_ids(tx, [(item.message_id, item.attempt) for item in parts])
+        said = await receipts.of_parts(
+            tx, {(item.provider_id, reference(item.message_id, item.attempt)) for item in parts}
+        )
+        wholes = []
+        for receipt, item in named:
+            message = messages.get(item.message_id)
+            if receipt.is_part and message is not None:
+                id = ids.setdefault((item.message_id, item.attempt), item.provider_message_id)
+                known = said.get((item.provider_id, reference(item.message_id, item.attempt)), [])
+                this = PartReceipt(item.provider_message_id, item.status, item.code)
+                whole = whole_of([*known, this], message.parts)
+                item = replace(item, provider_message_id=id, status=whole.status, code=whole.code)
+            wholes.append((receipt, item))
+        return wholes
 
     async def _suppress(
         self,

@@ -166,6 +166,7 @@ class Settler:
         ]  # fmt: skip
         if not proofs:
             return []
+        proofs = list(await evidence.by_text(tx, proofs))
         believed = await evidence.believe(tx, self._announcer, proofs)
         waiting = [
             (proof.provider_id, Receipt(proof.provider_message_id, "accepted", "late_reply",

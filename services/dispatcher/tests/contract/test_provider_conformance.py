@@ -17,7 +17,7 @@ from dispatcher.http_port import CalledOff, HttpResponse
 from dispatcher.providers.base import BatchAdapter, ProviderAdapter, Receipt
 from dispatcher.providers.registry import AdapterParts, build_adapter
 from dispatcher.providers.sandbox_inbox import MemoryInbox
-from services.dispatcher.tests.contract import rows_exotel, rows_msg91, rows_twilio
+from services.dispatcher.tests.contract import rows_exotel, rows_msg91, rows_twilio, rows_vonage
 from services.dispatcher.tests.contract.conformance import (
     ACCEPTED,
     BODY,
@@ -37,7 +37,7 @@ def sandbox(setting: str, outcome: Outcome) -> Row:
     return Row(setting, "sandbox", outcome, {"outcome": setting})
 
 
-VENDORS = [rows_twilio, rows_exotel, rows_msg91]
+VENDORS = [rows_twilio, rows_exotel, rows_msg91, rows_vonage]
 ROWS: list[Row] = [
     *(row for vendor in VENDORS for row in vendor.ROWS),
     sandbox("accept", ACCEPTED),

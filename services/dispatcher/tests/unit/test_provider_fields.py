@@ -10,6 +10,8 @@ from postrider.contracts.provider_fields import (
     KINDS,
     PROVIDER_KINDS,
     SANDBOX_OUTCOMES,
+    VONAGE_SIGNATURE_METHODS,
+    check_kept_credentials,
     check_parts_per_second,
     check_provider,
     with_defaults,
@@ -155,3 +157,49 @@ def test_spellings_of_the_outcome_table(outcome: str) -> None:
     spelled = {"accept": "accepted", "in_doubt": "in doubt"}.get(outcome, outcome.replace("_", ": "))
     assert with_defaults("sandbox", {"outcome": spelled})["outcome"] == outcome
     assert check_provider("sandbox", {"outcome": spelled}, {}) == []
+
+
+VONAGE: dict[str, Any] = {"api_key": "abcd1234", "from": "Acme"}
+SECRETS: dict[str, Any] = {"api_secret": "0123456789abcdef"}
+SIGNED: dict[str, Any] = {**SECRETS, "signature_secret": "s3cr3t"}
+
+
+@pytest.mark.parametrize("sender", ["Acme", "ACME Shop", "+447700900000", "447700900000", "12345"])
+def test_good_vonage(sender: str) -> None:
+    assert check_provider("vonage", {**VONAGE, "from": sender}, SECRETS) == []
+    for method in VONAGE_SIGNATURE_METHODS:
+        assert check_provider("vonage", {**VONAGE, "signature_method": method}, SIGNED) == []
+
+
+@pytest.mark.parametrize(
+    ("more", "credentials", "wrong"),
+    [
+        ({"api_key": None}, SECRETS, "/settings/api_key"),
+        ({"api_key": "a/../b"}, SECRETS, "/settings/api_key"),
+        ({"from": None}, SECRETS, "/settings/from"),
+        ({"from": "a\r\nb"}, SECRETS, "/settings/from"),
+        ({"from": "+4477009000001234567"}, SECRETS, "/settings/from"),
+        ({"signature_method": "none"}, SIGNED, "/settings/signature_method"),
+        ({"signature_method": "SHA256"}, SIGNED, "/settings/signature_method"),
+        ({}, {}, "/credentials/api_secret"),
+        ({}, {"api_secret": "a b"}, "/credentials/api_secret"),
+        # neither means anything without the other
+        ({"signature_method": "sha256"}, SECRETS, "/credentials/signature_secret"),
+        ({"signature_method": "sha256"}, {**SECRETS, "signature_secret": None}, "/credentials/signature_secret"),
+        ({}, SIGNED, "/settings/signature_method"),
+    ],
+)
+def test_bad_vonage(more: dict[str, Any], credentials: dict[str, Any], wrong: str) -> None:
+    assert pointers("vonage", {**VONAGE, **more}, credentials) == {wrong}
+
+
+def test_credentials_that_nobody_here_can_read_are_asked_for_again() -> None:
+    """Kept credentials may lack the signature secret, or have one that would be forgotten silently."""
+    signed = {**VONAGE, "signature_method": "md5"}
+    for before, after in ((VONAGE, signed), (signed, VONAGE), (signed, {**signed, "signature_method": None})):
+        assert [each.pointer for each in check_kept_credentials("vonage", before, after)] == [
+            "/credentials/signature_secret"
+        ]
+    assert check_kept_credentials("vonage", signed, {**signed, "signature_method": "sha512"}) == []
+    assert check_kept_credentials("vonage", VONAGE, {**VONAGE, "from": "Other"}) == []
+    assert check_kept_credentials("twilio", TWILIO, {**TWILIO, "from": "ACME"}) == []

@@ -51,12 +51,14 @@ class ProviderField:
 
 @dataclass(frozen=True, slots=True)
 class ProviderKind:
-    """`exactly_one`: groups of settings of which exactly one is given."""
+    """`exactly_one`: groups of settings of which exactly one is given. `together`: (setting, credential) of which
+    neither means anything without the other."""
 
     kind: str
     settings: tuple[ProviderField, ...]
     credentials: tuple[ProviderField, ...] = ()
     exactly_one: tuple[tuple[str, ...], ...] = ()
+    together: tuple[tuple[str, str], ...] = ()
 
 
 _SECRET = r"[\x21-\x7e]{1,256}"
@@ -87,6 +89,7 @@ def _common(base_url: str | None) -> tuple[ProviderField, ...]:
     )
 
 
+VONAGE_SIGNATURE_METHODS = ("md5hash", "md5", "sha1", "sha256", "sha512")
 SANDBOX_OUTCOMES = (
     "accept", "rejected_recipient", "rejected_content", "rejected_provider", "rejected_later", "in_doubt",
 )  # fmt: skip
@@ -300,6 +303,53 @@ PROVIDER_KINDS: Mapping[str, ProviderKind] = {
             ),
         ),
     ),
+    "vonage": ProviderKind(
+        kind="vonage",
+        settings=(
+            *_common("https://rest.nexmo.com"),
+            ProviderField(
+                "api_key",
+                "text",
+                "API key of the account.",
+                required=True,
+                pattern=_ID,
+                hint="2 to 64 letters, digits, - or _",
+            ),
+            ProviderField(
+                "from",
+                "text",
+                "Sender: a number with its country code, a short code, or an alphanumeric sender id.",
+                required=True,
+                pattern=r"\+?[0-9]{3,15}|[0-9A-Za-z][0-9A-Za-z &_.-]{1,10}",
+                hint="a number, or 2 to 11 letters and digits",
+            ),
+            ProviderField(
+                "signature_method",
+                "choice",
+                "How the account signs, as its API settings say: requests are signed instead of carrying the secret, "
+                "and callbacks that are not signed this way are refused. Without it nothing is signed.",
+                choices=VONAGE_SIGNATURE_METHODS,
+            ),
+        ),
+        credentials=(
+            ProviderField(
+                "api_secret",
+                "text",
+                "API secret of the account.",
+                required=True,
+                pattern=_SECRET,
+                hint="1 to 256 printable characters without spaces",
+            ),
+            ProviderField(
+                "signature_secret",
+                "text",
+                "Signature secret of the account; goes with `signature_method`.",
+                pattern=_SECRET,
+                hint="1 to 256 printable characters without spaces",
+            ),
+        ),
+        together=(("signature_method", "signature_secret"),),
+    ),
 }
 
 
@@ -327,9 +377,24 @@ def check_provider(
         problems += [Problem(f"/settings/{name}", f"not together with {given[0]}") for name in given[1:]]
     if credentials is not None:
         problems += _check_fields("/credentials", table.credentials, credentials, kind)
+        for setting, credential in table.together:
+            if settings.get(setting) is not None and credentials.get(credential) is None:
+                problems.append(Problem(f"/credentials/{credential}", f"is required with settings.{setting}"))
+            if settings.get(setting) is None and credentials.get(credential) is not None:
+                problems.append(Problem(f"/settings/{setting}", f"is required with credentials.{credential}"))
     if parts_per_second is not None:
         problems += check_parts_per_second(parts_per_second)
     return problems
+
+
+def check_kept_credentials(kind: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Problem]:
+    """What is wrong with a change of settings that keeps the credentials stored, which nobody here can read: a setting
+    that goes together with one of them came or went."""
+    return [
+        Problem(f"/credentials/{credential}", f"give the credentials again when settings.{setting} comes or goes")
+        for setting, credential in PROVIDER_KINDS[kind].together
+        if (before.get(setting) is None) != (after.get(setting) is None)
+    ]
 
 
 def check_parts_per_second(value: object) -> list[Problem]:

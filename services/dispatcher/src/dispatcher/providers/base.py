@@ -155,6 +155,8 @@ class Receipt:
 
     `definitely_not_sent`: `code` is terminal, means that the text never left, and another provider could carry it.
     `raw_status` is the vendor's word; `status` "unknown" (alarm) changes no state. `suppress`: a suppression reason.
+    `is_part`: this vendor reports each part of a long text by itself, under an id of its own, and all that is said
+    here, `definitely_not_sent` too, holds for that part; `reference` names the text (see domain/parts.py).
     """
 
     provider_message_id: str
@@ -164,6 +166,7 @@ class Receipt:
     definitely_not_sent: bool = False
     reference: str | None = None
     suppress: str | None = None
+    is_part: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ Must not read the environment or open connections: the HTTP port, the inbox and 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from dispatcher.http_port import HttpPort
@@ -16,6 +16,8 @@ from dispatcher.providers.msg91 import Msg91Adapter
 from dispatcher.providers.sandbox import ReceiptSink, SandboxAdapter
 from dispatcher.providers.sandbox_inbox import SandboxInbox
 from dispatcher.providers.twilio import TwilioAdapter
+from dispatcher.providers.vonage import VonageAdapter
+from postrider.clock import Clock, SystemClock
 from postrider.contracts.provider_fields import Problem, check_provider, with_defaults
 
 HttpFactory = Callable[[], HttpPort]
@@ -37,6 +39,19 @@ class AdapterParts:
     new_http: HttpFactory
     inbox: SandboxInbox
     receipt_sink: ReceiptSink
+    clock: Clock = field(default_factory=SystemClock)
+
+
+Factory = Callable[[str, Mapping[str, Any], Mapping[str, Any], AdapterParts], ProviderAdapter]
+"""(provider_id, complete settings, credentials, parts) → the adapter."""
+
+FACTORIES: Mapping[str, Factory] = {
+    "twilio": lambda id, settings, credentials, parts: TwilioAdapter(id, settings, credentials, parts.new_http()),
+    "sandbox": lambda id, settings, _, parts: SandboxAdapter(id, settings, parts.inbox, parts.receipt_sink),
+    "vonage": lambda id, settings, credentials, parts: VonageAdapter(
+        id, settings, credentials, parts.new_http(), parts.clock
+    ),
+}
 
 
 Factory = Callable[[str, Mapping[str, Any], Mapping[str, Any], AdapterParts], ProviderAdapter]

@@ -2,33 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from dispatcher.domain.parts import PartReceipt
 from dispatcher.providers.base import Receipt
 from dispatcher.store.rows import CLOCK
 
 _KEEP = text(f"""
 WITH {CLOCK}
-INSERT INTO receipts (provider_id, provider_message_id, status, raw_status, code, reference, suppress, received_at,
-    next_at)
-SELECT v.provider_id, v.provider_message_id, v.status, v.raw_status, v.code, v.reference, v.suppress, clock.now,
-    clock.now
+INSERT INTO receipts (provider_id, provider_message_id, status, raw_status, code, reference, suppress, is_part,
+    received_at, next_at)
+SELECT v.provider_id, v.provider_message_id, v.status, v.raw_status, v.code, v.reference, v.suppress, v.is_part,
+    clock.now, clock.now
 FROM clock, unnest(CAST(:providers AS text[]), CAST(:ids AS text[]), CAST(:statuses AS text[]),
-    CAST(:raw_statuses AS text[]), CAST(:codes AS text[]), CAST(:references AS text[]), CAST(:suppress AS text[]))
-    AS v(provider_id, provider_message_id, status, raw_status, code, reference, suppress)
+    CAST(:raw_statuses AS text[]), CAST(:codes AS text[]), CAST(:references AS text[]), CAST(:suppress AS text[]),
+    CAST(:are_parts AS boolean[]))
+    AS v(provider_id, provider_message_id, status, raw_status, code, reference, suppress, is_part)
 ORDER BY v.provider_message_id, v.status, v.code
 ON CONFLICT DO NOTHING
 """)
 
 _DUE = text(f"""
 WITH {CLOCK}
-SELECT r.id, r.provider_id, r.provider_message_id, r.status, r.code, r.reference, r.suppress, r.received_at, clock.now
+SELECT r.id, r.provider_id, r.provider_message_id, r.status, r.code, r.reference, r.suppress, r.is_part,
+    r.received_at, clock.now
 FROM receipts r, clock WHERE r.next_at <= clock.now ORDER BY r.next_at LIMIT :n FOR UPDATE OF r SKIP LOCKED
+""")
+
+_OF_PARTS = text("""
+SELECT r.provider_id, r.reference, r.provider_message_id, r.status, r.code
+FROM unnest(CAST(:providers AS text[]), CAST(:references AS text[])) AS v(provider_id, reference)
+JOIN receipts r ON r.reference = v.reference AND r.provider_id = v.provider_id AND r.is_part
 """)
 
 _DONE = text(f"""
@@ -50,6 +59,7 @@ class StoredReceipt:
     code: str
     reference: str | None
     suppress: str | None
+    is_part: bool
     received_at: datetime
     now: datetime
 
@@ -66,6 +76,7 @@ async def keep(tx: AsyncConnection, receipts: Sequence[tuple[str, Receipt]]) -> 
             "codes": [_clean(each.code or "") for _, each in receipts],
             "references": [_clean(each.reference) if each.reference else None for _, each in receipts],
             "suppress": [each.suppress for _, each in receipts],
+            "are_parts": [each.is_part for _, each in receipts],
         },
     )
     return result.rowcount
@@ -74,6 +85,18 @@ async def keep(tx: AsyncConnection, receipts: Sequence[tuple[str, Receipt]]) -> 
 async def due(tx: AsyncConnection, limit: int) -> list[StoredReceipt]:
     """Receipts that are not applied yet, locked."""
     return [StoredReceipt(*row) for row in await tx.execute(_DUE, {"n": limit})]
+
+
+async def of_parts(tx: AsyncConnection, texts: Collection[tuple[str, str]]) -> dict[tuple[str, str], list[PartReceipt]]:
+    """(provider_id, reference) → all that was ever said of the parts of that text."""
+    rows = await tx.execute(
+        _OF_PARTS, {"providers": [provider for provider, _ in texts], "references": [each for _, each in texts]}
+    )
+    found: dict[tuple[str, str], list[PartReceipt]] = {}
+    for row in rows:
+        said = PartReceipt(row.provider_message_id, row.status, row.code)
+        found.setdefault((row.provider_id, row.reference), []).append(said)
+    return found
 
 
 async def done(tx: AsyncConnection, results: Mapping[int, tuple[str, float | None]]) -> None:

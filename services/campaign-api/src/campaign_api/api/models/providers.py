@@ -166,7 +166,36 @@ class Msg91In(ProviderBase):
     )
 
 
-ProviderIn = Annotated[TwilioIn | SandboxIn | ExotelIn | Msg91In, Field(discriminator="kind")]
+class VonageIn(ProviderBase):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "name": "Vonage, Europe",
+                    "kind": "vonage",
+                    "settings": {"api_key": "abcd1234", "from": "Acme", "signature_method": "sha256"},
+                    "credentials": {"api_secret": "0123456789abcdef", "signature_secret": "0123456789abcdef01234567"},
+                    "parts_per_second": 30,
+                }
+            ]
+        }
+    )
+
+    kind: Literal["vonage"] = Field(description="SMS API of Vonage, formerly Nexmo.")
+    settings: dict[str, Any] = Field(
+        description="The account at the vendor.", json_schema_extra=_schema(PROVIDER_KINDS["vonage"].settings)
+    )
+    credentials: dict[str, Any] | None = Field(
+        None,
+        description="Write-only. Needed to create; left out of a PUT, those stored are kept.",
+        json_schema_extra={
+            "anyOf": [_schema(PROVIDER_KINDS["vonage"].credentials, secret=True), {"type": "null"}],
+            "writeOnly": True,
+        },
+    )
+
+
+ProviderIn = Annotated[TwilioIn | SandboxIn | ExotelIn | Msg91In | VonageIn, Field(discriminator="kind")]
 
 
 class ProviderOut(Framed):
@@ -199,7 +228,12 @@ class Msg91(ProviderOut):
     settings: dict[str, Any] = Field(description="The account at the vendor.")
 
 
-Provider = Annotated[Twilio | Sandbox | Exotel | Msg91, Field(discriminator="kind")]
+class Vonage(ProviderOut):
+    kind: Literal["vonage"] = Field(description="SMS API of Vonage, formerly Nexmo.")
+    settings: dict[str, Any] = Field(description="The account at the vendor.")
+
+
+Provider = Annotated[Twilio | Sandbox | Exotel | Msg91 | Vonage, Field(discriminator="kind")]
 
 
 class ProviderGroupIn(Writable):
