@@ -90,7 +90,7 @@ class Dispatcher:
             self.definitions.providers,
             self.definitions.groups,
             AdapterParts(
-                lambda: AiohttpPort(connection_limit=connections, policy=policy), self.inbox, self.receipts.keep
+                lambda: AiohttpPort(connection_limit=connections, policy=policy), self.inbox, self.receipts.keep, clock
             ),
             settings.sealing_key,
             settings.public_url,

@@ -16,7 +16,7 @@ from dispatcher.announcer import Announcer
 from dispatcher.domain.message import parse_reference
 from dispatcher.evidence import Evidence
 from dispatcher.group_commit import GroupCommit
-from dispatcher.providers.base import Receipt
+from dispatcher.providers.base import OPTED_IN, Receipt
 from dispatcher.store import evidence as store
 from dispatcher.store import receipts, suppressions
 from dispatcher.store.receipts import StoredReceipt
@@ -127,13 +127,25 @@ class Receipts:
         return len(due)
 
     async def _name(self, tx: AsyncConnection, due: Sequence[StoredReceipt]) -> list[tuple[StoredReceipt, Evidence]]:
-        """Which message each speaks of: by the provider's id, or by our reference when that id is new to us."""
+        """Which message each speaks of: by the provider's id, or by our reference when that id is new to us. Of a
+        receipt that names our reference alone, the id is the one that the provider gave with its reply, if any."""
         known = await store.attempts_by_provider_id(tx, [(r.provider_id, r.provider_message_id) for r in due])
+        by_reference = [
+            found
+            for r in due
+            if r.provider_message_id == r.reference
+            and (r.provider_id, r.provider_message_id) not in known
+            and (found := parse_reference(r.reference)) is not None
+        ]
+        given = await store.ids_given(tx, by_reference) if by_reference else {}
         named = []
         for receipt in due:
-            found = known.get((receipt.provider_id, receipt.provider_message_id)) or parse_reference(receipt.reference)
+            id = receipt.provider_message_id
+            found = known.get((receipt.provider_id, id)) or parse_reference(receipt.reference)
             if found is not None:
-                item = Evidence(*found, receipt.provider_id, receipt.provider_message_id, receipt.status, receipt.code)
+                if id == receipt.reference:
+                    id = given.get((*found, receipt.provider_id), id)
+                item = Evidence(*found, receipt.provider_id, id, receipt.status, receipt.code)
                 named.append((receipt, item))
         return named
 
@@ -144,7 +156,7 @@ class Receipts:
         results: Sequence[evidence.Result],
         suppressed: list[bytes],
     ) -> list[Outgoing]:
-        """Receipts that say that the person opted out with the provider."""
+        """Receipts that say that the person opted out with the provider, or in a reply, or took it back."""
         wanted = [
             (receipt, item.message_id)
             for (receipt, item), result in zip(named, results, strict=True)
@@ -159,10 +171,14 @@ class Receipts:
             hashed = bytes.fromhex(phone_hash(message.phone, self._hash_key))
             reason = receipt.suppress or "provider_opt_out"
             source = f"provider:{receipt.provider_id}"
-            changed = await suppressions.suppress(tx, message.phone, hashed, reason, source)
+            if reason == OPTED_IN:
+                changed = await suppressions.lift(tx, hashed, source)
+            else:
+                changed = await suppressions.suppress(tx, message.phone, hashed, reason, source)
             if changed is not None:
                 outgoing.append(self._announcer.suppression(changed))
-                suppressed.append(hashed)
+                if changed.suppressed:
+                    suppressed.append(hashed)
         return outgoing
 
 

@@ -6,10 +6,15 @@ Pure data and pure functions; knows no vendor's protocol. The dispatcher builds 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
-from urllib.parse import urlsplit
+
+from postrider.contracts.generic_provider import check_generic
+from postrider.contracts.netcore_provider import check_netcore
+from postrider.contracts.problems import Problem as Problem
+from postrider.contracts.problems import escape as _escape
+from postrider.contracts.urls import wrong_with_url
 
 KINDS = ("twilio", "vonage", "msg91", "exotel", "netcore", "generic", "sandbox")
 """All kinds of api.md; those without an entry in PROVIDER_KINDS are refused as not built yet."""
@@ -18,15 +23,11 @@ DEFAULT_TIMEOUT_SECONDS = 10.0
 DEFAULT_IN_DOUBT_WAIT_SECONDS = 120
 MAX_PARTS_PER_SECOND = 100_000
 
-FieldType = Literal["text", "url", "number", "integer", "choice"]
+FieldType = Literal["text", "url", "number", "integer", "choice", "object", "list"]
+"""`object` and `list` are settings with parts of their own, which the kind's `nested` check knows."""
 
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One thing wrong. `pointer` is a JSON pointer into the provider as it was sent."""
-
-    pointer: str
-    message: str
+Check = Callable[[Mapping[str, Any], Mapping[str, Any] | None], list[Problem]]
+"""(settings, credentials or None for those stored) → what is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +52,14 @@ class ProviderField:
 
 @dataclass(frozen=True, slots=True)
 class ProviderKind:
-    """`exactly_one`: groups of settings of which exactly one is given."""
+    """`exactly_one`: groups of settings of which exactly one is given. `nested`: the check of everything but the fields
+    that all kinds have, for a kind whose settings have parts of their own."""
 
     kind: str
     settings: tuple[ProviderField, ...]
     credentials: tuple[ProviderField, ...] = ()
     exactly_one: tuple[tuple[str, ...], ...] = ()
+    nested: Check | None = None
 
 
 _SECRET = r"[\x21-\x7e]{1,256}"
@@ -87,6 +90,7 @@ def _common(base_url: str | None) -> tuple[ProviderField, ...]:
     )
 
 
+_SHARED = tuple(field.name for field in _common(None))
 SANDBOX_OUTCOMES = (
     "accept", "rejected_recipient", "rejected_content", "rejected_provider", "rejected_later", "in_doubt",
 )  # fmt: skip
@@ -157,6 +161,61 @@ PROVIDER_KINDS: Mapping[str, ProviderKind] = {
             ),
         ),
     ),
+    "generic": ProviderKind(
+        kind="generic",
+        settings=(
+            *_common(None),
+            ProviderField(
+                "url", "text", "Where texts go, placeholders allowed behind the host; a path is of `base_url`."
+            ),
+            ProviderField("method", "choice", "Of the request.", default="POST", choices=("GET", "POST")),
+            ProviderField("content_type", "choice", "Of a POST; by default what is given.", choices=("form", "json")),
+            ProviderField("form", "object", "Key-values of the form; of a GET they join the query."),
+            ProviderField("json", "object", "The document, once with a batch's array holding one element."),
+            ProviderField("headers", "object", "Headers by name, placeholders allowed."),
+            ProviderField(
+                "auth", "object", "`type`: none, basic (`username`) or oauth2 (`token_url`, `client_id`, …)."
+            ),
+            ProviderField("batch", "object", "`key` of the array and `size`, the most texts in a call."),
+            ProviderField("campaign_pairs", "object", "Which pairs a campaign may add: `message`, `header`, `global`."),
+            ProviderField("variables_joiner", "text", "Joins $$TemplateVariables outside a JSON array.", default="|"),
+            ProviderField(
+                "to_format", "choice", "+ and digits, or digits.", default="e164", choices=("e164", "digits")
+            ),
+            ProviderField("secrets", "list", "Names of placeholders whose values are in the credentials."),
+            ProviderField(
+                "reply", "object", "What replies mean: `statuses`, `message_id`, `error_code`, `codes`, `records`."
+            ),
+            ProviderField("receipts", "choice", "Shape of callbacks.", default="none", choices=("clevertap", "none")),
+        ),
+        credentials=(
+            ProviderField("password", "text", "Of auth basic."),
+            ProviderField("client_secret", "text", "Of auth oauth2."),
+            ProviderField("secrets", "object", "Values by the names in `settings.secrets`."),
+        ),
+        nested=check_generic,
+    ),
+    "netcore": ProviderKind(
+        kind="netcore",
+        settings=(
+            *_common("https://bulkpush.mytoday.com"),
+            ProviderField("feed_id", "text", "Feed id of the account.", required=True),
+            ProviderField("sender_id", "text", "Sender id; without it the feed's own."),
+            ProviderField(
+                "format", "choice", "SingleMsgApi or JsonSingleApi.", default="form", choices=("form", "json")
+            ),
+            ProviderField("entity_id", "text", "DLT entity id; with it each campaign names its DLT template."),
+            ProviderField("path", "text", "Path of the API, when it is another."),
+            ProviderField("fields", "object", "The vendor's names of fields, when they are others."),
+            ProviderField("more", "object", "Further fields and their fixed values."),
+            ProviderField("reply", "object", "What replies mean, as of kind generic."),
+        ),
+        credentials=(
+            ProviderField("username", "text", "User name of the account.", required=True),
+            ProviderField("password", "text", "Password of the account.", required=True),
+        ),
+        nested=check_netcore,
+    ),
 }
 
 
@@ -176,6 +235,11 @@ def check_provider(
     table = PROVIDER_KINDS.get(kind)
     if table is None:
         return [Problem("/kind", f"{kind} is not built yet; there are: {', '.join(PROVIDER_KINDS)}")]
+    if table.nested is not None:
+        shared = tuple(field for field in table.settings if field.name in _SHARED)
+        problems = _check_fields("/settings", shared, {name: settings.get(name) for name in _SHARED}, kind)
+        problems += table.nested(settings, credentials)
+        return problems + (check_parts_per_second(parts_per_second) if parts_per_second is not None else [])
     problems = _check_fields("/settings", table.settings, settings, kind)
     for names in table.exactly_one:
         given = [name for name in names if settings.get(name) is not None]
@@ -241,7 +305,7 @@ def _wrong(field: ProviderField, value: object) -> str | None:
         kept = dict(field.aliases).get(value, value)
         return None if kept in field.choices else f"must be one of: {', '.join(field.choices)}"
     if field.type == "url":
-        return _wrong_url(value)
+        return wrong_with_url(value)
     if field.pattern and not re.fullmatch(field.pattern, value):
         return f"must be {field.hint}"
     return None
@@ -258,26 +322,5 @@ def _wrong_number(field: ProviderField, value: object) -> str | None:
     return None
 
 
-def _wrong_url(value: str) -> str | None:
-    try:
-        parts = urlsplit(value)
-        port = parts.port
-    except ValueError:
-        return "must be a URL"
-    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
-        return "must be an http or https URL with a host"
-    if "@" in parts.netloc:
-        return "must not carry a user name or password"
-    if parts.query or parts.fragment or "?" in value or "#" in value:
-        return "must not have a query or fragment"
-    if not re.fullmatch(r"[\x21-\x7e]{1,2000}", value):
-        return "must be a URL of printable ASCII without spaces"
-    return None
-
-
 def _number(value: object) -> int | float | None:
     return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
-
-
-def _escape(name: str) -> str:
-    return name.replace("~", "~0").replace("/", "~1")

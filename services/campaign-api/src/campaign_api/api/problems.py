@@ -23,6 +23,7 @@ from campaign_api.domain import errors as refusals
 from campaign_api.domain.errors import FieldProblem
 from campaign_api.upstream import PartUnavailable, RefusedByPart
 from postrider.contracts import codec
+from postrider.contracts.provider_fields import KINDS, PROVIDER_KINDS
 from postrider.logs import failure, log
 from postrider.postgres.database import is_outage
 
@@ -32,7 +33,7 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE")
 RETRY_AFTER_SECONDS = 5
 NOT_BUILT = "not built yet"
 NOT_BUILT_VALUES: Mapping[str, frozenset[str]] = {
-    "kind": frozenset({"multiple_dates", "recurring"} | {"vonage", "msg91", "exotel", "netcore", "generic"})
+    "kind": frozenset({"multiple_dates", "recurring"} | (set(KINDS) - set(PROVIDER_KINDS)))
 }
 """Values of discriminators that api.md names and that come later."""
 

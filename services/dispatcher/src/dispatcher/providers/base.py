@@ -20,6 +20,8 @@ ReceiptStatus = Literal["accepted", "sent", "delivered", "undelivered", "unknown
 Keyword = Literal["stop", "start", "help"]
 
 REFERENCE_PARAMETER = "reference"
+OPTED_IN = "opted_in"
+"""In place of a reason to suppress: the person takes an opt-out back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,8 @@ class Capabilities:
     """What the ledger may rely on. `idempotent`: the same (message_id, attempt) may be submitted again in doubt.
     `batch_size`: above 1, the adapter is a `BatchAdapter`, and so many texts may share one call.
 
+    `callback_reply`: the JSON that the vendor expects, with a 200, for a receipt that was kept; empty: 204.
+
     The validity bounds are None where the vendor takes no validity. Below the minimum the caller waits or expires
     the message; above the maximum the adapter sends the maximum.
     """
@@ -75,6 +79,7 @@ class Capabilities:
     min_validity_seconds: int | None = None
     max_validity_seconds: int | None = None
     batch_size: int = 1
+    callback_reply: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +157,8 @@ class Receipt:
     """A provider's word on a text. May come twice, out of order, before our own reply.
 
     `definitely_not_sent`: `code` is terminal, means that the text never left, and another provider could carry it.
-    `raw_status` is the vendor's word; `status` "unknown" (alarm) changes no state. `suppress`: a suppression reason.
+    `raw_status` is the vendor's word; `status` "unknown" (alarm) changes no state. `suppress`: a suppression reason,
+    or OPTED_IN. A vendor that names a text by our reference alone gives that as the `provider_message_id` too.
     """
 
     provider_message_id: str

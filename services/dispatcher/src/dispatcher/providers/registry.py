@@ -6,14 +6,17 @@ Must not read the environment or open connections: the HTTP port, the inbox and 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from dispatcher.http_port import HttpPort
 from dispatcher.providers.base import ProviderAdapter
+from dispatcher.providers.generic import GenericAdapter
+from dispatcher.providers.netcore import netcore_adapter
 from dispatcher.providers.sandbox import ReceiptSink, SandboxAdapter
 from dispatcher.providers.sandbox_inbox import SandboxInbox
 from dispatcher.providers.twilio import TwilioAdapter
+from postrider.clock import Clock, SystemClock
 from postrider.contracts.provider_fields import Problem, check_provider, with_defaults
 
 HttpFactory = Callable[[], HttpPort]
@@ -35,6 +38,22 @@ class AdapterParts:
     new_http: HttpFactory
     inbox: SandboxInbox
     receipt_sink: ReceiptSink
+    clock: Clock = field(default_factory=SystemClock)
+
+
+Factory = Callable[[str, Mapping[str, Any], Mapping[str, Any], AdapterParts], ProviderAdapter]
+"""(provider_id, complete settings, credentials, parts) → the adapter."""
+
+FACTORIES: Mapping[str, Factory] = {
+    "twilio": lambda id, settings, credentials, parts: TwilioAdapter(id, settings, credentials, parts.new_http()),
+    "sandbox": lambda id, settings, _, parts: SandboxAdapter(id, settings, parts.inbox, parts.receipt_sink),
+    "generic": lambda id, settings, credentials, parts: GenericAdapter(
+        id, settings, credentials, parts.new_http(), monotonic=parts.clock.monotonic
+    ),
+    "netcore": lambda id, settings, credentials, parts: netcore_adapter(
+        id, settings, credentials, parts.new_http(), monotonic=parts.clock.monotonic
+    ),
+}
 
 
 def build_adapter(
@@ -48,7 +67,4 @@ def build_adapter(
     problems = check_provider(kind, settings, credentials)
     if problems:
         raise BadProvider(problems)
-    complete = with_defaults(kind, settings)
-    if kind == "twilio":
-        return TwilioAdapter(provider_id, complete, credentials, parts.new_http())
-    return SandboxAdapter(provider_id, complete, parts.inbox, parts.receipt_sink)
+    return FACTORIES[kind](provider_id, with_defaults(kind, settings), credentials, parts)

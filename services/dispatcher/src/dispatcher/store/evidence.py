@@ -37,6 +37,12 @@ FROM unnest(CAST(:providers AS text[]), CAST(:ids AS text[])) AS v(provider_id, 
 JOIN attempts a ON a.provider_message_id = v.provider_message_id AND a.provider_id = v.provider_id
 """)
 
+_IDS_GIVEN = text("""
+SELECT a.message_id, a.attempt, a.provider_id, a.provider_message_id
+FROM unnest(CAST(:ids AS uuid[]), CAST(:attempts AS int[])) AS v(id, attempt)
+JOIN attempts a ON a.message_id = v.id AND a.attempt = v.attempt AND a.provider_message_id IS NOT NULL
+""")
+
 _PROVIDER_OF = text("""
 SELECT a.message_id, a.attempt, a.provider_id
 FROM unnest(CAST(:ids AS uuid[]), CAST(:attempts AS int[])) AS v(id, attempt)
@@ -83,3 +89,11 @@ async def providers_of(tx: AsyncConnection, attempts: Sequence[tuple[str, int]])
         _PROVIDER_OF, {"ids": [message_id for message_id, _ in attempts], "attempts": [n for _, n in attempts]}
     )
     return {(row.message_id.hex, row.attempt): row.provider_id for row in rows}
+
+
+async def ids_given(tx: AsyncConnection, attempts: Sequence[tuple[str, int]]) -> dict[tuple[str, int, str], str]:
+    """(message_id, attempt, provider) → the provider's id of attempts that it took."""
+    rows = await tx.execute(
+        _IDS_GIVEN, {"ids": [message_id for message_id, _ in attempts], "attempts": [n for _, n in attempts]}
+    )
+    return {(row.message_id.hex, row.attempt, row.provider_id): row.provider_message_id for row in rows}

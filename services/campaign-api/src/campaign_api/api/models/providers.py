@@ -15,7 +15,7 @@ def _schema(fields: tuple[ProviderField, ...], *, secret: bool = False) -> dict[
     """The table as JSON Schema, for the document only: the check with its messages is check_provider."""
     properties = {}
     for field in fields:
-        kind = {"number": "number", "integer": "integer"}.get(field.type, "string")
+        kind = {"number": "number", "integer": "integer", "object": "object", "list": "array"}.get(field.type, "string")
         shape: dict[str, Any] = {"type": kind if field.required else [kind, "null"], "description": field.description}
         if field.choices:
             shape["enum"] = [*field.choices] if field.required else [*field.choices, None]
@@ -103,7 +103,81 @@ class SandboxIn(ProviderBase):
     )
 
 
-ProviderIn = Annotated[TwilioIn | SandboxIn, Field(discriminator="kind")]
+class GenericIn(ProviderBase):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "name": "Our gateway",
+                    "kind": "generic",
+                    "settings": {
+                        "url": "https://sms.example.com/v2/messages",
+                        "json": {
+                            "sender": "ACME",
+                            "messages": [{"to": "$$To", "text": "$$Body", "ref": "$$MessageID"}],
+                        },
+                        "batch": {"key": "messages", "size": 100},
+                        "auth": {
+                            "type": "oauth2",
+                            "token_url": "https://login.example.com/oauth/token",
+                            "client_id": "acme",
+                        },
+                        "reply": {
+                            "records": {"list": "/messages", "match": "reference", "key": "/ref", "message_id": "/id"}
+                        },
+                        "receipts": "clevertap",
+                    },
+                    "credentials": {"client_secret": "0123456789abcdef"},
+                    "parts_per_second": 100,
+                }
+            ]
+        }
+    )
+
+    kind: Literal["generic"] = Field(description="Any HTTP API, by configuration: docs/providers.md.")
+    settings: dict[str, Any] = Field(
+        description="Request, authentication and reply.", json_schema_extra=_schema(PROVIDER_KINDS["generic"].settings)
+    )
+    credentials: dict[str, Any] | None = Field(
+        None,
+        description="Write-only, by `settings.auth` and `settings.secrets`. Left out of a PUT, those stored are kept.",
+        json_schema_extra={
+            "anyOf": [_schema(PROVIDER_KINDS["generic"].credentials, secret=True), {"type": "null"}],
+            "writeOnly": True,
+        },
+    )
+
+
+class NetcoreIn(ProviderBase):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "name": "Netcore",
+                    "kind": "netcore",
+                    "settings": {"feed_id": "390000", "sender_id": "ACMESH"},
+                    "credentials": {"username": "9800000000", "password": "0123456789"},
+                    "parts_per_second": 20,
+                }
+            ]
+        }
+    )
+
+    kind: Literal["netcore"] = Field(description="BulkSMS of Netcore (mytoday); not verified against a live account.")
+    settings: dict[str, Any] = Field(
+        description="The account at the vendor.", json_schema_extra=_schema(PROVIDER_KINDS["netcore"].settings)
+    )
+    credentials: dict[str, Any] | None = Field(
+        None,
+        description="Write-only. Needed to create; left out of a PUT, those stored are kept.",
+        json_schema_extra={
+            "anyOf": [_schema(PROVIDER_KINDS["netcore"].credentials, secret=True), {"type": "null"}],
+            "writeOnly": True,
+        },
+    )
+
+
+ProviderIn = Annotated[TwilioIn | SandboxIn | GenericIn | NetcoreIn, Field(discriminator="kind")]
 
 
 class ProviderOut(Framed):
@@ -126,7 +200,17 @@ class Sandbox(ProviderOut):
     settings: dict[str, Any] = Field(description="How it behaves.")
 
 
-Provider = Annotated[Twilio | Sandbox, Field(discriminator="kind")]
+class Generic(ProviderOut):
+    kind: Literal["generic"] = Field(description="Any HTTP API, by configuration: docs/providers.md.")
+    settings: dict[str, Any] = Field(description="Request, authentication and reply.")
+
+
+class Netcore(ProviderOut):
+    kind: Literal["netcore"] = Field(description="BulkSMS of Netcore (mytoday).")
+    settings: dict[str, Any] = Field(description="The account at the vendor.")
+
+
+Provider = Annotated[Twilio | Sandbox | Generic | Netcore, Field(discriminator="kind")]
 
 
 class ProviderGroupIn(Writable):
