@@ -1,4 +1,4 @@
-"""Starts the Twilio stand-in as a process, for tests, fault runs and benchmarks."""
+"""Starts stand-ins of vendors as processes, for tests, fault runs and benchmarks."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @contextlib.asynccontextmanager
-async def twilio_process(log: Path, *more: str, account_sid: str, auth_token: str) -> AsyncIterator[int]:
-    """The port of a stand-in that ends with the block. `more`: its command line's other options."""
+async def standin_process(kind: str, log: Path, *options: str) -> AsyncIterator[int]:
+    """The port of the stand-in `tests.standins.<kind>` that ends with the block."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "tests.standins.twilio",
-        *("--log", str(log), "--account-sid", account_sid, "--auth-token", auth_token),
-        *more,
+        f"tests.standins.{kind}",
+        *("--log", str(log)),
+        *options,
         cwd=ROOT,
         stdout=asyncio.subprocess.PIPE,
     )
@@ -31,3 +31,10 @@ async def twilio_process(log: Path, *more: str, account_sid: str, auth_token: st
         if process.returncode is None:
             process.terminate()
         await process.wait()
+
+
+def twilio_process(
+    log: Path, *more: str, account_sid: str, auth_token: str
+) -> contextlib.AbstractAsyncContextManager[int]:
+    """`more`: its command line's other options."""
+    return standin_process("twilio", log, "--account-sid", account_sid, "--auth-token", auth_token, *more)

@@ -263,8 +263,9 @@ def _auth(given: Reader | None, secrets: tuple[str, ...]) -> Auth:
     type_ = given.choice("type", {"none": "none", "basic": "basic", "oauth2": "oauth2"}, "none")
     auth = Auth()
     if type_ == "basic":
-        auth = Auth("basic", given.text("username", pattern=r"[\x20-\x39\x3b-\x7e]{1,256}",
-                                        hint="1 to 256 printable characters without colons", required=True))  # fmt: skip
+        hint = "1 to 256 printable characters without colons"
+        pattern = r"[\x20-\x39\x3b-\x7e]{1,256}"
+        auth = Auth("basic", given.text("username", pattern=pattern, hint=hint, required=True))
     elif type_ == "oauth2":
         token_url = given.get("token_url", required=True)
         wrong = wrong_with_url(token_url, query=True) if isinstance(token_url, str) else "must be a URL"

@@ -37,21 +37,35 @@ def wrong_with_url(value: str, *, query: bool = False) -> str | None:
     return _wrong_host(host, bracketed="[" in parts.netloc)
 
 
+def is_disguised_address(host: str) -> bool:
+    """Something that a resolver or a socket reads as an address, though it is none in the plain spelling: decimal,
+    octal, hexadecimal and short forms, zones, trailing dots. `host` without brackets."""
+    if ":" in host or "%" in host:
+        return not _is_plain_v6(host)
+    last = host.rstrip(".").rpartition(".")[2]
+    return _NUMBER.fullmatch(last) is not None and not _is_plain_v4(host)
+
+
 def _wrong_host(host: str, *, bracketed: bool) -> str | None:
-    """An address is written the one plain way, and a name is one of DNS: nothing that a resolver reads as a number."""
-    if bracketed:
-        try:
-            address = ipaddress.IPv6Address(host)
-        except ValueError:
-            return "must have a host"
-        return "must not name the zone of an address" if address.scope_id is not None else None
-    labels = host.removesuffix(".").split(".")
-    if _NUMBER.fullmatch(labels[-1]):
-        try:
-            ipaddress.IPv4Address(host)
-        except ValueError:
-            return "must write an IPv4 address as four decimal numbers"
+    if is_disguised_address(host) or (bracketed and not _is_plain_v6(host)):
+        return "must write an address in full: IPv4 as four decimal numbers, IPv6 without a zone"
+    if bracketed or _is_plain_v4(host):
         return None
-    if len(host) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
+    if len(host) > 253 or not all(_LABEL.fullmatch(label) for label in host.removesuffix(".").split(".")):
         return "must have a host that is a DNS name (an international one as xn--…) or an address"
     return None
+
+
+def _is_plain_v4(host: str) -> bool:
+    try:
+        ipaddress.IPv4Address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_plain_v6(host: str) -> bool:
+    try:
+        return ipaddress.IPv6Address(host).scope_id is None
+    except ValueError:
+        return False
