@@ -96,7 +96,8 @@ ROWS = [
     generic("429", LATER, reply(429, b"", {"retry-after": "7"}), retry_after_seconds=7.0),
     generic("503 with Retry-After", LATER, reply(503, b"", {"retry-after": "2"}), retry_after_seconds=2.0),
     generic("503 alone", DOUBT, reply(503, b""), unknown_code=False),
-    *(generic(f"HTTP {status}", PROVIDER, reply(status, b""), counts_for_breaker=True) for status in (401, 403, 404, 405)),
+    *(generic(f"HTTP {status}", PROVIDER, reply(status, b""), counts_for_breaker=True)
+      for status in (401, 403, 404, 405)),
     *(generic(f"HTTP {status} whatever its code", DOUBT, error(status, "11")) for status in (500, 502, 504)),
     generic("a status of the configuration", CONTENT, reply(400, b"")),
     generic("another one", RECIPIENT, reply(409, b"")),
@@ -110,8 +111,6 @@ ROWS = [
     unfit("a predefined pair without value", {"headers": {"X-U": "$$uid"}}, "missing_uid"),
     unfit("a header with a line break", {"headers": {"X-U": "$$uid"}}, "header_value",
           filled=Filled(header_pairs=(("uid", "a\r\nX-Evil: b"),))),
-    unfit("a pair that the configuration does not take", {}, "pair_not_allowed",
-          filled=Filled(message_pairs=(("zz", "1"),))),
     unfit("a pair over a name of the configuration", {"campaign_pairs": {"message": True}}, "pair_taken",
           filled=Filled(message_pairs=(("to", "+1"),))),
     unfit("a variable with the joiner in it", {"headers": {"X-V": "$$TemplateVariables"}}, "joiner_in_variable",

@@ -141,13 +141,13 @@ class RequestTemplate:
         )
 
     def _own(self, values: _Values, where: PairClass) -> list[tuple[str, str]]:
-        """Pairs that the campaign added: under names of their own, and only if the configuration lets it."""
+        """Pairs that the campaign added, under names of their own. Where the configuration has no place for them (it
+        was edited since the campaign was saved) they are left out."""
+        if where not in self.config.own_pairs:
+            return []
         added = [pair for pair in values.pairs[where].items() if pair[0] not in self._predefined[where]]
-        for name, _ in added:
-            if where not in self.config.own_pairs:
-                raise CannotFill("pair_not_allowed")
-            if not re.fullmatch(TOKEN if where == "header" else NAME, name):
-                raise CannotFill("pair_name")
+        if not all(re.fullmatch(TOKEN if where == "header" else NAME, name) for name, _ in added):
+            raise CannotFill("pair_name")
         return added
 
     def _url(self, values: _Values) -> str:
