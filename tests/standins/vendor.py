@@ -136,6 +136,11 @@ class Vendor:
                     except (aiohttp.ClientError, TimeoutError):
                         self.count("callbacks_failed")
 
+    async def misbehave(self, request: web.Request) -> web.Response:
+        """What is said counts from now on, as long as nothing else is said."""
+        self.faults = dataclasses.replace(self.faults, **await request.json())
+        return web.Response(status=204)
+
     async def statistics(self, request: web.Request) -> web.Response:
         return web.json_response({"pid": os.getpid(), **self.stats})
 
@@ -159,6 +164,7 @@ async def serve(vendor: Vendor, routes: Callable[[web.UrlDispatcher], object], p
     """Until SIGTERM or SIGINT; prints its port first."""
     app = web.Application(client_max_size=8 << 20)
     app.router.add_get("/_stats", vendor.statistics)
+    app.router.add_post("/_faults", vendor.misbehave)
     routes(app.router)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
