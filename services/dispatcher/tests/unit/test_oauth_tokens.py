@@ -142,8 +142,11 @@ async def test_asked_again_only_after_the_back_off(sources: list[TokenSource]) -
         for _ in range(5):
             with pytest.raises(NoToken):
                 await tokens.token(5)
+        clock.now += wait - 0.01
+        with pytest.raises(NoToken):
+            await tokens.token(5)
         assert len(server.asked) == failures
-        clock.now += wait
+        clock.now += 0.01
     assert await tokens.token(5) == "a"
     clock.now += 700
     with pytest.raises(NoToken):
@@ -190,6 +193,8 @@ async def test_a_refused_token_is_asked_for_once_and_then_with_the_back_off(sour
     tokens = source(server, clock, sources)
     tokens.refused(await tokens.token(5))
     tokens.refused("a")  # by another call that had it, too
+    assert await tokens.token(5) == "b"
+    tokens.refused("a")  # by a slow one
     assert await tokens.token(5) == "b"
     tokens.refused("b")
     with pytest.raises(NoToken) as raised:
