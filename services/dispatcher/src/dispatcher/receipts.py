@@ -137,14 +137,14 @@ class Receipts:
             and (r.provider_id, r.provider_message_id) not in known
             and (found := parse_reference(r.reference)) is not None
         ]
-        given = await store.ids_given(tx, by_reference) if by_reference else {}
+        given = await store.given_ids(tx, by_reference) if by_reference else {}
         named = []
         for receipt in due:
             id = receipt.provider_message_id
             found = known.get((receipt.provider_id, id)) or parse_reference(receipt.reference)
             if found is not None:
                 if id == receipt.reference:
-                    id = given.get((*found, receipt.provider_id), id)
+                    id = given.get(found, id)
                 item = Evidence(*found, receipt.provider_id, id, receipt.status, receipt.code)
                 named.append((receipt, item))
         return named

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from postrider.contracts.generic_provider import GenericConfig, generic_config
-from postrider.contracts.provider_fields import check_provider
+from postrider.contracts.generic_provider import GenericConfig, read_generic
+from postrider.contracts.provider_fields import check_kept_credentials, check_provider
 
 URL = "https://gw.example/send"
 GET = {"url": f"{URL}?to=$$To&text=$$Body", "method": "GET"}
@@ -27,7 +27,7 @@ def problems(settings: dict[str, Any], credentials: dict[str, Any] | None = None
 
 def config(settings: dict[str, Any]) -> GenericConfig:
     assert problems(settings) == {}
-    return generic_config(settings)
+    return read_generic(settings)
 
 
 @pytest.mark.parametrize("settings", [GET, FORM, JSON, BATCH])
@@ -140,6 +140,36 @@ def test_refused(settings: dict[str, Any], pointer: str, words: str) -> None:
 )
 def test_credentials(settings: dict[str, Any], credentials: dict[str, Any] | None, wrong: set[str]) -> None:
     assert set(problems(settings, credentials)) == wrong
+
+
+@pytest.mark.parametrize(
+    ("after", "again"),
+    [
+        ({}, False),
+        ({"headers": {"X-A": "b"}, "url": f"{URL}/v2"}, False),
+        ({"secrets": ["key", "more"]}, True),
+        ({"secrets": []}, True),
+        ({"auth": {"type": "basic", "username": "u"}}, True),
+        ({"url": "https://elsewhere.example/send"}, True),
+        ({"url": "http://gw.example/send"}, True),
+    ],
+)
+def test_credentials_are_given_again_when_they_would_be_others_or_go_elsewhere(
+    after: dict[str, Any], again: bool
+) -> None:
+    """Stored ones can be read by nobody: not by us, so the dispatcher would be left with a provider it cannot use, and
+    not by whoever may change a provider, so they are not sent to a host that this person chose."""
+    before = FORM | {"secrets": ["key"]}
+    found = [problem.pointer for problem in check_kept_credentials("generic", before, before | after)]
+    assert found == (["/credentials"] if again else [])
+    without = FORM | {"secrets": []}
+    assert check_kept_credentials("generic", without, without | {"url": "https://elsewhere.example/"}) == []
+
+
+def test_netcore_s_too() -> None:
+    before, after = {"feed_id": "1"}, {"feed_id": "1", "base_url": "https://elsewhere.example"}
+    assert check_kept_credentials("netcore", before, {"feed_id": "2"}) == []
+    assert [problem.pointer for problem in check_kept_credentials("netcore", before, after)] == ["/credentials"]
 
 
 def test_a_problem_never_repeats_a_value() -> None:

@@ -139,3 +139,11 @@ def test_names_of_the_query_and_the_form_are_taken() -> None:
     settings = ALONE | {"campaign_pairs": {"message": True}}
     what = {"body": "Hi", "message_pairs": {"route": "1", "q": "2", "text": "3"}, "header_pairs": {"k": "v"}}
     assert set(problems(settings, what)) == {"/message_pairs/q", "/message_pairs/text"}
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"url": 7, "json": "x", "batch": 3}, BATCH | {"batch": {"key": "no", "size": 1}}]
+)
+def test_settings_that_an_older_version_let_pass_still_have_fields(settings: dict[str, Any]) -> None:
+    assert isinstance(what_fields("generic", settings), tuple)
+    assert taken_names("generic", settings)

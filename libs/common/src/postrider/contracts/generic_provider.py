@@ -126,13 +126,18 @@ def check_generic(settings: Mapping[str, Any], credentials: Mapping[str, Any] | 
     return problems
 
 
-def generic_config(settings: Mapping[str, Any]) -> GenericConfig:
-    """Of settings that passed `check_generic`."""
-    problems: list[Problem] = []
-    config = _read(settings, problems)
-    if problems:
-        raise ValueError(f"not a configuration: {problems[0].pointer} {problems[0].message}")
-    return config
+def generic_credentials_for(settings: Mapping[str, Any]) -> frozenset[str]:
+    """The names of the credentials that the settings need, and the hosts that get them; nothing when there are none."""
+    config = read_generic(settings)
+    of_auth = {"basic": {"password"}, "oauth2": {"client_secret"}}.get(config.auth.type, set())
+    names = of_auth | {f"secrets/{name}" for name in config.secrets}
+    hosts = {"/".join(url.split("/", 3)[:3]).lower() for url in (config.url, config.auth.token_url) if url}
+    return frozenset(names | hosts if names else ())
+
+
+def read_generic(settings: Mapping[str, Any]) -> GenericConfig:
+    """As far as it can be read; whole when the settings passed `check_generic`."""
+    return _read(settings, [])
 
 
 def _read(settings: Mapping[str, Any], problems: list[Problem]) -> GenericConfig:

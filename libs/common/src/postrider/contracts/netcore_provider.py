@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from postrider.contracts.generic_provider import check_generic
+from postrider.contracts.generic_provider import check_generic, generic_credentials_for
 from postrider.contracts.problems import Problem, Reader
 
 DEFAULT_BASE_URL = "https://bulkpush.mytoday.com"
@@ -50,6 +50,10 @@ def check_netcore(settings: Mapping[str, Any], credentials: Mapping[str, Any] | 
 def generic_of_netcore(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The generic configuration that a Netcore provider is. `settings` passed `check_netcore`."""
     return _read(settings, [])
+
+
+def netcore_credentials_for(settings: Mapping[str, Any]) -> frozenset[str]:
+    return generic_credentials_for(generic_of_netcore(settings))
 
 
 def _read(settings: Mapping[str, Any], problems: list[Problem]) -> dict[str, Any]:

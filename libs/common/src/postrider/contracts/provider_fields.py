@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from postrider.contracts.generic_provider import check_generic
-from postrider.contracts.netcore_provider import check_netcore
+from postrider.contracts.generic_provider import check_generic, generic_credentials_for
+from postrider.contracts.netcore_provider import check_netcore, netcore_credentials_for
 from postrider.contracts.problems import Problem as Problem
 from postrider.contracts.problems import escape as _escape
 from postrider.contracts.urls import wrong_with_url
@@ -53,13 +53,15 @@ class ProviderField:
 @dataclass(frozen=True, slots=True)
 class ProviderKind:
     """`exactly_one`: groups of settings of which exactly one is given. `nested`: the check of everything but the fields
-    that all kinds have, for a kind whose settings have parts of their own."""
+    that all kinds have, for a kind whose settings have parts of their own. `credentials_for`: what stored credentials
+    were given for; when it changes they are to be given again."""
 
     kind: str
     settings: tuple[ProviderField, ...]
     credentials: tuple[ProviderField, ...] = ()
     exactly_one: tuple[tuple[str, ...], ...] = ()
     nested: Check | None = None
+    credentials_for: Callable[[Mapping[str, Any]], frozenset[str]] | None = None
 
 
 _SECRET = r"[\x21-\x7e]{1,256}"
@@ -194,6 +196,7 @@ PROVIDER_KINDS: Mapping[str, ProviderKind] = {
             ProviderField("secrets", "object", "Values by the names in `settings.secrets`."),
         ),
         nested=check_generic,
+        credentials_for=generic_credentials_for,
     ),
     "netcore": ProviderKind(
         kind="netcore",
@@ -215,6 +218,7 @@ PROVIDER_KINDS: Mapping[str, ProviderKind] = {
             ProviderField("password", "text", "Password of the account.", required=True),
         ),
         nested=check_netcore,
+        credentials_for=netcore_credentials_for,
     ),
 }
 
@@ -251,6 +255,15 @@ def check_provider(
     if parts_per_second is not None:
         problems += check_parts_per_second(parts_per_second)
     return problems
+
+
+def check_kept_credentials(kind: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Problem]:
+    """What is wrong with a change of settings that keeps the credentials stored, which nobody here can read: the new
+    settings need others, or would send them to another host, where whoever made the change could read them."""
+    credentials_for = PROVIDER_KINDS[kind].credentials_for
+    if credentials_for is None or credentials_for(before) == credentials_for(after):
+        return []
+    return [Problem("/credentials", "give the credentials again: these settings need others, or are of another host")]
 
 
 def check_parts_per_second(value: object) -> list[Problem]:

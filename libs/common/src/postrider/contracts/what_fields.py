@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from postrider.contracts.generic_provider import TOKEN, GenericConfig, generic_config
+from postrider.contracts.generic_provider import TOKEN, GenericConfig, read_generic
 from postrider.contracts.netcore_provider import generic_of_netcore
 from postrider.contracts.placeholders import CLASSES, NAME, PairClass
 from postrider.contracts.problems import Problem, escape
@@ -47,9 +47,9 @@ BODY_ONLY = ("body", "fallback_body")
 def what_fields(kind: str, settings: Mapping[str, Any]) -> WhatFields:
     """Of a provider that passed check_provider; fields that are not here do not apply."""
     if kind == "generic":
-        return _of_config(generic_config(settings))
+        return _of_config(read_generic(settings))
     if kind == "netcore":
-        return _of_config(generic_config(generic_of_netcore(settings)))
+        return _of_config(read_generic(generic_of_netcore(settings)))
     if kind == "msg91":
         # Only variables vary; they are named in the vendor's template, in whatever order they were added.
         return (
@@ -93,7 +93,7 @@ def taken_names(kind: str, settings: Mapping[str, Any]) -> Mapping[PairClass, fr
     not overwrite what the provider's configuration says."""
     if kind != "generic":
         return {}
-    config = generic_config(settings)
+    config = read_generic(settings)
     element = config.element if isinstance(config.element, dict) else {}
     message = {*element, *(name for name, _ in config.form), *_query_names(config.url)}
     return {

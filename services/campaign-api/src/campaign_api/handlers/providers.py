@@ -15,7 +15,7 @@ from campaign_api.handlers import common
 from campaign_api.sealing import Sealer
 from campaign_api.store import funnel, resources
 from postrider.contracts.ids import new_id
-from postrider.contracts.provider_fields import check_provider
+from postrider.contracts.provider_fields import Problem, check_kept_credentials, check_provider
 
 ARCHIVED = "archived"
 
@@ -45,7 +45,9 @@ async def put(
         raise Invalid([FieldProblem("/kind", "cannot change: make a new provider")])
     _check(body, credentials)
     internal = current.internal
-    if credentials is not None:
+    if credentials is None:
+        _refuse(check_kept_credentials(body["kind"], current.body["settings"], body["settings"]))
+    else:
         internal = {**internal, "sealed_credentials": sealer.seal(credentials)}
     return await common.store(tx, replace(current, body=body, internal=internal))
 
@@ -79,6 +81,9 @@ async def delete(tx: AsyncConnection, id: str) -> Resource:
 
 
 def _check(body: Mapping[str, Any], credentials: Mapping[str, Any] | None) -> None:
-    found = check_provider(body["kind"], body["settings"], credentials, body.get("parts_per_second"))
+    _refuse(check_provider(body["kind"], body["settings"], credentials, body.get("parts_per_second")))
+
+
+def _refuse(found: list[Problem]) -> None:
     if found:
         raise Invalid([FieldProblem(problem.pointer, problem.message) for problem in found])

@@ -31,7 +31,7 @@ from dispatcher.providers.base import (
 from dispatcher.providers.generic_reply import classify
 from dispatcher.providers.generic_request import Request, RequestTemplate
 from dispatcher.providers.oauth import NoToken, TokenSource
-from postrider.contracts.generic_provider import GenericConfig, generic_config
+from postrider.contracts.generic_provider import GenericConfig, read_generic
 from postrider.contracts.placeholders import pieces
 
 PROVIDER, CONTENT, DOUBT = Outcome.REJECTED_PROVIDER, Outcome.REJECTED_CONTENT, Outcome.IN_DOUBT
@@ -55,7 +55,7 @@ class GenericAdapter:
     ) -> None:
         self.kind = kind
         self.provider_id = provider_id
-        config = generic_config(settings)
+        config = read_generic(settings)
         secrets: Mapping[str, str] = credentials.get("secrets") or {}
         self._config = config
         self._http = http

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -37,14 +38,8 @@ FROM unnest(CAST(:providers AS text[]), CAST(:ids AS text[])) AS v(provider_id, 
 JOIN attempts a ON a.provider_message_id = v.provider_message_id AND a.provider_id = v.provider_id
 """)
 
-_IDS_GIVEN = text("""
+_END_OF = text("""
 SELECT a.message_id, a.attempt, a.provider_id, a.provider_message_id
-FROM unnest(CAST(:ids AS uuid[]), CAST(:attempts AS int[])) AS v(id, attempt)
-JOIN attempts a ON a.message_id = v.id AND a.attempt = v.attempt AND a.provider_message_id IS NOT NULL
-""")
-
-_PROVIDER_OF = text("""
-SELECT a.message_id, a.attempt, a.provider_id
 FROM unnest(CAST(:ids AS uuid[]), CAST(:attempts AS int[])) AS v(id, attempt)
 JOIN attempts a ON a.message_id = v.id AND a.attempt = v.attempt
 """)
@@ -85,15 +80,20 @@ async def attempts_by_provider_id(
 
 async def providers_of(tx: AsyncConnection, attempts: Sequence[tuple[str, int]]) -> dict[tuple[str, int], str]:
     """(message_id, attempt) → provider of attempts that ended."""
-    rows = await tx.execute(
-        _PROVIDER_OF, {"ids": [message_id for message_id, _ in attempts], "attempts": [n for _, n in attempts]}
-    )
-    return {(row.message_id.hex, row.attempt): row.provider_id for row in rows}
+    return {(row.message_id.hex, row.attempt): row.provider_id for row in await _ends_of(tx, attempts)}
 
 
-async def ids_given(tx: AsyncConnection, attempts: Sequence[tuple[str, int]]) -> dict[tuple[str, int, str], str]:
-    """(message_id, attempt, provider) → the provider's id of attempts that it took."""
+async def given_ids(tx: AsyncConnection, attempts: Sequence[tuple[str, int]]) -> dict[tuple[str, int], str]:
+    """(message_id, attempt) → the provider's id of attempts that it took."""
+    return {
+        (row.message_id.hex, row.attempt): row.provider_message_id
+        for row in await _ends_of(tx, attempts)
+        if row.provider_message_id is not None
+    }
+
+
+async def _ends_of(tx: AsyncConnection, attempts: Sequence[tuple[str, int]]) -> Sequence[Any]:
     rows = await tx.execute(
-        _IDS_GIVEN, {"ids": [message_id for message_id, _ in attempts], "attempts": [n for _, n in attempts]}
+        _END_OF, {"ids": [message_id for message_id, _ in attempts], "attempts": [n for _, n in attempts]}
     )
-    return {(row.message_id.hex, row.attempt, row.provider_id): row.provider_message_id for row in rows}
+    return rows.all()
