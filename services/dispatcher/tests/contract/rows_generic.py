@@ -97,7 +97,8 @@ ROWS = [
     generic("503 with Retry-After", LATER, reply(503, b"", {"retry-after": "2"}), retry_after_seconds=2.0),
     generic("503 alone", DOUBT, reply(503, b""), unknown_code=False),
     *(generic(f"HTTP {status}", PROVIDER, reply(status, b""), counts_for_breaker=True)
-      for status in (401, 403, 404, 405)),
+      for status in (401, 402, 403, 404, 405)),
+    *(generic(f"HTTP {status}", CONTENT, reply(status, b"")) for status in (413, 414, 431)),
     *(generic(f"HTTP {status} whatever its code", DOUBT, error(status, "11")) for status in (500, 502, 504)),
     generic("a status of the configuration", CONTENT, reply(400, b"")),
     generic("another one", RECIPIENT, reply(409, b"")),

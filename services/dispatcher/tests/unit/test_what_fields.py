@@ -105,6 +105,9 @@ def test_good() -> None:
         ({"global_pairs": {"hid": "for @Profile.x"}}, "/global_pairs/hid", "cannot be personalised"),
         ({"header_pairs": {"k": "{% if Event.a %}b{% endif %}"}}, "/header_pairs/k", "cannot be personalised"),
         ({"header_pairs": {"k": "ask me@Profile.example"}}, None, ""),
+        ({"global_pairs": {"hid": "{{ Campaign.name }} for your Profile"}}, None, ""),
+        ({"template_variables": ["x" * 2_001]}, "/template_variables/0", "longer than"),
+        ({"template_variables": ["{{ Profile.x }}" + "x" * 2_001]}, None, ""),
     ],
 )
 def test_refused(more: dict[str, Any], pointer: str | None, words: str) -> None:

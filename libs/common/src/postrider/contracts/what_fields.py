@@ -22,8 +22,11 @@ MAX_TEMPLATE_ID, MAX_VARIABLES, MAX_VALUE, MAX_PAIRS = 256, 50, 2_000, 50
 BODY_LIMITS: Mapping[str, int] = {"twilio": 1_600, "exotel": 2_000}
 """Most characters of a rendered text, where the vendor says so."""
 
-# Liquid and its short forms, over what differs from person to person.
-_PERSONAL = re.compile(r"\{\{|\{%|(?<![\w.+\-@/])@(?:Profile|Event|Linked)\b")
+_LIQUID = re.compile(r"\{\{|\{%|(?<![\w.+\-@/])@(?:Profile|Event|Campaign|Linked)\b")
+_PERSONAL = re.compile(
+    r"\{[{%](?:(?!\}\}|%\}).)*?\b(?:Profile|Event|Linked)\b|(?<![\w.+\-@/])@(?:Profile|Event|Linked)\b", re.DOTALL
+)
+"""Of Liquid and its short forms, what differs from person to person."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +136,7 @@ def check_what(
 def _wrong_text(pointer: str, field: WhatField, value: object) -> Iterable[Problem]:
     if not isinstance(value, str):
         yield Problem(pointer, "must be text")
-    elif field.max_length is not None and len(value) > max(field.max_length, MAX_BODY if field.personalised else 0):
+    elif field.max_length is not None and len(value) > (MAX_BODY if _LIQUID.search(value) else field.max_length):
         yield Problem(pointer, f"is longer than {field.max_length} characters")
     elif not field.personalised and _PERSONAL.search(value):
         yield Problem(pointer, "has one value for the whole campaign: it cannot be personalised")

@@ -20,9 +20,13 @@ from postrider.contracts.generic_reply import ALWAYS_IN_DOUBT, Place, Places, Re
 
 STATUSES: Mapping[int, str] = {
     401: "rejected_provider",  # credentials
+    402: "rejected_provider",  # balance
     403: "rejected_provider",  # account, or our address
     404: "rejected_provider",  # the URL is wrong
     405: "rejected_provider",  # the method is wrong
+    413: "rejected_content",  # too long, as are
+    414: "rejected_content",  # a text in a query
+    431: "rejected_content",  # or in a header
     429: "rejected_later",
     500: "in_doubt",
     502: "in_doubt",
