@@ -17,7 +17,7 @@ from dispatcher import metrics
 from dispatcher.announcer import Announcer, change_of
 from dispatcher.domain.funnel import Change
 from dispatcher.domain.ledger import ACCEPTED, Event, State, apply, receive
-from dispatcher.domain.message import Message, reference
+from dispatcher.domain.message import Message, is_same_text
 from dispatcher.domain.settlement import Attempt
 from dispatcher.store import evidence as store
 from dispatcher.store import settles
@@ -107,7 +107,7 @@ def _weigh(message: Message, item: Evidence, ended_at: str | None) -> Result:
     if message.state is State.SUBMITTING:
         return "wait"
     if message.state in ACCEPTED:
-        if not _is_same_text(message, item):
+        if not is_same_text(message, item.attempt, item.provider_message_id):
             metrics.DOUBLES.inc()
             log.error("double_evidence", message_id=message.message_id, attempt=item.attempt, of=message.attempt)
             return "nothing_new"
@@ -115,12 +115,6 @@ def _weigh(message: Message, item: Evidence, ended_at: str | None) -> Result:
     if message.state not in (State.IN_DOUBT, State.UNKNOWN) and item.status == "undelivered":
         return "nothing_new"  # it was given up as not sent, and was not
     return "applied"
-
-
-def _is_same_text(message: Message, item: Evidence) -> bool:
-    """One id, or one attempt that is known by our reference where its receipt came before the reply with the id."""
-    ids = {message.provider_message_id, item.provider_message_id}
-    return len(ids) == 1 or (message.attempt == item.attempt and reference(item.message_id, item.attempt) in ids)
 
 
 def _believed(message: Message, item: Evidence) -> Message:
