@@ -16,7 +16,7 @@ from dispatcher.providers.base import Filled, OutgoingText
 from dispatcher.providers.registry import AdapterParts, build_adapter
 from dispatcher.providers.sandbox_inbox import MemoryInbox
 from postrider.contracts.provider_fields import check_kept_credentials, check_provider
-from postrider.contracts.what_fields import check_what, taken_names, what_fields
+from postrider.contracts.what_fields import check_what, what_fields
 from tests.standins.scripted_http import ScriptedHttp
 
 WHOLE: dict[str, Any] = {
@@ -109,10 +109,9 @@ async def test_nothing_raises() -> None:
         credentials: dict[str, Any] = CREDENTIALS if number % 2 else {}
         if chance.random() < 0.1:
             credentials = changed({"password": "p", "secrets": {"key": "k"}}, chance)
-        fields, taken = what_fields("generic", settings), taken_names("generic", settings)
+        fields = what_fields("generic", settings)
         assert all(
-            problem.message
-            for problem in check_what(fields, changed({"body": "b", "message_pairs": {}}, chance), taken)
+            problem.message for problem in check_what(fields, changed({"body": "b", "message_pairs": {}}, chance))
         )
         assert all(problem.message for problem in check_kept_credentials("generic", WHOLE, settings))
         problems = check_provider("generic", settings, credentials)

@@ -37,6 +37,7 @@ RESERVED_HEADERS = frozenset(
      "accept-encoding", "proxy-authorization", "proxy-connection", "cookie"}
 )  # fmt: skip
 """What the HTTP client alone decides: with these a request could become two."""
+NOT_OF_CAMPAIGNS = RESERVED_HEADERS | {"authorization", "content-type"}
 _SECRET = r"[\x20-\x7e]{1,2000}"
 
 

@@ -32,7 +32,8 @@ _PERSONAL = re.compile(
 @dataclass(frozen=True, slots=True)
 class WhatField:
     """`name`: of the field of `what`. `names`: of pairs, those that are predefined, each required; `may_add`: whether a
-    campaign may give others. `personalised`: whether its value may differ from person to person."""
+    campaign may give others, under other names than those `taken`. `personalised`: whether its value may differ from
+    person to person."""
 
     name: str
     required: bool
@@ -40,6 +41,7 @@ class WhatField:
     max_count: int | None = None
     names: tuple[str, ...] = ()
     may_add: bool = False
+    taken: tuple[str, ...] = ()
     personalised: bool = True
 
 
@@ -85,30 +87,24 @@ def _of_config(config: GenericConfig) -> WhatFields:
                     max_count=MAX_PAIRS,
                     names=names,
                     may_add=may_add,
+                    taken=_taken(config, where) if may_add else (),
                     personalised=where == "message" or (where == "header" and config.batch is None),
                 )
             )
     return tuple(fields)
 
 
-def taken_names(kind: str, settings: Mapping[str, Any]) -> Mapping[PairClass, frozenset[str]]:
-    """Names that a campaign's own pairs cannot have, because the configuration has them: a value of a campaign must
-    not overwrite what the provider's configuration says."""
-    if kind != "generic":
-        return {}
-    config = read_generic(settings)
+def _taken(config: GenericConfig, where: PairClass) -> tuple[str, ...]:
+    """Names in the configuration: a value of a campaign must not overwrite what it says."""
+    if where == "header":
+        return tuple(name for name, _ in config.headers)
+    if where == "global":
+        return tuple(config.document) if config.batch is not None else ()
     element = config.element if isinstance(config.element, dict) else {}
-    message = {*element, *(name for name, _ in config.form), *_query_names(config.url)}
-    return {
-        "message": frozenset(message),
-        "header": frozenset(name.lower() for name, _ in config.headers),
-        "global": frozenset(config.document if config.batch is not None else ()),
-    }
+    return tuple(dict.fromkeys([*element, *(name for name, _ in config.form), *_query_names(config.url)]))
 
 
-def check_what(
-    fields: WhatFields, what: Mapping[str, Any], taken: Mapping[PairClass, frozenset[str]] | None = None
-) -> list[Problem]:
+def check_what(fields: WhatFields, what: Mapping[str, Any]) -> list[Problem]:
     """What is wrong with a `what` for a provider of these fields; pointers lead into the `what`.
 
     Values are the campaign's own, with Liquid in them; lengths are judged again when they are rendered.
@@ -126,8 +122,7 @@ def check_what(
         elif name == "template_variables":
             problems += _wrong_variables(field, value)
         elif name.endswith("_pairs"):
-            where: PairClass = name.removesuffix("_pairs")  # type: ignore[assignment]
-            problems += _wrong_pairs(where, field, value, (taken or {}).get(where, frozenset()))
+            problems += _wrong_pairs(field, value, is_header=name == "header_pairs")
         else:
             problems += _wrong_text(f"/{name}", field, value)
     return problems
@@ -152,7 +147,7 @@ def _wrong_variables(field: WhatField, value: object) -> Iterable[Problem]:
         yield from _wrong_text(f"/{field.name}/{number}", field, each)
 
 
-def _wrong_pairs(where: PairClass, field: WhatField, value: object, taken: frozenset[str]) -> Iterable[Problem]:
+def _wrong_pairs(field: WhatField, value: object, *, is_header: bool) -> Iterable[Problem]:
     if not isinstance(value, Mapping):
         yield Problem(f"/{field.name}", "must be an object: name → value")
         return
@@ -161,6 +156,9 @@ def _wrong_pairs(where: PairClass, field: WhatField, value: object, taken: froze
             yield Problem(f"/{field.name}/{escape(name)}", "is required by the provider's configuration")
     if field.max_count is not None and len(value) > field.max_count:
         yield Problem(f"/{field.name}", f"has more than {field.max_count} entries")
+    taken = (
+        {name.lower() for name in field.taken} | RESERVED_HEADERS | {"authorization"} if is_header else {*field.taken}
+    )
     for name, each in value.items():
         pointer = f"/{field.name}/{escape(name)}"
         if name in field.names:
@@ -168,9 +166,9 @@ def _wrong_pairs(where: PairClass, field: WhatField, value: object, taken: froze
                 yield from _wrong_text(pointer, field, each)
         elif not field.may_add:
             yield Problem(pointer, "is not in the provider's configuration, which lets campaigns add no pairs")
-        elif not re.fullmatch(TOKEN if where == "header" else NAME, name):
+        elif not re.fullmatch(TOKEN if is_header else NAME, name):
             yield Problem(pointer, "is no name: a letter, then letters, digits and _")
-        elif (name.lower() if where == "header" else name) in taken:
+        elif (name.lower() if is_header else name) in taken:
             yield Problem(pointer, "is set by the provider's configuration")
         else:
             yield from _wrong_text(pointer, field, each)

@@ -15,7 +15,7 @@ from urllib.parse import quote, quote_plus
 import msgspec
 
 from dispatcher.providers.base import OutgoingText
-from postrider.contracts.generic_provider import HEADER_TEXT, RESERVED_HEADERS, TOKEN, GenericConfig
+from postrider.contracts.generic_provider import HEADER_TEXT, NOT_OF_CAMPAIGNS, TOKEN, GenericConfig
 from postrider.contracts.placeholders import CLASSES, NAME, SYSTEM, PairClass, Slot, pieces
 
 Template = tuple[str | Slot, ...]
@@ -172,7 +172,7 @@ class RequestTemplate:
     def _filled_headers(self, values: _Values) -> dict[str, str]:
         headers = {name: _fill(template, values, "header", _same) for name, template in self._headers}
         for name, value in self._own(values, "header"):
-            if name.lower() in self._header_names | RESERVED_HEADERS | {"authorization", "content-type"}:
+            if name.lower() in self._header_names | NOT_OF_CAMPAIGNS:
                 raise CannotFill("pair_taken")
             headers[name] = value
         if not all(re.fullmatch(HEADER_TEXT, value) for value in headers.values()):
