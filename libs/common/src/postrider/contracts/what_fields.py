@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from postrider.contracts.generic_provider import TOKEN, GenericConfig, read_generic
+from postrider.contracts.generic_provider import NOT_OF_CAMPAIGNS, TOKEN, GenericConfig, read_generic
 from postrider.contracts.netcore_provider import generic_of_netcore
 from postrider.contracts.placeholders import CLASSES, NAME, PairClass
 from postrider.contracts.problems import Problem, escape
@@ -156,9 +156,7 @@ def _wrong_pairs(field: WhatField, value: object, *, is_header: bool) -> Iterabl
             yield Problem(f"/{field.name}/{escape(name)}", "is required by the provider's configuration")
     if field.max_count is not None and len(value) > field.max_count:
         yield Problem(f"/{field.name}", f"has more than {field.max_count} entries")
-    taken = (
-        {name.lower() for name in field.taken} | RESERVED_HEADERS | {"authorization"} if is_header else {*field.taken}
-    )
+    taken = NOT_OF_CAMPAIGNS | {name.lower() for name in field.taken} if is_header else {*field.taken}
     for name, each in value.items():
         pointer = f"/{field.name}/{escape(name)}"
         if name in field.names:
