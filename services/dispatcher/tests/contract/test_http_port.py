@@ -197,6 +197,26 @@ async def test_a_good_certificate(new_port: NewPort) -> None:
         assert response.status == 201
 
 
+async def test_the_name_is_asked_for_at_the_address_that_was_checked(new_port: NewPort) -> None:
+    """TLS: name indication and certificate are of the host in the URL, the connection is to the checked address."""
+    named: list[str | None] = []
+
+    async def resolve(host: str, port: int) -> list[str]:
+        return ["127.0.0.1"]
+
+    authority = trustme.CA()
+    server_side = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("sms.example").configure_cert(server_side)
+    server_side.sni_callback = lambda _, name, __: named.append(name)
+    client_side = ssl.create_default_context()
+    authority.configure_trust(client_side)
+    async with misbehaving.serving(misbehaving.answer, tls=server_side) as seen:
+        request = HttpRequest("POST", f"https://sms.example:{seen.port}/", {}, b"x", 2.0)
+        assert (await new_port(ssl_context=client_side, resolve=resolve).send(request)).status == 201
+        assert named == ["sms.example"]
+        assert f"Host: sms.example:{seen.port}".encode() in seen.heads[0]
+
+
 @pytest.mark.parametrize("behaviour", [misbehaving.answer, misbehaving.close_at_once])
 async def test_a_server_that_does_not_speak_tls(new_port: NewPort, behaviour: misbehaving.Behaviour) -> None:
     async with misbehaving.serving(behaviour) as seen:
