@@ -67,6 +67,13 @@ async def test_a_text_that_the_reply_does_not_name_is_in_doubt() -> None:
     assert results == [(ACCEPTED, "id-1"), (DOUBT, "not_in_reply"), (DOUBT, "99")]
 
 
+@pytest.mark.parametrize("place", ["", ["/results", ""], ["", "/results"]])
+async def test_a_reply_that_is_the_array(place: object) -> None:
+    rules = RULES | {"records": RECORDS | {"list": place}}
+    step = HttpResponse(200, {}, json.dumps([record(2), record(1, 7)]).encode())
+    assert await submit(step, rules, TEXTS[:2]) == [(RECIPIENT, "7"), (ACCEPTED, "id-2")]
+
+
 @pytest.mark.parametrize("bad", [None, 7, "text", [], {}, {"ref": None}, {"ref": {"m1.1": 1}}])
 async def test_records_that_are_none(bad: object) -> None:
     assert await submit(said(bad, record(2)), RULES, TEXTS[:2]) == [(DOUBT, "not_in_reply"), (ACCEPTED, "id-2")]

@@ -40,7 +40,7 @@ Match = Literal["reference", "to", "position"]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Exactly one of the two: steps of a JSON pointer, or what stands before and after the value."""
+    """Steps of a JSON pointer (none: the whole), or what stands before and after the value."""
 
     steps: tuple[str, ...] = ()
     around: tuple[str, str] | None = None
@@ -165,6 +165,8 @@ def _places(fields: Reader, name: str, *, required: bool = False, pointer_only: 
 def _place(value: object, *, pointer_only: bool) -> Place | None:
     if not isinstance(value, str) or len(value) > 200:
         return None
+    if value == "" and pointer_only:
+        return Place()
     if value.startswith("/") and not re.search(r"~(?![01])", value):
         return Place(steps=tuple(step.replace("~1", "/").replace("~0", "~") for step in value[1:].split("/")))
     if not pointer_only and value.count("*") == 1 and not value.startswith("/"):

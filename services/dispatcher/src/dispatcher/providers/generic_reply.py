@@ -65,8 +65,8 @@ def _by_record(
     sent_to: Sequence[str], call: SubmitResult,
 ) -> list[SubmitResult]:  # fmt: skip
     """Each text by its record. A refusal of the whole call comes without records, and counts for all."""
-    found = reply.at(records.array)
-    if not isinstance(found, list):
+    found = next((array for place in records.array if isinstance(array := reply.at(place), list)), None)
+    if found is None:
         return [call if call.is_definite_rejection else replace(_NOTHING_SAID, code=call.code or "no_records")] * len(
             texts
         )
@@ -163,14 +163,14 @@ class _Reply:
         self._json: Any = _NOTHING_READ
         self._text: str | None = None
 
-    def at(self, places: Places) -> Any:
+    def at(self, place: Place) -> Any:
         if self._json is _NOTHING_READ:
             self._json = json_of(self._body)
-        return _at(self._json, places[0].steps) if places else None
+        return _at(self._json, place.steps)
 
     def value(self, places: Places) -> str | None:
         for place in places:
-            found = self._between(place) if place.around is not None else _scalar(self.at((place,)))
+            found = self._between(place) if place.around is not None else _scalar(self.at(place))
             if found:
                 return found
         return None
