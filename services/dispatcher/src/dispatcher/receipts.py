@@ -127,25 +127,13 @@ class Receipts:
         return len(due)
 
     async def _name(self, tx: AsyncConnection, due: Sequence[StoredReceipt]) -> list[tuple[StoredReceipt, Evidence]]:
-        """Which message each speaks of: by the provider's id, or by our reference when that id is new to us. Of a
-        receipt that names our reference alone, the id is the one that the provider gave with its reply, if any."""
+        """Which message each speaks of: by the provider's id, or by our reference when that id is new to us."""
         known = await store.attempts_by_provider_id(tx, [(r.provider_id, r.provider_message_id) for r in due])
-        by_reference = [
-            found
-            for r in due
-            if r.provider_message_id == r.reference
-            and (r.provider_id, r.provider_message_id) not in known
-            and (found := parse_reference(r.reference)) is not None
-        ]
-        given = await store.given_ids(tx, by_reference) if by_reference else {}
         named = []
         for receipt in due:
-            id = receipt.provider_message_id
-            found = known.get((receipt.provider_id, id)) or parse_reference(receipt.reference)
+            found = known.get((receipt.provider_id, receipt.provider_message_id)) or parse_reference(receipt.reference)
             if found is not None:
-                if id == receipt.reference:
-                    id = given.get(found, id)
-                item = Evidence(*found, receipt.provider_id, id, receipt.status, receipt.code)
+                item = Evidence(*found, receipt.provider_id, receipt.provider_message_id, receipt.status, receipt.code)
                 named.append((receipt, item))
         return named
 

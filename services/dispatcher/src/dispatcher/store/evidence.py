@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -38,8 +37,8 @@ FROM unnest(CAST(:providers AS text[]), CAST(:ids AS text[])) AS v(provider_id, 
 JOIN attempts a ON a.provider_message_id = v.provider_message_id AND a.provider_id = v.provider_id
 """)
 
-_END_OF = text("""
-SELECT a.message_id, a.attempt, a.provider_id, a.provider_message_id
+_PROVIDER_OF = text("""
+SELECT a.message_id, a.attempt, a.provider_id
 FROM unnest(CAST(:ids AS uuid[]), CAST(:attempts AS int[])) AS v(id, attempt)
 JOIN attempts a ON a.message_id = v.id AND a.attempt = v.attempt
 """)
@@ -80,20 +79,7 @@ async def attempts_by_provider_id(
 
 async def providers_of(tx: AsyncConnection, attempts: Sequence[tuple[str, int]]) -> dict[tuple[str, int], str]:
     """(message_id, attempt) → provider of attempts that ended."""
-    return {(row.message_id.hex, row.attempt): row.provider_id for row in await _ends_of(tx, attempts)}
-
-
-async def given_ids(tx: AsyncConnection, attempts: Sequence[tuple[str, int]]) -> dict[tuple[str, int], str]:
-    """(message_id, attempt) → the provider's id of attempts that it took."""
-    return {
-        (row.message_id.hex, row.attempt): row.provider_message_id
-        for row in await _ends_of(tx, attempts)
-        if row.provider_message_id is not None
-    }
-
-
-async def _ends_of(tx: AsyncConnection, attempts: Sequence[tuple[str, int]]) -> Sequence[Any]:
     rows = await tx.execute(
-        _END_OF, {"ids": [message_id for message_id, _ in attempts], "attempts": [n for _, n in attempts]}
+        _PROVIDER_OF, {"ids": [message_id for message_id, _ in attempts], "attempts": [n for _, n in attempts]}
     )
-    return rows.all()
+    return {(row.message_id.hex, row.attempt): row.provider_id for row in rows}
