@@ -22,7 +22,6 @@ from campaign_api.sealing import Sealer
 from campaign_api.settings import CampaignApiSettings
 from campaign_api.upstream import Part
 from postrider.clock import SystemClock
-from postrider.contracts import provider_fields
 from postrider.contracts.envelope import Outgoing
 from postrider.health import Health
 from postrider.postgres.database import open_database
@@ -366,12 +365,6 @@ async def test_a_form_for_all_kinds_of_triggers_may_send_what_is_empty(client: h
         trigger: dict[str, Any] = {"event": "E", "where": [], **empty, "at_local_time": None, "yearly": yearly}
         body = campaign(kind="live_action", when={}, who={"trigger": trigger, "filter": None})
         assert (await client.post("/v1/campaigns", json=body)).status_code == 503
-
-
-async def test_a_kind_of_provider_that_comes_later_says_so(client: httpx.AsyncClient) -> None:
-    for kind in set(provider_fields.KINDS) - set(provider_fields.PROVIDER_KINDS):
-        answer = await client.post("/v1/providers", json={"name": "n", "kind": kind, "settings": {}})
-        assert problem(answer, 422) == {"/kind": f"{kind} is not built yet"}
 
 
 async def test_the_values_that_mean_without_are_taken(client: httpx.AsyncClient) -> None:

@@ -18,7 +18,7 @@ from dispatcher import metrics
 from dispatcher.announcer import Announcer, change_of
 from dispatcher.domain.funnel import Change
 from dispatcher.domain.ledger import ACCEPTED, Event, State, apply, receive
-from dispatcher.domain.message import Message, reference
+from dispatcher.domain.message import Message, is_same_text, reference
 from dispatcher.domain.settlement import Attempt
 from dispatcher.store import evidence as store
 from dispatcher.store import receipts, settles
@@ -125,7 +125,7 @@ def _weigh(message: Message, item: Evidence, ended_at: str | None) -> Result:
     if message.state is State.SUBMITTING:
         return "wait"
     if message.state in ACCEPTED:
-        if message.provider_message_id != item.provider_message_id:
+        if not is_same_text(message, item.attempt, item.provider_message_id):
             metrics.DOUBLES.inc()
             log.error("double_evidence", message_id=message.message_id, attempt=item.attempt, of=message.attempt)
             return "nothing_new"

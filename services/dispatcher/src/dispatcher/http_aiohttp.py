@@ -28,6 +28,7 @@ from dispatcher.egress import (
     resolve_with_system,
 )
 from dispatcher.http_port import CalledOff, HttpRequest, HttpResponse, InDoubt, NotSent, always
+from postrider.contracts.urls import is_disguised_address
 
 CONNECT_SECONDS = 5.0
 KEEP_ALIVE_SECONDS = 15.0
@@ -36,6 +37,7 @@ MAX_REPLY_BYTES = 1 << 20
 MAX_CHECKED_URLS = 256
 _PLAIN_METHODS = frozenset({"GET", "POST"})
 
+_HOST = re.compile(r"[0-9A-Za-z._-]{1,254}")
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _BAD_IN_VALUE = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
 _AUTOMATIC_HEADERS = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
@@ -110,7 +112,8 @@ class AiohttpPort:
         await self._session.close()
 
     def _checked_url(self, request: HttpRequest) -> URL:
-        """aiohttp asks no resolver about a host that is an address already: check that one here, once."""
+        """aiohttp asks no resolver about a host that is an address already, or looks like one to it: check that one
+        here, once."""
         known = self._checked.get(request.url)
         if known is not None and request.method in _PLAIN_METHODS:
             return known
@@ -122,6 +125,8 @@ class AiohttpPort:
         if url.scheme not in ("http", "https") or not host or not port or not _TOKEN.fullmatch(request.method):
             raise NotSent("invalid_request")
         literal = literal_address(host)
+        if literal is None and (is_disguised_address(host) or not _HOST.fullmatch(host)):
+            raise NotSent("invalid_request")
         if literal is not None:
             try:
                 self._policy.check_all([literal])

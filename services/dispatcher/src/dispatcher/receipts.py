@@ -18,7 +18,7 @@ from dispatcher.domain.message import parse_reference, reference
 from dispatcher.domain.parts import FURTHEST, PartReceipt, whole_of
 from dispatcher.evidence import Evidence
 from dispatcher.group_commit import GroupCommit
-from dispatcher.providers.base import Receipt
+from dispatcher.providers.base import OPTED_IN, Receipt
 from dispatcher.store import evidence as store
 from dispatcher.store import receipts, suppressions
 from dispatcher.store.receipts import StoredReceipt
@@ -170,7 +170,7 @@ class Receipts:
         results: Sequence[evidence.Result],
         suppressed: list[bytes],
     ) -> list[Outgoing]:
-        """Receipts that say that the person opted out with the provider."""
+        """Receipts that say that the person opted out with the provider, or in a reply, or took it back."""
         wanted = [
             (receipt, item.message_id)
             for (receipt, item), result in zip(named, results, strict=True)
@@ -185,10 +185,14 @@ class Receipts:
             hashed = bytes.fromhex(phone_hash(message.phone, self._hash_key))
             reason = receipt.suppress or "provider_opt_out"
             source = f"provider:{receipt.provider_id}"
-            changed = await suppressions.suppress(tx, message.phone, hashed, reason, source)
+            if reason == OPTED_IN:
+                changed = await suppressions.lift(tx, hashed, source)
+            else:
+                changed = await suppressions.suppress(tx, message.phone, hashed, reason, source)
             if changed is not None:
                 outgoing.append(self._announcer.suppression(changed))
-                suppressed.append(hashed)
+                if changed.suppressed:
+                    suppressed.append(hashed)
         return outgoing
 
 

@@ -21,6 +21,7 @@ from dispatcher.providers.exotel import ExotelAdapter
 from postrider.contracts.provider_fields import with_defaults
 from tests.standins.running import standin_process
 from tests.standins.vendor import SHARES
+from tests.support.batches import all_begun
 from tests.support.eventually import eventually
 
 SID, KEY, TOKEN, FROM = "acme1", "key", "token", "ACMESH"
@@ -128,7 +129,7 @@ async def test_misbehaviour(tmp_path: Path, bulk: str) -> None:
         for fault in ("drop_after_accept", "error_500_after_accept", "cut_reply", "hang", "reject_429"):
             await misbehave(port, fault)
             before = len(accepted(log))
-            results = [await adapter.submit(sent[0])] if bulk == "off" else await adapter.submit_batch(sent)
+            results = [await adapter.submit(sent[0])] if bulk == "off" else all_begun(await adapter.submit_batch(sent))
             is_refused = fault == "reject_429"
             expected = Outcome.REJECTED_LATER if is_refused else Outcome.IN_DOUBT
             assert {result.outcome for result in results} == {expected}, fault
@@ -147,7 +148,7 @@ async def test_each_text_of_a_batch_has_its_own_outcome(tmp_path: Path, bulk: st
     async with provider(log, "--bulk", bulk, bulk=bulk) as (adapter, _):
         sent = [text(number) for number in range(100)]
         sent[7] = OutgoingText("m7", 1, "m7.1", "+9100", "Hi", "UCS-2", 1)
-        results = await adapter.submit_batch(sent)
+        results = all_begun(await adapter.submit_batch(sent))
         assert results[7].outcome is Outcome.REJECTED_RECIPIENT
         kept = lines(log)
         for given, result in zip(sent, results, strict=True):
@@ -162,7 +163,7 @@ async def test_a_batch_answered_in_disorder_and_with_holes(tmp_path: Path, bulk:
     log = tmp_path / "texts"
     async with provider(log, "--bulk", bulk, "--bulk-chaos", "--seed", "5", bulk=bulk) as (adapter, _):
         sent = [text(number) for number in range(50)]
-        results = await adapter.submit_batch(sent)
+        results = all_begun(await adapter.submit_batch(sent))
     kept = lines(log)
     assert {result.outcome for result in results} == {Outcome.ACCEPTED, Outcome.IN_DOUBT}
     for given, result in zip(sent, results, strict=True):
@@ -171,7 +172,7 @@ async def test_a_batch_answered_in_disorder_and_with_holes(tmp_path: Path, bulk:
 
 async def test_the_other_shape_of_a_batch_is_the_providers_fault(tmp_path: Path) -> None:
     async with provider(tmp_path / "texts", "--bulk", "form", bulk="json") as (adapter, _):
-        results = await adapter.submit_batch([text(1), text(2)])
+        results = all_begun(await adapter.submit_batch([text(1), text(2)]))
         assert [(result.outcome, result.code) for result in results] == [(Outcome.REJECTED_PROVIDER, "40201")] * 2
 
 
@@ -187,9 +188,10 @@ async def test_receipts_name_our_reference(tmp_path: Path, bulk: str) -> None:
         for turn, (receipts, status, suppress) in enumerate(ends):
             await misbehave(port, receipts=receipts)
             sent = [text(10 * turn + number, url) for number in range(4)]
-            results = (
-                [await adapter.submit(each) for each in sent] if bulk == "off" else await adapter.submit_batch(sent)
-            )
+            if bulk == "off":
+                results = [await adapter.submit(each) for each in sent]
+            else:
+                results = all_begun(await adapter.submit_batch(sent))
             names = {result.provider_message_id: each.reference for result, each in zip(results, sent, strict=True)}
 
             def receipts_of(names: dict[str | None, str] = names) -> list[Receipt]:

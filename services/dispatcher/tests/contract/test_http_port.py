@@ -239,6 +239,26 @@ async def test_a_good_certificate(new_port: NewPort) -> None:
         assert response.status == 201
 
 
+async def test_the_name_is_asked_for_at_the_address_that_was_checked(new_port: NewPort) -> None:
+    """TLS: name indication and certificate are of the host in the URL, the connection is to the checked address."""
+    named: list[str | None] = []
+
+    async def resolve(host: str, port: int) -> list[str]:
+        return ["127.0.0.1"]
+
+    authority = trustme.CA()
+    server_side = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("sms.example").configure_cert(server_side)
+    server_side.sni_callback = lambda _, name, __: named.append(name)
+    client_side = ssl.create_default_context()
+    authority.configure_trust(client_side)
+    async with misbehaving.serving(misbehaving.answer, tls=server_side) as seen:
+        request = HttpRequest("POST", f"https://sms.example:{seen.port}/", {}, b"x", 2.0)
+        assert (await new_port(ssl_context=client_side, resolve=resolve).send(request)).status == 201
+        assert named == ["sms.example"]
+        assert f"Host: sms.example:{seen.port}".encode() in seen.heads[0]
+
+
 @pytest.mark.parametrize("behaviour", [misbehaving.answer, misbehaving.close_at_once])
 async def test_a_server_that_does_not_speak_tls(new_port: NewPort, behaviour: misbehaving.Behaviour) -> None:
     async with misbehaving.serving(behaviour) as seen:
@@ -284,6 +304,83 @@ async def test_a_url_that_is_none(new_port: NewPort, url: str) -> None:
     outcome = await outcome_of(new_port(), HttpRequest("POST", url, {}, b"x", 2.0))
     assert isinstance(outcome, NotSent)
     assert outcome.reason == "invalid_request"
+
+
+DISGUISES = [
+    "2130706433", "0x7f000001", "0x7f00000a", "0x7f.1", "0177.0.0.1", "127.1", "127.0.0.1.", "127.0.0.1..", "0",
+    "1.0x7f", "[::1%25lo]", "[fe80::1%25eth0]", "[::1%25]", "[v1.fe80::a]", "127.0.0.1%00.example", "0x7f.0x0.0x0.0x1",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("host", DISGUISES)
+async def test_an_address_in_disguise_is_asked_of_nobody(new_port: NewPort, host: str) -> None:
+    """What the resolver or the socket would read as 127.0.0.1, with private addresses refused or allowed."""
+
+    async def never(host: str, port: int) -> list[str]:
+        raise AssertionError("resolved")
+
+    async with misbehaving.serving(misbehaving.answer) as seen:
+        for policy in (AddressPolicy(), LOOPBACK):
+            request = HttpRequest("POST", f"http://{host}:{seen.port}/", {}, b"x", 2.0)
+            outcome = await outcome_of(new_port(policy=policy, resolve=never), request)
+            assert isinstance(outcome, NotSent)
+            assert outcome.reason in ("invalid_request", "address_not_allowed")
+        assert seen.connections == 0
+
+
+@pytest.mark.parametrize("host", ["①②⑦.⓪.⓪.①", "127。0。0。1"])
+async def test_an_international_spelling_of_an_address_is_that_address(new_port: NewPort, host: str) -> None:
+    async with misbehaving.serving(misbehaving.answer) as seen:
+        request = HttpRequest("POST", f"http://{host}:{seen.port}/", {}, b"x", 2.0)
+        outcome = await outcome_of(new_port(policy=AddressPolicy()), request)
+        assert isinstance(outcome, NotSent)
+        assert outcome.reason == "address_not_allowed"
+        assert seen.connections == 0
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "localhost.", "ⓛocalhost", "metadata.google.internal", "xn--bcher-kva.example"]
+)
+@pytest.mark.parametrize(
+    "answer", ["127.0.0.1", "169.254.169.254", "fd00:ec2::254", "::ffff:7f00:1", "2130706433", "fe80::1%lo"]
+)
+async def test_a_name_that_answers_with_a_private_address(new_port: NewPort, host: str, answer: str) -> None:
+    async def hostile(host: str, port: int) -> list[str]:
+        return [answer]
+
+    async with misbehaving.serving(misbehaving.answer) as seen:
+        request = HttpRequest("POST", f"http://{host}:{seen.port}/", {}, b"x", 2.0)
+        outcome = await outcome_of(new_port(policy=AddressPolicy(), resolve=hostile), request)
+        assert isinstance(outcome, NotSent)
+        assert outcome.reason == "address_not_allowed"
+        assert seen.connections == 0
+
+
+async def test_a_name_server_that_never_answers(new_port: NewPort) -> None:
+    async def slow(host: str, port: int) -> list[str]:
+        await asyncio.Event().wait()
+        return []
+
+    outcome = await outcome_of(new_port(resolve=slow), HttpRequest("POST", "http://sms.example/", {}, b"x", 0.4))
+    assert isinstance(outcome, NotSent)
+    assert outcome.reason == "connect_timeout"
+
+
+async def test_a_name_that_moves_to_a_private_address_between_two_pools(new_port: NewPort) -> None:
+    """Rebinding: each resolution is checked, the one after the good one too."""
+    answers = [["127.0.0.1"], ["127.0.0.2"]]
+
+    async def rebinding(host: str, port: int) -> list[str]:
+        return answers.pop(0)
+
+    policy = AddressPolicy.of(["127.0.0.1"])
+    async with misbehaving.serving(misbehaving.answer) as seen:
+        request = HttpRequest("POST", f"http://sms.example:{seen.port}/", {}, b"x", 2.0)
+        assert isinstance(await outcome_of(new_port(policy=policy, resolve=rebinding), request), HttpResponse)
+        second = await outcome_of(new_port(policy=policy, resolve=rebinding), request)
+        assert isinstance(second, NotSent)
+        assert second.reason == "address_not_allowed"
+        assert seen.connections == 1
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "169.254.169.254"])

@@ -22,6 +22,7 @@ from dispatcher.providers.msg91 import Msg91Adapter
 from postrider.contracts.provider_fields import with_defaults
 from tests.standins.running import standin_process
 from tests.standins.vendor import SHARES
+from tests.support.batches import all_begun
 from tests.support.eventually import eventually
 
 KEY = "A1b2C3"
@@ -91,7 +92,7 @@ async def test_a_call_is_on_disk_before_its_reply(tmp_path: Path) -> None:
     log = tmp_path / "texts"
     async with provider(log) as (adapter, _):
         sent = [text(number) for number in range(100)]
-        results = await adapter.submit_batch(sent)
+        results = all_begun(await adapter.submit_batch(sent))
         assert (await adapter.verify()).ok
     kept = lines(log)
     for given, result in zip(sent, results, strict=True):
@@ -126,7 +127,7 @@ async def test_misbehaviour(tmp_path: Path) -> None:
         for fault in ("drop_after_accept", "error_500_after_accept", "cut_reply", "hang", "reject_429"):
             await misbehave(port, fault)
             before = len(accepted(log))
-            results = await adapter.submit_batch([text(1), text(2)])
+            results = all_begun(await adapter.submit_batch([text(1), text(2)]))
             is_refused = fault == "reject_429"
             expected = Outcome.REJECTED_LATER if is_refused else Outcome.IN_DOUBT
             assert [result.outcome for result in results] == [expected, expected], fault
@@ -136,7 +137,7 @@ async def test_misbehaviour(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("said", "outcome"), [("418", Outcome.REJECTED_PROVIDER), ("something new", Outcome.IN_DOUBT)])
 async def test_a_refusal_with_http_200(tmp_path: Path, said: str, outcome: Outcome) -> None:
     async with provider(tmp_path / "texts", "--refuse-with", said) as (adapter, _):
-        results = await adapter.submit_batch([text(1), text(2)])
+        results = all_begun(await adapter.submit_batch([text(1), text(2)]))
         assert [result.outcome for result in results] == [outcome, outcome]
     assert accepted(tmp_path / "texts") == []
 
@@ -152,11 +153,11 @@ async def test_one_wrong_number_spoils_the_call_and_nobodys_text(tmp_path: Path)
     log = tmp_path / "texts"
     async with provider(log) as (adapter, _):
         left = [text(1), OutgoingText("m2", 1, f"{2:032x}.1", "+12", "", "GSM-7", 1, filled=text(2).filled), text(3)]
-        results = await adapter.submit_batch(left)
+        results = all_begun(await adapter.submit_batch(left))
         assert {result.outcome for result in results} == {Outcome.REJECTED_LATER}
         assert lines(log) == {}
         assert len({adapter.batch_key(each) for each in left}) == 3
-        results = [(await adapter.submit_batch([each]))[0] for each in left]
+        results = [(all_begun(await adapter.submit_batch([each])))[0] for each in left]
     outcomes = [Outcome.ACCEPTED, Outcome.REJECTED_RECIPIENT, Outcome.ACCEPTED]
     assert [result.outcome for result in results] == outcomes
     assert len(lines(log)) == 2
@@ -180,7 +181,7 @@ async def test_receipts_find_their_texts(tmp_path: Path, version: str) -> None:
                 await misbehave(port, receipts=receipts)
                 first = 10 * turn
                 sent = [text(first), text(first + 1), text(first + 2, to=first + 1)]
-                results = await adapter.submit_batch(sent)
+                results = all_begun(await adapter.submit_batch(sent))
                 names = {result.provider_message_id: each.reference for result, each in zip(results, sent, strict=True)}
                 assert len(names) == 3
 

@@ -6,18 +6,26 @@ The vendor's side is a scripted HTTP port: what a reply means is decided by the 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from types import ModuleType
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
 from dispatcher.domain.outcomes import DEFINITE_REJECTIONS, Outcome
 from dispatcher.http_port import CalledOff, HttpResponse
-from dispatcher.providers.base import BatchAdapter, ProviderAdapter, Receipt
+from dispatcher.providers.base import BatchAdapter, OutgoingText, ProviderAdapter, Receipt
 from dispatcher.providers.registry import AdapterParts, build_adapter
 from dispatcher.providers.sandbox_inbox import MemoryInbox
-from services.dispatcher.tests.contract import rows_exotel, rows_msg91, rows_twilio, rows_vonage
+from services.dispatcher.tests.contract import (
+    rows_exotel,
+    rows_generic,
+    rows_msg91,
+    rows_netcore,
+    rows_twilio,
+    rows_vonage,
+)  # fmt: skip
 from services.dispatcher.tests.contract.conformance import (
     ACCEPTED,
     BODY,
@@ -37,7 +45,7 @@ def sandbox(setting: str, outcome: Outcome) -> Row:
     return Row(setting, "sandbox", outcome, {"outcome": setting})
 
 
-VENDORS = [rows_twilio, rows_exotel, rows_msg91, rows_vonage]
+VENDORS = [rows_twilio, rows_exotel, rows_msg91, rows_vonage, rows_generic, rows_netcore]
 ROWS: list[Row] = [
     *(row for vendor in VENDORS for row in vendor.ROWS),
     sandbox("accept", ACCEPTED),
@@ -113,17 +121,37 @@ async def test_the_capabilities_hold(row: Row) -> None:
     await adapter.close()
 
 
-def takes_several(kind: str) -> bool:
-    return hasattr(build(next(row for row in ROWS if row.kind == kind))[0], "submit_batch")
+IN_BATCHES: Mapping[str, dict[str, Any]] = {
+    "exotel": {"bulk": "json"},
+    "msg91": {},
+    "generic": {"json": {"texts": [{"to": "$$To", "text": "$$Body"}]}, "batch": {"key": "texts", "size": 10}},
+}
+"""Settings with which several texts share a call."""
+TAKERS = [row for row in ROWS if hasattr(build(row)[0], "submit_batch")]
+FIRST = [next(row for row in ROWS if row.kind == kind and row.outcome is ACCEPTED) for kind in IN_BATCHES]
+SEVERAL = [replace(row, settings=row.settings | IN_BATCHES[row.kind]) for row in FIRST]
 
 
-BATCHING = {kind for kind in {row.kind for row in ROWS} if takes_several(kind)}
+def another(text: OutgoingText) -> OutgoingText:
+    return replace(text, message_id="1" * 32, to="+15005550007")
 
 
-@pytest.mark.parametrize("row", [row for row in ROWS if row.kind in BATCHING], ids=str)
+@pytest.mark.parametrize("row", TAKERS, ids=str)
 async def test_a_call_with_one_text_is_judged_alike(row: Row) -> None:
     """Whatever the reply, and nothing is sent for no text at all."""
     plain, batching = build(row)[0], cast(BatchAdapter, build(row)[0])
     assert await batching.submit_batch([row.text]) == [await plain.submit(row.text)]
     assert await batching.submit_batch([]) == []
-    assert batching.batch_key(row.text) == batching.batch_key(replace(row.text, message_id="1" * 32, to="+15005550007"))
+
+
+@pytest.mark.parametrize("row", SEVERAL, ids=str)
+async def test_one_text_that_may_not_begin_calls_off_the_call(row: Row) -> None:
+    """Nobody in it was texted, and each goes back to where it came from."""
+    adapter, http, _ = build(row)
+    batching = cast(BatchAdapter, adapter)
+    assert batching.capabilities.batch_size > 1
+    assert batching.batch_key(row.text) == batching.batch_key(another(row.text))
+    texts = [row.text, replace(another(row.text), may_begin=lambda: False)]
+    assert await batching.submit_batch(texts) == [None, None]
+    assert len(http.requests) == 1
+    await adapter.close()

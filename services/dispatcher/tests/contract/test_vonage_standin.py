@@ -22,7 +22,8 @@ from dispatcher.http_aiohttp import AiohttpPort
 from dispatcher.providers.base import OutgoingText, Receipt, WebhookRequest
 from dispatcher.providers.vonage import VonageAdapter
 from postrider.clock import SystemClock
-from postrider.contracts.provider_fields import VONAGE_SIGNATURE_METHODS, with_defaults
+from postrider.contracts.provider_fields import with_defaults
+from postrider.contracts.provider_kinds.vonage import SIGNATURE_METHODS
 from postrider.sms.encoding import analyse
 from tests.standins.running import standin_process
 from tests.support.eventually import eventually
@@ -64,7 +65,7 @@ def lines(log: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in log.read_text().splitlines()]
 
 
-@pytest.mark.parametrize("method", [None, *VONAGE_SIGNATURE_METHODS])
+@pytest.mark.parametrize("method", [None, *SIGNATURE_METHODS])
 async def test_a_text_is_on_disk_before_its_reply(tmp_path: Path, method: str | None) -> None:
     log = tmp_path / "texts"
     async with provider(log, method=method) as (adapter, _):

@@ -9,6 +9,7 @@ import pytest
 from dispatcher.domain.outcomes import Outcome, SubmitResult
 from dispatcher.providers.base import OutgoingText
 from dispatcher.providers.batches import Alone, hand_over
+from tests.support.batches import all_begun
 
 
 def text(name: str, to: str = "+919876543210") -> OutgoingText:
@@ -46,7 +47,7 @@ async def test_one_text_to_a_number_in_a_call(
     texts: list[OutgoingText], refused: list[str], calls: list[list[str]]
 ) -> None:
     vendor = Vendor()
-    results = await hand_over(texts, refuse(*refused), vendor)
+    results = all_begun(await hand_over(texts, refuse(*refused), vendor))
     assert vendor.calls == calls
     expected = [None if text.message_id in refused else text.message_id for text in texts]
     assert [result.provider_message_id for result in results] == expected, "each its own, in their order"

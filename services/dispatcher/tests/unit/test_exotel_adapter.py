@@ -24,6 +24,7 @@ from dispatcher.providers.base import (
 from dispatcher.providers.exotel import FAILED, UNDER_WAY, ExotelAdapter
 from postrider.contracts.provider_fields import check_provider, with_defaults
 from tests.standins.scripted_http import ScriptedHttp, Step
+from tests.support.batches import all_begun
 
 CALLBACK = "https://sms.example/receipts/prv_1/tok"
 SETTINGS: dict[str, Any] = {"account_sid": "acme1", "sender_id": "ACMESH"}
@@ -124,7 +125,7 @@ def test_batches_are_asked_for() -> None:
 
 async def test_the_json_batch() -> None:
     exotel, http = adapter(reply(200, {"SMSMessages": [named(0), named(1)]}), bulk="json", dlt_entity_id="12345")
-    results = await exotel.submit_batch([text(0), text(1, filled=Filled(template_id="77777"))])
+    results = all_begun(await exotel.submit_batch([text(0), text(1, filled=Filled(template_id="77777"))]))
     (request,) = http.requests
     assert request.url.endswith("/v1/Accounts/acme1/Sms/bulksend")
     assert request.headers["Content-Type"] == "application/json"
@@ -145,7 +146,7 @@ async def test_the_json_batch() -> None:
 async def test_the_form_batch() -> None:
     said = [{"SMSMessage": named(0)}, {"SMSMessage": named(1)}]
     exotel, http = adapter(reply(207, said), bulk="form")
-    results = await exotel.submit_batch([text(0), text(1)])
+    results = all_begun(await exotel.submit_batch([text(0), text(1)]))
     form = parse_qs(http.requests[0].body.decode())
     assert http.requests[0].url.endswith("/Sms/bulksend.json")
     assert (form["From"], form["EncodingType"], form["StatusCallback"]) == (["ACMESH"], ["plain"], [CALLBACK])
@@ -192,7 +193,7 @@ REFUSED = {"RestException": {"Status": 400, "Code": 40203, "Message": "no"}}
 )
 async def test_whose_outcome_is_whose(said: object, expected: list[object]) -> None:
     exotel, _ = adapter(reply(200, said), bulk="json")
-    results = await exotel.submit_batch([text(0), text(1), text(2)])
+    results = all_begun(await exotel.submit_batch([text(0), text(1), text(2)]))
     assert [result.provider_message_id or result.outcome for result in results] == expected
 
 
@@ -201,7 +202,7 @@ async def test_the_order_of_xml_counts() -> None:
     refused = "<RestException><Status>400</Status><Code>40203</Code></RestException>"
     body = f"<TwilioResponse>{sent.format(0)}{refused}{sent.format(2)}</TwilioResponse>".encode()
     exotel, _ = adapter(HttpResponse(207, {}, body), bulk="form")
-    results = await exotel.submit_batch([text(0), text(1), text(2)])
+    results = all_begun(await exotel.submit_batch([text(0), text(1), text(2)]))
     assert [result.provider_message_id or result.outcome for result in results] == ["sid0", RECIPIENT, "sid2"]
 
 
@@ -218,7 +219,7 @@ async def test_the_order_of_xml_counts() -> None:
 )
 async def test_the_fate_of_the_call_is_that_of_each_text(step: Step, outcome: Outcome) -> None:
     exotel, http = adapter(step, bulk="json")
-    results = await exotel.submit_batch([text(0), text(1)])
+    results = all_begun(await exotel.submit_batch([text(0), text(1)]))
     assert [result.outcome for result in results] == [outcome, outcome]
     assert len(http.requests) == 1
 
@@ -228,19 +229,19 @@ async def test_a_call_refused_for_one_text_is_tried_text_by_text() -> None:
     bad = reply(400, {"RestException": {"Status": 400, "Code": 40202}})
     exotel, http = adapter(bad, OK, bad, bulk="json")
     assert exotel.batch_key(text(0)) == exotel.batch_key(text(1))
-    results = await exotel.submit_batch([text(0), text(1)])
+    results = all_begun(await exotel.submit_batch([text(0), text(1)]))
     assert [(result.outcome, result.code) for result in results] == [(LATER, "40202")] * 2
     assert exotel.batch_key(text(0)) != exotel.batch_key(text(1))
     assert exotel.batch_key(text(0)) != exotel.batch_key(text(2))
-    (first,) = await exotel.submit_batch([text(0)])
-    (second,) = await exotel.submit_batch([text(1)])
+    (first,) = all_begun(await exotel.submit_batch([text(0)]))
+    (second,) = all_begun(await exotel.submit_batch([text(1)]))
     assert (first.provider_message_id, second.outcome) == ("sid0", Outcome.REJECTED_CONTENT)
     assert [request.url.rpartition("/")[2] for request in http.requests] == ["bulksend", "send.json", "send.json"]
 
 
 async def test_two_texts_to_one_number_are_two_calls() -> None:
     exotel, http = adapter(OK, reply(200, {"SMSMessage": named(0, Sid="sidb")}), bulk="json")
-    results = await exotel.submit_batch([text(0), replace(text(0), message_id="mb", reference="mb.1")])
+    results = all_begun(await exotel.submit_batch([text(0), replace(text(0), message_id="mb", reference="mb.1")]))
     assert sorted(str(result.provider_message_id) for result in results) == ["sid0", "sidb"]
     assert len(http.requests) == 2
 

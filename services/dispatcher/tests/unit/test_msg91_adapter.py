@@ -23,6 +23,7 @@ from dispatcher.providers.base import (
 from dispatcher.providers.msg91 import Msg91Adapter
 from postrider.contracts.provider_fields import check_provider, with_defaults
 from tests.standins.scripted_http import ScriptedHttp, Step
+from tests.support.batches import all_begun
 
 ID, URL = "3763646c3058373530393938", "https://sms.example/receipts/prv_1/tok"
 CREDENTIALS = {"auth_key": "key"}
@@ -105,7 +106,7 @@ async def test_no_look_up() -> None:
 
 async def test_one_call_many_recipients() -> None:
     msg91, http = adapter(OK)
-    results = await msg91.submit_batch([text(0), text(1, variables=("Bob", "10%"))])
+    results = all_begun(await msg91.submit_batch([text(0), text(1, variables=("Bob", "10%"))]))
     (request,) = http.requests
     first, second = json.loads(request.body)["recipients"]
     assert (first["mobiles"], second["mobiles"], second["VAR1"]) == ("919876543210", "919876543211", "Bob")
@@ -115,21 +116,21 @@ async def test_one_call_many_recipients() -> None:
 
 async def test_version_4_names_texts_by_our_reference() -> None:
     msg91, _ = adapter(OK, webhook_version="v4")
-    results = await msg91.submit_batch([text(0), text(1)])
+    results = all_begun(await msg91.submit_batch([text(0), text(1)]))
     assert [result.provider_message_id for result in results] == ["m0.1", "m1.1"]
 
 
 async def test_two_texts_to_one_number_are_two_calls() -> None:
     msg91, http = adapter(OK, reply(200, {"type": "success", "message": "f" * 24}))
     twin = replace(text(0), message_id="mb", reference="mb.1")
-    results = await msg91.submit_batch([text(0), twin, text(1)])
+    results = all_begun(await msg91.submit_batch([text(0), twin, text(1)]))
     assert sorted(len(json.loads(request.body)["recipients"]) for request in http.requests) == [1, 2]
     assert len({result.provider_message_id for result in results}) == 3
 
 
 async def test_a_text_that_cannot_go_keeps_nobody_back() -> None:
     msg91, http = adapter(OK)
-    results = await msg91.submit_batch([text(0, message_pairs=(("mobiles", "1"),)), text(1)])
+    results = all_begun(await msg91.submit_batch([text(0, message_pairs=(("mobiles", "1"),)), text(1)]))
     assert [result.outcome for result in results] == [Outcome.REJECTED_CONTENT, Outcome.ACCEPTED]
     assert [each["mobiles"] for each in json.loads(http.requests[0].body)["recipients"]] == ["919876543211"]
 
@@ -155,7 +156,7 @@ def test_what_may_share_a_call() -> None:
 )
 async def test_the_fate_of_the_call_is_that_of_each_text(step: Step, outcome: Outcome) -> None:
     msg91, http = adapter(step)
-    results = await msg91.submit_batch([text(0), text(1)])
+    results = all_begun(await msg91.submit_batch([text(0), text(1)]))
     assert [result.outcome for result in results] == [outcome, outcome]
     assert len(http.requests) == 1
     assert msg91.batch_key(text(0)) == msg91.batch_key(text(1))
@@ -165,7 +166,7 @@ async def test_the_fate_of_the_call_is_that_of_each_text(step: Step, outcome: Ou
 async def test_a_call_refused_for_one_text_is_tried_text_by_text(code: str) -> None:
     bad = reply(200, {"type": "error", "message": code})
     msg91, _ = adapter(bad, OK, bad)
-    results = await msg91.submit_batch([text(0), text(1)])
+    results = all_begun(await msg91.submit_batch([text(0), text(1)]))
     assert [(result.outcome, result.code, result.retry_after_seconds) for result in results] == [(LATER, code, 1.0)] * 2
     assert len({msg91.batch_key(text(0)), msg91.batch_key(text(1)), msg91.batch_key(text(2))}) == 3
     assert (await msg91.submit(text(0))).is_accepted

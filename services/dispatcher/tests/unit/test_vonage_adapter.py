@@ -23,7 +23,8 @@ from dispatcher.providers.base import (
 from dispatcher.providers.vonage import VonageAdapter
 from dispatcher.providers.vonage_signature import is_signed, sign
 from postrider.clock import FakeClock
-from postrider.contracts.provider_fields import VONAGE_SIGNATURE_METHODS, with_defaults
+from postrider.contracts.provider_fields import with_defaults
+from postrider.contracts.provider_kinds.vonage import SIGNATURE_METHODS
 from tests.standins.scripted_http import ScriptedHttp, Step
 
 TO, FROM, SECRET, SIGNING = "+447700900000", "Acme", "api-secret", "signature-secret"
@@ -114,7 +115,7 @@ async def test_a_callback_too_long_for_the_vendor_is_not_sent(length: int, callb
     assert (form["client-ref"], form["status-report-req"]) == (REFERENCE, "true")
 
 
-@pytest.mark.parametrize("method", VONAGE_SIGNATURE_METHODS)
+@pytest.mark.parametrize("method", SIGNATURE_METHODS)
 async def test_a_signed_request_carries_no_secret(method: str) -> None:
     form = await form_of(text(body="a&b=c é"), method=method)
     assert "api_secret" not in form
@@ -217,7 +218,7 @@ def test_the_reference_in_the_callbacks_query_stands_in_for_client_ref() -> None
         assert vonage.parse_receipt(way(without))[0].reference is None
 
 
-@pytest.mark.parametrize("method", VONAGE_SIGNATURE_METHODS)
+@pytest.mark.parametrize("method", SIGNATURE_METHODS)
 @pytest.mark.parametrize("way", WAYS)
 def test_signed_callbacks(way: Any, method: str) -> None:
     vonage, _ = adapter(method=method)

@@ -23,7 +23,6 @@ from campaign_api.domain import errors as refusals
 from campaign_api.domain.errors import FieldProblem
 from campaign_api.upstream import PartUnavailable, RefusedByPart
 from postrider.contracts import codec
-from postrider.contracts.provider_fields import KINDS, PROVIDER_KINDS
 from postrider.logs import failure, log
 from postrider.postgres.database import is_outage
 
@@ -32,10 +31,6 @@ INGESTION_PATHS = frozenset({"/v1/track", "/v1/identify", "/v1/batch"})
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE")
 RETRY_AFTER_SECONDS = 5
 NOT_BUILT = "not built yet"
-NOT_BUILT_VALUES: Mapping[str, frozenset[str]] = {
-    "kind": frozenset({"multiple_dates", "recurring"} | (set(KINDS) - set(PROVIDER_KINDS)))
-}
-"""Values of discriminators that api.md names and that come later."""
 
 TITLES: Mapping[int, str] = {
     400: "The request cannot be read",
@@ -266,8 +261,6 @@ def _problem_of(item: Mapping[str, Any], body: Any) -> FieldProblem:
         name = str(context.get("discriminator", "'kind'")).strip("'")
         if kind == "union_tag_not_found":
             return FieldProblem(f"{pointer}/{name}", "is required")
-        if context.get("tag") in NOT_BUILT_VALUES.get(name, ()):
-            return FieldProblem(f"{pointer}/{name}", f"{context['tag']} is {NOT_BUILT}")
         expected = context.get("expected_tags", "").replace("'", '"')
         return FieldProblem(f"{pointer}/{name}", f"must be one of {expected}")
     return FieldProblem(pointer, _MESSAGES.get(kind) or str(item["msg"]))

@@ -104,3 +104,10 @@ def parse_reference(text: str | None) -> tuple[str, int] | None:
     if not all(c in "0123456789abcdef" for c in message_id):
         return None
     return message_id, int(attempt)
+
+
+def is_same_text(message: Message, attempt: int, provider_message_id: str) -> bool:
+    """Whether the accepted message is what the provider speaks of: one id; or one attempt, named by our reference where
+    its receipt, which knows no other id, came before the reply was read."""
+    ids = {message.provider_message_id, provider_message_id}
+    return len(ids) == 1 or (message.attempt == attempt and reference(message.message_id, attempt) in ids)

@@ -21,6 +21,8 @@ ReceiptStatus = Literal["accepted", "sent", "delivered", "undelivered", "unknown
 Keyword = Literal["stop", "start", "help"]
 
 REFERENCE_PARAMETER = "reference"
+OPTED_IN = "opted_in"
+"""In place of a reason to suppress: the person takes an opt-out back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,8 @@ class Capabilities:
     """What the ledger may rely on. `idempotent`: the same (message_id, attempt) may be submitted again in doubt.
     `batch_size`: above 1, the adapter is a `BatchAdapter`, and so many texts may share one call.
 
+    `callback_reply`: the JSON that the vendor expects, with a 200, for a receipt that was kept; empty: 204.
+
     The validity bounds are None where the vendor takes no validity. Below the minimum the caller waits or expires
     the message; above the maximum the adapter sends the maximum.
     """
@@ -77,6 +81,7 @@ class Capabilities:
     min_validity_seconds: int | None = None
     max_validity_seconds: int | None = None
     batch_size: int = 1
+    callback_reply: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +159,9 @@ class Receipt:
     """A provider's word on a text. May come twice, out of order, before our own reply.
 
     `definitely_not_sent`: `code` is terminal, means that the text never left, and another provider could carry it.
-    `raw_status` is the vendor's word; `status` "unknown" (alarm) changes no state. `suppress`: a suppression reason.
+    `raw_status` is the vendor's word; `status` "unknown" (alarm) changes no state. `suppress`: a suppression reason,
+    or OPTED_IN. A vendor that names a text by our reference alone gives that as the `provider_message_id` too.
+
     `is_part`: this vendor reports each part of a long text by itself, under an id of its own, and all that is said
     here, `definitely_not_sent` too, holds for that part; `reference` names the text (see domain/parts.py).
     """
@@ -267,14 +274,20 @@ class BatchAdapter(ProviderAdapter, Protocol):
         """Texts with equal keys may share a call."""
         ...
 
-    async def submit_batch(self, texts: Sequence[OutgoingText]) -> list[SubmitResult]:
+    async def submit_batch(self, texts: Sequence[OutgoingText]) -> list[SubmitResult | None]:
         """Hand over at most `batch_size` texts of one key in one call, or in several at once where the vendor could not
-        tell two of them apart; one result each, in their order.
+        tell two of them apart; one result each, in their order. None: the call was called off, since a text of it was
+        told that it may not begin; nothing of it was sent.
 
         As `submit`: at most once on the wire, raises nothing but CancelledError. A reply that says nothing of a text
         leaves that text in doubt.
         """
         ...
+
+
+def all_may_begin(texts: Sequence[OutgoingText]) -> Callable[[], bool]:
+    """`may_begin` of a call with several texts: it begins only with all of them."""
+    return lambda: all(text.may_begin() for text in texts)
 
 
 def with_reference(callback_url: str, reference: str) -> str:

@@ -6,9 +6,11 @@ Knows no vendor and no ledger. Never sends anything twice: each text is in exact
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from dispatcher.domain.outcomes import Outcome, SubmitResult
+from dispatcher.http_port import CalledOff
 from dispatcher.providers.base import OutgoingText
 
 TOGETHER_AGAIN_SECONDS = 1.0
@@ -18,13 +20,21 @@ async def hand_over(
     texts: Sequence[OutgoingText],
     refusal: Callable[[OutgoingText], SubmitResult | None],
     send: Callable[[Sequence[OutgoingText]], Awaitable[list[SubmitResult]]],
-) -> list[SubmitResult]:
-    """One result each, in their order. What `refusal` says of a text keeps it out of the call.
+) -> list[SubmitResult | None]:
+    """One result each, in their order. What `refusal` says of a text keeps it out of the call. None: its call was
+    called off.
 
     Texts to one number go out in calls of their own, all at once: where the vendor names a text by its number, nothing
     else tells them apart. Almost always that is one call.
     """
     results = [refusal(text) for text in texts]
+
+    async def call_with(indices: Sequence[int]) -> None:
+        with contextlib.suppress(CalledOff):
+            answer = await send([texts[index] for index in indices])
+            for index, result in zip(indices, answer, strict=True):
+                results[index] = result
+
     calls: list[list[int]] = []
     times: dict[str, int] = {}
     for index, text in enumerate(texts):
@@ -34,11 +44,8 @@ async def hand_over(
         if nth > len(calls):
             calls.append([])
         calls[nth - 1].append(index)
-    answers = await asyncio.gather(*(send([texts[index] for index in call]) for call in calls))
-    for call, answer in zip(calls, answers, strict=True):
-        for index, result in zip(call, answer, strict=True):
-            results[index] = result
-    return [result for result in results if result is not None]
+    await asyncio.gather(*(call_with(call) for call in calls))
+    return results
 
 
 class Alone:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -36,6 +36,7 @@ from dispatcher.providers.base import (
     Unavailable,
     Verification,
     WebhookRequest,
+    all_may_begin,
     origin_of,
     reference_of,
     with_reference,
@@ -201,7 +202,7 @@ class ExotelAdapter:
         form = {**self._message(text), "EncodingType": _encoding(text), **self._priority}
         if text.callback_url is not None:
             form["StatusCallback"] = with_reference(text.callback_url, text.reference)
-        reply = await self._post("/Sms/send.json", _FORM, urlencode(form).encode())
+        reply = await self._post("/Sms/send.json", _FORM, urlencode(form).encode(), text.may_begin)
         return reply if isinstance(reply, SubmitResult) else classify(reply)
 
     def _message(self, text: OutgoingText) -> dict[str, str]:
@@ -213,7 +214,7 @@ class ExotelAdapter:
         """Encoding and callback are the call's; a text whose call was refused as a whole goes alone."""
         return text.encoding, text.callback_url, text.message_id if text.message_id in self._alone else None
 
-    async def submit_batch(self, texts: Sequence[OutgoingText]) -> list[SubmitResult]:
+    async def submit_batch(self, texts: Sequence[OutgoingText]) -> list[SubmitResult | None]:
         return await hand_over(texts, _refusal, self._submit_together)
 
     async def _submit_together(self, texts: Sequence[OutgoingText]) -> list[SubmitResult]:
@@ -232,26 +233,28 @@ class ExotelAdapter:
     async def _post_bulk(self, texts: Sequence[OutgoingText]) -> HttpResponse | SubmitResult:
         """In JSON all is said of each text; in the form the callback is the call's, so that only CustomField tells
         whose receipt it is."""
-        messages = [self._message(text) for text in texts]
+        messages, may_begin = [self._message(text) for text in texts], all_may_begin(texts)
         if self._bulk == "json":
             for message, text in zip(messages, texts, strict=True):
                 message |= {"EncodingType": _encoding(text), **self._priority}
                 if text.callback_url is not None:
                     message["StatusCallback"] = with_reference(text.callback_url, text.reference)
-            return await self._post("/Sms/bulksend", _JSON, msgspec.json.encode({"sms": messages}))
+            return await self._post("/Sms/bulksend", _JSON, msgspec.json.encode({"sms": messages}), may_begin)
         form = {"From": self._from, "EncodingType": _encoding(texts[0]), **self._priority}
         if texts[0].callback_url is not None:
             form["StatusCallback"] = texts[0].callback_url
         for number, message in enumerate(messages):
             form |= {f"Messages[{number}][{name}]": value for name, value in message.items()}
-        return await self._post("/Sms/bulksend.json", _FORM, urlencode(form).encode())
+        return await self._post("/Sms/bulksend.json", _FORM, urlencode(form).encode(), may_begin)
 
-    async def _post(self, path: str, content_type: str, body: bytes) -> HttpResponse | SubmitResult:
+    async def _post(
+        self, path: str, content_type: str, body: bytes, may_begin: Callable[[], bool]
+    ) -> HttpResponse | SubmitResult:
         """The reply, or what its absence means."""
         headers = {**self._headers, "Content-Type": content_type}
         try:
             return await self._http.send(
-                HttpRequest("POST", self._account_url + path, headers, body, self._timeout_seconds)
+                HttpRequest("POST", self._account_url + path, headers, body, self._timeout_seconds, may_begin)
             )
         except NotSent as failure:
             return SubmitResult(PROVIDER, code=failure.reason, detail="not sent", not_begun=True)

@@ -36,6 +36,7 @@ from dispatcher.providers.base import (
     Unavailable,
     Verification,
     WebhookRequest,
+    all_may_begin,
     origin_of,
 )
 from dispatcher.providers.batches import Alone, hand_over
@@ -149,14 +150,14 @@ class Msg91Adapter:
         self._headers = {"authkey": self._auth_key, "Accept": "application/json"}
 
     async def submit(self, text: OutgoingText) -> SubmitResult:
-        (result,) = await self.submit_batch([text])
-        return result
+        refused = _refusal(text)
+        return refused if refused is not None else (await self._submit_together([text]))[0]
 
     def batch_key(self, text: OutgoingText) -> Hashable:
         """The template is the call's; a text whose call was refused as a whole goes alone."""
         return text.filled.template_id, text.message_id if text.message_id in self._alone else None
 
-    async def submit_batch(self, texts: Sequence[OutgoingText]) -> list[SubmitResult]:
+    async def submit_batch(self, texts: Sequence[OutgoingText]) -> list[SubmitResult | None]:
         return await hand_over(texts, _refusal, self._submit_together)
 
     async def _submit_together(self, texts: Sequence[OutgoingText]) -> list[SubmitResult]:
@@ -167,8 +168,9 @@ class Msg91Adapter:
         }
         headers = {**self._headers, "Content-Type": "application/json"}
         url, body = f"{self._base_url}/api/v5/flow", msgspec.json.encode(order)
+        request = HttpRequest("POST", url, headers, body, self._timeout_seconds, all_may_begin(texts))
         try:
-            response = await self._http.send(HttpRequest("POST", url, headers, body, self._timeout_seconds))
+            response = await self._http.send(request)
         except NotSent as failure:
             result = SubmitResult(PROVIDER, code=failure.reason, detail="not sent", not_begun=True)
             return [result] * len(texts)

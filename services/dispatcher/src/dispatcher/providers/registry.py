@@ -12,7 +12,9 @@ from typing import Any
 from dispatcher.http_port import HttpPort
 from dispatcher.providers.base import ProviderAdapter
 from dispatcher.providers.exotel import ExotelAdapter
+from dispatcher.providers.generic import GenericAdapter
 from dispatcher.providers.msg91 import Msg91Adapter
+from dispatcher.providers.netcore import netcore_adapter
 from dispatcher.providers.sandbox import ReceiptSink, SandboxAdapter
 from dispatcher.providers.sandbox_inbox import SandboxInbox
 from dispatcher.providers.twilio import TwilioAdapter
@@ -51,17 +53,14 @@ FACTORIES: Mapping[str, Factory] = {
     "vonage": lambda id, settings, credentials, parts: VonageAdapter(
         id, settings, credentials, parts.new_http(), parts.clock
     ),
-}
-
-
-Factory = Callable[[str, Mapping[str, Any], Mapping[str, Any], AdapterParts], ProviderAdapter]
-"""(provider_id, complete settings, credentials, parts) → the adapter."""
-
-FACTORIES: Mapping[str, Factory] = {
-    "twilio": lambda id, settings, credentials, parts: TwilioAdapter(id, settings, credentials, parts.new_http()),
-    "sandbox": lambda id, settings, _, parts: SandboxAdapter(id, settings, parts.inbox, parts.receipt_sink),
     "exotel": lambda id, settings, credentials, parts: ExotelAdapter(id, settings, credentials, parts.new_http()),
     "msg91": lambda id, settings, credentials, parts: Msg91Adapter(id, settings, credentials, parts.new_http()),
+    "generic": lambda id, settings, credentials, parts: GenericAdapter(
+        id, settings, credentials, parts.new_http(), monotonic=parts.clock.monotonic
+    ),
+    "netcore": lambda id, settings, credentials, parts: netcore_adapter(
+        id, settings, credentials, parts.new_http(), monotonic=parts.clock.monotonic
+    ),
 }
 
 

@@ -156,6 +156,7 @@ class VonageAdapter:
             {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded"},
             urlencode(self._authentic(_form(text, self._from))).encode(),
             self._timeout_seconds,
+            text.may_begin,
         )
         try:
             response = await self._http.send(request)

@@ -49,12 +49,14 @@ def router(fleet: Fleet, receipts: Receipts, opt_out: OptOut, public_url: str, m
         operation_id="receive_receipt",
     )
     async def receive_receipts(provider_id: str, token: str, request: Request) -> Response:
-        """A provider's word on texts it took. 204 once it is kept; a repeat is answered the same."""
+        """A provider's word on texts it took. 204, or the vendor's own answer, once it is kept; a repeat is answered
+        the same."""
 
-        async def keep() -> None:
+        async def keep() -> bytes:
             adapter = _authentic(fleet, provider_id, token)
             found = _read(adapter.parse_receipt, await _webhook(request, public_url, most))
             await receipts.keep(provider_id, found)
+            return adapter.capabilities.callback_reply
 
         return await _answer(keep)
 
@@ -68,21 +70,22 @@ def router(fleet: Fleet, receipts: Receipts, opt_out: OptOut, public_url: str, m
     async def receive_inbound(provider_id: str, token: str, request: Request) -> Response:
         """A text from a person. When this answers 204 to a STOP, the phone is suppressed."""
 
-        async def keep() -> None:
+        async def keep() -> bytes:
             adapter = _authentic(fleet, provider_id, token)
             found = _read(adapter.parse_inbound, await _webhook(request, public_url, most))
             for text in found:
                 await opt_out.receive(provider_id, text)
+            return b""
 
         return await _answer(keep)
 
     return routes
 
 
-async def _answer(keep: Callable[[], Awaitable[None]]) -> Response:
+async def _answer(keep: Callable[[], Awaitable[bytes]]) -> Response:
     try:
         async with asyncio.timeout(KEEP_SECONDS):
-            await keep()
+            reply = await keep()
     except ClientDisconnect:
         return Response(status_code=400)  # nobody reads it
     except Refused as error:
@@ -93,7 +96,7 @@ async def _answer(keep: Callable[[], Awaitable[None]]) -> Response:
             raise
         log.warning("callback_not_kept", **failure(error))
         return problem(503, headers={"Retry-After": "5"})
-    return Response(status_code=204)
+    return Response(reply, media_type="application/json") if reply else Response(status_code=204)
 
 
 def _authentic(fleet: Fleet, provider_id: str, token: str) -> ProviderAdapter:

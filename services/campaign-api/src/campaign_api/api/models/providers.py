@@ -1,239 +1,33 @@
-"""Providers and groups. Which settings and credentials a kind takes is the table `contracts.provider_fields`."""
+"""Provider groups, the sandbox's inbox, and providers of any kind."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 
-from campaign_api.api.models.account import Price
-from campaign_api.api.models.base import Framed, Given, Model, NotBuilt, Writable
-from postrider.contracts.provider_fields import MAX_PARTS_PER_SECOND, PROVIDER_KINDS, ProviderField
+from campaign_api.api.models.base import Framed, Model, NotBuilt, Writable
+from campaign_api.api.models.provider_kinds import (
+    Exotel,
+    ExotelIn,
+    Generic,
+    GenericIn,
+    Msg91,
+    Msg91In,
+    Netcore,
+    NetcoreIn,
+    Sandbox,
+    SandboxIn,
+    Twilio,
+    TwilioIn,
+    Vonage,
+    VonageIn,
+)
 
-
-def _schema(fields: tuple[ProviderField, ...], *, secret: bool = False) -> dict[str, Any]:
-    """The table as JSON Schema, for the document only: the check with its messages is check_provider."""
-    properties = {}
-    for field in fields:
-        kind = {"number": "number", "integer": "integer"}.get(field.type, "string")
-        shape: dict[str, Any] = {"type": kind if field.required else [kind, "null"], "description": field.description}
-        if field.choices:
-            shape["enum"] = [*field.choices] if field.required else [*field.choices, None]
-        if field.pattern:
-            shape["pattern"] = f"^({field.pattern})$"
-        if field.default is not None:
-            shape["default"] = field.default
-        if field.minimum is not None:
-            shape["minimum"] = field.minimum
-        if field.maximum is not None:
-            shape["maximum"] = field.maximum
-        if secret:
-            shape["writeOnly"] = True
-        properties[field.name] = shape
-    required = [field.name for field in fields if field.required]
-    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
-
-
-class ProviderBase(Writable):
-    name: str = Field(min_length=1, max_length=200, description="What people call it.")
-    parts_per_second: Annotated[float, Field(gt=0, le=MAX_PARTS_PER_SECOND)] | None = Field(
-        None, description="Most message parts handed over per second; null: no limit."
-    )
-    price_per_part: Price | None = Field(
-        None, description="What it takes for a message part, for estimates; null: the account's."
-    )
-    callback_url: Given = Field(None, description="Read-only: where the vendor sends receipts.")
-    inbound_url: Given = Field(None, description="Read-only: where the vendor sends texts from people.")
-    what_fields: Given = Field(None, description="Read-only: fields of a campaign's `what` that it takes.")
-    status: Given = Field(None, description="Read-only: active or archived.")
-
-    def content(self) -> dict[str, Any]:
-        body = super().content()
-        body.pop("credentials", None)
-        body["settings"] = {name: value for name, value in body["settings"].items() if value is not None}
-        return body
-
-
-class TwilioIn(ProviderBase):
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "name": "Twilio, New York",
-                    "kind": "twilio",
-                    "settings": {"account_sid": "AC00000000000000000000000000000000", "from": "+15550100100"},
-                    "credentials": {"auth_token": "0123456789abcdef0123456789abcdef"},
-                    "parts_per_second": 50,
-                }
-            ]
-        }
-    )
-
-    kind: Literal["twilio"] = Field(description="Programmable Messaging of Twilio.")
-    settings: dict[str, Any] = Field(
-        description="The account at the vendor.", json_schema_extra=_schema(PROVIDER_KINDS["twilio"].settings)
-    )
-    credentials: dict[str, Any] | None = Field(
-        None,
-        description="Write-only. Needed to create; left out of a PUT, those stored are kept.",
-        json_schema_extra={
-            "anyOf": [_schema(PROVIDER_KINDS["twilio"].credentials, secret=True), {"type": "null"}],
-            "writeOnly": True,
-        },
-    )
-
-
-class SandboxIn(ProviderBase):
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {"name": "Sandbox", "kind": "sandbox", "settings": {"outcome": "accept", "receipt": "delivered"}}
-            ]
-        }
-    )
-
-    kind: Literal["sandbox"] = Field(description="Keeps texts in an inbox one can look at; sends nothing.")
-    settings: dict[str, Any] = Field(
-        default_factory=dict,
-        description="How it behaves.",
-        json_schema_extra=_schema(PROVIDER_KINDS["sandbox"].settings),
-    )
-    credentials: dict[str, Any] | None = Field(
-        None, description="None.", json_schema_extra={"anyOf": [_schema(()), {"type": "null"}], "writeOnly": True}
-    )
-
-
-class ExotelIn(ProviderBase):
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "name": "Exotel, Mumbai",
-                    "kind": "exotel",
-                    "settings": {
-                        "account_sid": "acme1",
-                        "sender_id": "ACMESH",
-                        "dlt_entity_id": "1201159141940678598",
-                        "subdomain": "api.in.exotel.com",
-                    },
-                    "credentials": {"api_key": "0123456789abcdef", "api_token": "fedcba9876543210"},
-                    "parts_per_second": 3,
-                }
-            ]
-        }
-    )
-
-    kind: Literal["exotel"] = Field(description="SMS API of Exotel.")
-    settings: dict[str, Any] = Field(
-        description="The account at the vendor.", json_schema_extra=_schema(PROVIDER_KINDS["exotel"].settings)
-    )
-    credentials: dict[str, Any] | None = Field(
-        None,
-        description="Write-only. Needed to create; left out of a PUT, those stored are kept.",
-        json_schema_extra={
-            "anyOf": [_schema(PROVIDER_KINDS["exotel"].credentials, secret=True), {"type": "null"}],
-            "writeOnly": True,
-        },
-    )
-
-
-class Msg91In(ProviderBase):
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "name": "MSG91",
-                    "kind": "msg91",
-                    "settings": {"sender": "ACMESH", "webhook_version": "v3"},
-                    "credentials": {"auth_key": "000000A0b1C2d3E4f5G6h7"},
-                    "parts_per_second": 50,
-                }
-            ]
-        }
-    )
-
-    kind: Literal["msg91"] = Field(description="Flow API of MSG91: sends templates, takes no body.")
-    settings: dict[str, Any] = Field(
-        description="The account at the vendor.", json_schema_extra=_schema(PROVIDER_KINDS["msg91"].settings)
-    )
-    credentials: dict[str, Any] | None = Field(
-        None,
-        description="Write-only. Needed to create; left out of a PUT, those stored are kept.",
-        json_schema_extra={
-            "anyOf": [_schema(PROVIDER_KINDS["msg91"].credentials, secret=True), {"type": "null"}],
-            "writeOnly": True,
-        },
-    )
-
-
-class VonageIn(ProviderBase):
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "name": "Vonage, Europe",
-                    "kind": "vonage",
-                    "settings": {"api_key": "abcd1234", "from": "Acme", "signature_method": "sha256"},
-                    "credentials": {"api_secret": "0123456789abcdef", "signature_secret": "0123456789abcdef01234567"},
-                    "parts_per_second": 30,
-                }
-            ]
-        }
-    )
-
-    kind: Literal["vonage"] = Field(description="SMS API of Vonage, formerly Nexmo.")
-    settings: dict[str, Any] = Field(
-        description="The account at the vendor.", json_schema_extra=_schema(PROVIDER_KINDS["vonage"].settings)
-    )
-    credentials: dict[str, Any] | None = Field(
-        None,
-        description="Write-only. Needed to create; left out of a PUT, those stored are kept.",
-        json_schema_extra={
-            "anyOf": [_schema(PROVIDER_KINDS["vonage"].credentials, secret=True), {"type": "null"}],
-            "writeOnly": True,
-        },
-    )
-
-
-ProviderIn = Annotated[TwilioIn | SandboxIn | ExotelIn | Msg91In | VonageIn, Field(discriminator="kind")]
-
-
-class ProviderOut(Framed):
-    name: str = Field(description="What people call it.")
-    parts_per_second: float | None = Field(description="Most message parts handed over per second; null: no limit.")
-    price_per_part: str | None = Field(None, description="What it takes for a message part; null: the account's.")
-    callback_url: str = Field(description="Where the vendor sends receipts; a secret is part of it.")
-    inbound_url: str = Field(description="Where the vendor sends texts from people; a secret is part of it.")
-    what_fields: list[str] = Field(description="Fields of a campaign's `what` that it takes.")
-    status: Literal["active", "archived"] = Field(description="An archived provider is given no new texts.")
-
-
-class Twilio(ProviderOut):
-    kind: Literal["twilio"] = Field(description="Programmable Messaging of Twilio.")
-    settings: dict[str, Any] = Field(description="The account at the vendor.")
-
-
-class Sandbox(ProviderOut):
-    kind: Literal["sandbox"] = Field(description="Keeps texts in an inbox one can look at; sends nothing.")
-    settings: dict[str, Any] = Field(description="How it behaves.")
-
-
-class Exotel(ProviderOut):
-    kind: Literal["exotel"] = Field(description="SMS API of Exotel.")
-    settings: dict[str, Any] = Field(description="The account at the vendor.")
-
-
-class Msg91(ProviderOut):
-    kind: Literal["msg91"] = Field(description="Flow API of MSG91: sends templates, takes no body.")
-    settings: dict[str, Any] = Field(description="The account at the vendor.")
-
-
-class Vonage(ProviderOut):
-    kind: Literal["vonage"] = Field(description="SMS API of Vonage, formerly Nexmo.")
-    settings: dict[str, Any] = Field(description="The account at the vendor.")
-
-
-Provider = Annotated[Twilio | Sandbox | Exotel | Msg91 | Vonage, Field(discriminator="kind")]
+ProviderIn = Annotated[
+    TwilioIn | VonageIn | Msg91In | ExotelIn | NetcoreIn | GenericIn | SandboxIn, Field(discriminator="kind")
+]
+Provider = Annotated[Twilio | Vonage | Msg91 | Exotel | Netcore | Generic | Sandbox, Field(discriminator="kind")]
 
 
 class ProviderGroupIn(Writable):

@@ -1,0 +1,1 @@
+"""What the settings and credentials of each kind of provider may hold, a vendor a file."""
