@@ -55,6 +55,14 @@ def test_a_golden_live_campaign_is_read_and_written_back(kind: str) -> None:
     assert codec.decode(codec.encode(value), definitions.CampaignDefinition) == value
 
 
+def test_a_golden_campaign_of_templates_is_read_and_written_back() -> None:
+    golden = (GOLDEN / "campaign.defined.templates.v1.json").read_bytes()
+    value = codec.decode(golden, definitions.CampaignDefinition)
+    assert value.what.content_for("prv_1").template_variables[1] == "20%"
+    assert value.what.content_for("prv_2").body.startswith("Hi ")
+    assert is_kept(json.loads(golden), json.loads(codec.encode(value)))
+
+
 def is_kept(golden: object, written: object) -> bool:
     """Whether all that was said is still said; a field that came later may stand beside it."""
     if isinstance(golden, dict) and isinstance(written, dict):

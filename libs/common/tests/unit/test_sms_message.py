@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from postrider.contracts.definitions import Content, What
 from postrider.sms.message import (
     MessageError,
     MessageSource,
@@ -12,6 +13,7 @@ from postrider.sms.message import (
     Text,
     compile_message,
     render_message,
+    source_of,
 )
 from postrider.sms.template import Values
 
@@ -80,3 +82,73 @@ def test_references_of_body_and_fallback_are_joined() -> None:
     assert message.references.event == {"b"}
     assert message.is_simple
     assert not compile_message(MessageSource("x", True, "{% for i in Event.l %}{{ i }}{% endfor %}")).is_simple
+
+
+CONTENT = Content(
+    template_id="promo",
+    template_variables=["{{ Profile.a }}", "{{ Profile.b | default: 'friend' }}"],
+    message_pairs={"uid": "@Profile.a"},
+    header_pairs={"X-Tag": "spring"},
+    global_pairs={"name": "{{ Campaign.name }}"},
+)
+
+
+def fill(content: Content, profile: dict[str, object], *, live: bool = False) -> Outcome:
+    message = compile_message(source_of(content, live, 1, False))
+    return render_message(message, Values(profile, {}, {"name": "Sale"}))
+
+
+def test_values_of_a_template_are_rendered_like_texts() -> None:
+    outcome = fill(CONTENT, {"a": "Ada | 1"})
+    assert isinstance(outcome, Text) and (outcome.text, outcome.parts) == ("", 1)
+    filled = outcome.filled
+    assert (filled.template_id, filled.variables) == ("promo", ("Ada | 1", "friend"))
+    assert dict(filled.message_pairs) == {"uid": "Ada | 1"}
+    assert dict(filled.header_pairs) == {"X-Tag": "spring"} and dict(filled.global_pairs) == {"name": "Sale"}
+    assert filled.readable == "template promo: Ada | 1 | friend | uid=Ada | 1 | X-Tag=spring | name=Sale"
+
+
+def test_a_body_keeps_its_rules_beside_values() -> None:
+    content = Content("Hi @Profile.b", "Hello", message_pairs={"uid": "@Profile.a"})
+    outcome = fill(content, {"a": "1"})
+    assert isinstance(outcome, Text) and (outcome.text, outcome.is_fallback) == ("Hello", True)
+    assert outcome.filled.message_pairs == (("uid", "1"),)
+    assert fill(content, {"b": "Bob"}) == failed("missing_value", "Profile.a"), "a value has no fallback"
+    assert fill(Content("x" * 161, message_pairs={"uid": "1"}), {}) == failed("too_many_parts", "2 > 1")
+
+
+@pytest.mark.parametrize(
+    ("variable", "expected"),
+    [
+        ("@Profile.nothing", failed("missing_value", "Profile.nothing")),
+        ("{% abort 'no stock' %}", NotSent("aborted", "no stock")),
+        ("x" * 2_001, failed("too_long", "more than 2000 characters")),
+    ],
+)
+def test_a_value_that_cannot_be_rendered_sends_nothing(variable: str, expected: NotSent) -> None:
+    assert fill(Content(template_id="t", template_variables=["1", variable]), {}) == expected
+
+
+def test_mistakes_in_values_name_their_place() -> None:
+    for content, place in (
+        (Content(template_id="t", template_variables=["ok", "@Event.x"]), "template_variables/1"),
+        (Content("x", header_pairs={"A~b": "{{ x"}), "header_pairs/A~0b"),
+    ):
+        with pytest.raises(MessageError) as caught:
+            compile_message(source_of(content, False, None, False))
+        assert caught.value.field == place
+
+
+def test_references_of_values_count_too() -> None:
+    content = Content("@Profile.a", template_variables=["@Event.b"], message_pairs={"uid": "@Profile.c"})
+    message = compile_message(source_of(content, True, None, False))
+    assert message.references.profile == {"a", "c"}
+    assert message.references.event == {"b"}
+    looping = Content(template_variables=["{% for i in Event.l %}{{ i }}{% endfor %}"], template_id="t")
+    assert not compile_message(source_of(looping, True, None, False)).is_simple
+
+
+def test_each_provider_is_given_its_own() -> None:
+    what = What("Hi", by_provider={"prv_2": Content(template_id="t")}, template_id="top")
+    assert what.content_for("prv_1") == what.content_for(None) == Content("Hi", template_id="top")
+    assert what.content_for("prv_2") == Content(template_id="t"), "nothing of the others"

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from postrider.contracts.definitions import Content
 from postrider.sms.errors import TemplateError
-from postrider.sms.message import MessageSource, NotSent, Text, compile_message
+from postrider.sms.message import MessageSource, NotSent, Text, compile_message, source_of
 from postrider.sms.render_pool import RenderLimits, RenderPool
 from postrider.sms.template import Aborted, LimitExceeded, Missing, Rendered, RenderFailed, Result, TooLong, Values
 from tests.support.eventually import eventually
@@ -234,3 +235,14 @@ async def test_messages_of_any_template() -> None:
         ]
         poison = compile_message(MessageSource(SPIN, True))
         assert await pool.render_messages(poison, [Values()]) == [NotSent("personalisation_failed", "limit_cpu")]
+
+
+async def test_values_of_templates_are_rendered_by_workers_too() -> None:
+    looping = "{% for i in Event.items %}{{ i }},{% endfor %}"
+    content = Content(template_id="t", template_variables=[looping, "@Profile.name"])
+    message = compile_message(source_of(content, True, None, False))
+    values = [Values({"name": "Ada"}, {"items": [1, 2]}), Values({}, {"items": [3]})]
+    async with RenderPool() as pool:
+        first, second = await pool.render_messages(message, values)
+    assert isinstance(first, Text) and first.filled.variables == ("1,2,", "Ada")
+    assert second == NotSent("personalisation_failed", "missing_value", "Profile.name")

@@ -29,6 +29,7 @@ from campaign_api.domain.resource import Resource
 from campaign_api.domain.snapshots import snapshot_of
 from postrider.contracts.definitions import CampaignDefinition, Trigger, Unless
 from postrider.contracts.delivery_events import STATUSES, FunnelMoved
+from postrider.contracts.what_fields import what_fields
 
 NOW = datetime(2026, 12, 1, 8, tzinfo=UTC)
 AROUND = Surroundings(
@@ -44,6 +45,7 @@ AROUND = Surroundings(
     providers={"prv_1": "active", "prv_2": "archived"},
     groups={"grp_1": ("prv_2", "prv_1"), "grp_2": ("prv_2",)},
     default_group_id="grp_1",
+    takes=dict.fromkeys(("prv_1", "prv_2"), what_fields("sandbox", {})),
 )
 
 
@@ -327,7 +329,7 @@ def test_a_syntax_error_is_found_by_line_and_column() -> None:
 
 
 def test_without_a_default_group_the_provider_has_to_be_named() -> None:
-    around = Surroundings(providers={"prv_1": "active"})
+    around = Surroundings(providers={"prv_1": "active"}, takes=AROUND.takes)
     (problem,) = check_campaign(campaign(), around, NOW)
     assert problem.pointer == "/what/provider_group_id"
     assert not check_campaign(campaign(what={"body": "x", "provider_id": "prv_1"}), around, NOW)
@@ -390,7 +392,7 @@ def test_each_changed_what_is_a_version_that_stays() -> None:
     assert with_what(one, body, {"max_parts": 3, "transliterate": True}) == one
     two = with_what(one, campaign(), {})
     assert (two["what_version"], list(two["whats"])) == (2, ["1", "2"])
-    full = {"what_version": 100, "whats": {str(n): {} for n in range(1, 101)}}
+    full = {"what_version": 100, "whats": {str(n): {"body": str(n)} for n in range(1, 101)}}
     with pytest.raises(Invalid):
         with_what(full, campaign(), {})
 

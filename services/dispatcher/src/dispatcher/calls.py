@@ -15,11 +15,13 @@ from dispatcher.providers.base import Encoding
 from postrider.clock import Clock
 from postrider.contracts.definitions import AccountSettings, CampaignDefinition, What
 from postrider.postgres.database import Database
+from postrider.sms.filled import NOTHING_FILLED, Filled
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A claimed text that is rendered and routed. `leased_until`: monotonic; afterwards it is no longer ours."""
+    """A claimed text that is rendered and routed. `leased_until`: monotonic; afterwards it is no longer ours. `body` is
+    empty where the provider has templates of its own and `filled` is all that it is given."""
 
     message: Message
     what: What
@@ -27,6 +29,12 @@ class Prepared:
     encoding: Encoding
     parts: int
     leased_until: float
+    filled: Filled = NOTHING_FILLED
+
+    @property
+    def shown(self) -> str:
+        """What people read of it in the message log."""
+        return self.body or self.filled.readable
 
 
 class Definitions(Protocol):

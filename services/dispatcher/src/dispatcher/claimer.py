@@ -19,7 +19,7 @@ from dispatcher.domain.after_outcome import back_off
 from dispatcher.domain.fence import CONFIRMED_WITHIN_SECONDS
 from dispatcher.domain.ledger import Event
 from dispatcher.domain.message import BULK, LIVE, Message, Queue
-from dispatcher.domain.routing import Nowhere
+from dispatcher.domain.routing import Nowhere, has_another
 from dispatcher.domain.settlement import Settlement
 from dispatcher.fleet import Fleet
 from dispatcher.pipeline import Pipeline
@@ -177,7 +177,7 @@ class Claimer:
                 else:
                     self._active.discard((queue_lane, name))
                 continue
-            if what is not None and not _is_simple(campaign, what, self._definitions):
+            if what is not None and not _is_simple(campaign, what, target.provider_id, self._definitions):
                 slow.add(name)
             by_provider.setdefault(target.provider_id, []).append(name)
         return exhausted, by_provider, slow
@@ -235,11 +235,16 @@ class Claimer:
             for message in messages:
                 self._sending.settle(self._unroutable(message, campaign, what))
             return
+        refused = self._fleet.refuses(what, pipeline.terms.provider_id)
+        if refused is not None:
+            for message in messages:
+                self._sending.settle(self._refused(message, what, pipeline.terms.provider_id, refused))
+            return
         admitted = self._admitted(messages, pipeline)
         if not admitted:
             return
         rendering = self._render(admitted, campaign, what, pipeline, leased_until)
-        if _is_simple(campaign, what, self._definitions):
+        if _is_simple(campaign, what, pipeline.terms.provider_id, self._definitions):
             await rendering
             return
         # A worker process renders: other campaigns go on meanwhile, and the provider's room is kept for these.
@@ -264,7 +269,9 @@ class Claimer:
     async def _render(
         self, messages: list[Message], campaign: CampaignDefinition, what: What, pipeline: Pipeline, leased_until: float
     ) -> None:
-        prepared = await prepare(messages, campaign, what, self._definitions.settings, self._pool, leased_until)
+        prepared = await prepare(
+            messages, campaign, what, pipeline.terms.provider_id, self._definitions.settings, self._pool, leased_until
+        )
         for settlement in prepared.settled:
             self._sending.settle(settlement)
         pipeline.put(prepared.ready)
@@ -278,6 +285,16 @@ class Claimer:
             log.error("rendering_failed", n=n, **failure(error))
         self._wake.set()
 
+    def _refused(self, message: Message, what: What, provider_id: str, field: str) -> Settlement:
+        """Nothing of this `what` fits the provider: the next one has it, or nobody."""
+        tried = (*message.tried, provider_id)
+        if not has_another(self._fleet.network, what, message.country, tried):
+            return Settlement(message, Event.FAIL, cause="personalisation_failed", reason=f"not_for_provider: {field}")
+        return Settlement(
+            message, Event.WAIT, reason=message.reason or "not_for_provider",
+            next_at=self._sending.database_clock.now(), tried=tried,
+        )  # fmt: skip
+
     def _unroutable(self, message: Message, campaign: CampaignDefinition | None, what: What | None) -> Settlement:
         """Every provider has refused it: all of them may be asked again after a pause, until its deadline."""
         if campaign is not None and what is None:
@@ -289,9 +306,9 @@ class Claimer:
         )  # fmt: skip
 
 
-def _is_simple(campaign: CampaignDefinition, what: What, definitions: Definitions) -> bool:
+def _is_simple(campaign: CampaignDefinition, what: What, provider_id: str, definitions: Definitions) -> bool:
     """Rendered in the process, by postrider.sms's own word. A text that cannot be compiled costs nothing either."""
     try:
-        return compile_for(campaign, what, definitions.settings).is_simple
+        return compile_for(campaign, what, provider_id, definitions.settings).is_simple
     except ValueError:
         return True

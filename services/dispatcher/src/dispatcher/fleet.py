@@ -26,6 +26,7 @@ from dispatcher.providers.base import ProviderAdapter
 from dispatcher.providers.registry import AdapterParts, BadProvider, build_adapter
 from postrider.contracts.definitions import CampaignDefinition, ProviderDefinition, ProviderGroupDefinition, What
 from postrider.contracts.provider_fields import check_parts_per_second, with_defaults
+from postrider.contracts.what_fields import WhatFields, check_what, what_fields
 from postrider.logs import log
 
 
@@ -39,6 +40,7 @@ class Member:
 
     definition: ProviderDefinition
     pipeline: Pipeline
+    takes: WhatFields
 
 
 class Fleet:
@@ -88,6 +90,12 @@ class Fleet:
     def pipeline(self, provider_id: str) -> Pipeline | None:
         member = self._members.get(provider_id)
         return None if member is None else member.pipeline
+
+    def refuses(self, what: What, provider_id: str) -> str | None:
+        """Why the provider, as it is set up now, cannot be given this: the field of `what`, or None. Saving a campaign
+        or a provider prevents it as far as it can."""
+        problems = check_what(self._members[provider_id].takes, msgspec.to_builtins(what.content_for(provider_id)))
+        return problems[0].pointer.removeprefix("/") if problems else None
 
     def waits(self) -> dict[str, float]:
         """in_doubt_wait_seconds by provider."""
@@ -157,15 +165,15 @@ class Fleet:
             log.error("provider_unusable", provider=provider_id, kind=definition.kind, why=str(error))
             return
         metrics.PROVIDERS_UNUSABLE.labels(provider_id).set(0)
-        terms = self._terms(definition)
+        terms, takes = self._terms(definition), what_fields(definition.kind, definition.settings)
         known = self._members.get(provider_id)
         if known is not None:
             old = known.pipeline.replace_adapter(terms, adapter)
             self._retire(old, known.pipeline.terms.timeout_seconds)
-            self._members[provider_id] = Member(definition, known.pipeline)
+            self._members[provider_id] = Member(definition, known.pipeline, takes)
         else:
             pipeline = Pipeline(sending, terms, adapter)
-            self._members[provider_id] = Member(definition, pipeline)
+            self._members[provider_id] = Member(definition, pipeline, takes)
             task = asyncio.create_task(pipeline.run(stop), name=f"pipeline {provider_id}")
             task.add_done_callback(lambda _: self._wake.set())
             self._running[provider_id] = task

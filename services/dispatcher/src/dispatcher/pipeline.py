@@ -300,7 +300,7 @@ class Pipeline:
         sends = partial(may_send, self._sending.definitions, message.campaign_id)
         outgoing = OutgoingText(
             message.message_id, message.attempt, reference(message.message_id, message.attempt), message.phone,
-            text.body, text.encoding, text.parts, validity, terms.callback_url, may_begin=sends,
+            text.body, text.encoding, text.parts, validity, terms.callback_url, message.campaign_id, text.filled, sends,
         )  # fmt: skip
         clock = self._sending.clock
         begun_at = clock.monotonic()

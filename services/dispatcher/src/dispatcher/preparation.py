@@ -16,7 +16,7 @@ from dispatcher.domain.settlement import Settlement
 from postrider.contracts.definitions import AccountSettings, CampaignDefinition, What
 from postrider.logs import failure, log
 from postrider.sms.message import Message as TextMessage
-from postrider.sms.message import MessageError, MessageSource, NotSent, Outcome, Text, compile_message
+from postrider.sms.message import MessageError, NotSent, Outcome, Text, compile_message, source_of
 from postrider.sms.render_pool import RenderPool, WorkerBroken
 from postrider.sms.values import Values
 
@@ -37,13 +37,13 @@ class Preparation:
     settled: list[Settlement]
 
 
-def compile_for(campaign: CampaignDefinition, what: What, settings: AccountSettings) -> TextMessage:
-    """The campaign's text; cached. Raises MessageError, which saving the campaign should have prevented."""
+def compile_for(campaign: CampaignDefinition, what: What, provider_id: str, settings: AccountSettings) -> TextMessage:
+    """What the campaign gives this provider; cached. Raises MessageError, which saving the campaign should have
+    prevented."""
     return compile_message(
-        MessageSource(
-            what.body,
+        source_of(
+            what.content_for(provider_id),
             campaign.kind.startswith("live"),
-            what.fallback_body,
             what.max_parts if what.max_parts is not None else settings.max_parts,
             what.transliterate or settings.transliterate,
         )
@@ -54,13 +54,14 @@ async def prepare(
     messages: Sequence[Message],
     campaign: CampaignDefinition,
     what: What,
+    provider_id: str,
     settings: AccountSettings,
     pool: RenderPool,
     leased_until: float,
 ) -> Preparation:
-    """Texts of one campaign and one version of its `what`."""
+    """Texts of one campaign and one version of its `what`, for the provider they are routed to."""
     try:
-        text = compile_for(campaign, what, settings)
+        text = compile_for(campaign, what, provider_id, settings)
     except MessageError as error:
         reason = f"template_error: {error.field}"
         return Preparation([], [_failed(each, "personalisation_failed", reason) for each in messages])
@@ -81,7 +82,9 @@ async def prepare(
     for message, outcome in zip(readable, outcomes, strict=True):
         match outcome:
             case Text():
-                ready.append(Prepared(message, what, outcome.text, outcome.encoding, outcome.parts, leased_until))
+                ready.append(
+                    Prepared(message, what, outcome.text, outcome.encoding, outcome.parts, leased_until, outcome.filled)
+                )
             case NotSent():
                 settled.append(_failed(message, outcome.status, outcome.reason))
     return Preparation(ready, settled)

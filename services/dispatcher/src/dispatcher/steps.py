@@ -45,12 +45,12 @@ def settlement_of(
 
 
 def rendered(text: Prepared) -> Rendered:
-    return Rendered(text.message.message_id, text.message.attempt, text.body, text.encoding, text.parts)
+    return Rendered(text.message.message_id, text.message.attempt, text.shown, text.encoding, text.parts)
 
 
 def marked_of(text: Prepared, mark: str, provider_id: str, marked_at: datetime) -> Message:
     message = text.message
     return replace(
         message, state=State.SUBMITTING, attempt=message.attempt + 1, provider_id=provider_id, marked_at=marked_at,
-        body=text.body, encoding=text.encoding, parts=text.parts, provider_message_id="", owner=mark,
+        body=text.shown, encoding=text.encoding, parts=text.parts, provider_message_id="", owner=mark,
     )  # fmt: skip

@@ -10,7 +10,8 @@ import pytest
 from dispatcher.domain.ledger import State
 from dispatcher.domain.message import BULK, Message
 from dispatcher.preparation import Preparation, prepare
-from postrider.contracts.definitions import AccountSettings, CampaignDefinition, What, When, Who
+from dispatcher.steps import rendered
+from postrider.contracts.definitions import AccountSettings, CampaignDefinition, Content, What, When, Who
 from postrider.sms.message import Message as TextMessage
 from postrider.sms.message import Outcome
 from postrider.sms.render_pool import RenderPool, WorkerBroken
@@ -43,10 +44,10 @@ def message(name: str, variables: bytes | None = None) -> Message:
     )  # fmt: skip
 
 
-async def prepared(pool: RenderPool, messages: Sequence[Message], body: str = "Hi {{ Profile.name }}") -> Preparation:
-    what = What(body)
+async def prepared(pool: RenderPool, messages: Sequence[Message], what: What | None = None) -> Preparation:
+    what = what or What("Hi {{ Profile.name }}")
     campaign = CampaignDefinition("cmp_1", 1, "running", "one_time", "", "", When(), Who(), 1, {"1": what})
-    return await prepare(messages, campaign, what, AccountSettings(), pool, 0.0)
+    return await prepare(messages, campaign, what, "prv_1", AccountSettings(), pool, 0.0)
 
 
 async def test_what_rendering_chokes_on_fails_alone() -> None:
@@ -68,3 +69,20 @@ async def test_values_that_cannot_be_read_fail_alone() -> None:
     result = await prepared(RenderPool(), [message("Ada"), message("Bad", b"not JSON")])
     assert [each.body for each in result.ready] == ["Hi Ada"]
     assert [(each.message.message_id, each.reason) for each in result.settled] == [("Bad", "unreadable_values")]
+
+
+async def test_templates_are_filled_for_the_provider_that_gets_them() -> None:
+    own = Content(template_id="promo", template_variables=["{{ Profile.name }}", "{{ Campaign.id }}"])
+    what = What("Hi {{ Profile.name }}", by_provider={"prv_1": own, "prv_2": Content("Other")})
+    result = await prepared(RenderPool(), [message("Ada"), message("Nobody", b'{"profile":{},"event":{}}')], what)
+    (ready,) = result.ready
+    assert (ready.body, ready.parts, ready.filled.variables) == ("", 1, ("Ada", "cmp_1"))
+    assert ready.shown == "template promo: Ada | cmp_1", "what the message log shows"
+    assert rendered(ready).body == ready.shown
+    assert [(each.message.message_id, each.reason) for each in result.settled] == [("Nobody", "missing_value")]
+
+
+async def test_a_mistake_in_a_template_names_its_place() -> None:
+    what = What("", template_id="t", template_variables=["{{ x"])
+    (settled,) = (await prepared(RenderPool(), [message("Ada")], what)).settled
+    assert (settled.cause, settled.reason) == ("personalisation_failed", "template_error: template_variables/0")

@@ -49,14 +49,15 @@ def test_who_sends_texts_takes_a_body(kind: str) -> None:
 
 
 def test_netcore_asks_for_a_template_where_india_s_registry_does() -> None:
-    assert set(names("netcore", {"feed_id": "1"})) == {"body"}
-    assert set(names("netcore", {"feed_id": "1", "entity_id": "1201"})) == {"body", "template_id"}
+    assert set(names("netcore", {"feed_id": "1"})) == {"body", "fallback_body"}
+    assert set(names("netcore", {"feed_id": "1", "entity_id": "1201"})) == {"body", "fallback_body", "template_id"}
 
 
 def test_msg91_takes_templates_only() -> None:
     fields = names("msg91", {})
     assert "body" not in fields and fields["template_id"].required and fields["message_pairs"].may_add
     assert set(problems({}, {"body": "Hi"}, "msg91")) == {"/body", "/template_id"}
+    assert set(problems({}, {"template_id": "t", "fallback_body": "Hi"}, "msg91")) == {"/fallback_body"}
 
 
 def test_of_a_generic_provider_exactly_what_its_configuration_says() -> None:
@@ -67,14 +68,14 @@ def test_of_a_generic_provider_exactly_what_its_configuration_says() -> None:
     assert fields["header_pairs"].names == ("k",) and not fields["header_pairs"].personalised
     assert not any(field.may_add for field in fields.values())
     alone = names("generic", ALONE)
-    assert set(alone) == {"body", "message_pairs", "header_pairs"}
+    assert set(alone) == {"body", "fallback_body", "message_pairs", "header_pairs"}
     assert alone["header_pairs"].personalised, "without a batch each call is one person's"
 
 
 def test_classes_that_a_campaign_may_add_to_are_there_without_predefined_pairs() -> None:
     settings = {"url": f"{URL}?to=$$To&b=$$Body", "campaign_pairs": {"message": True, "header": True}}
     fields = names("generic", settings)
-    assert set(fields) == {"body", "message_pairs", "header_pairs"}
+    assert set(fields) == {"body", "fallback_body", "message_pairs", "header_pairs"}
     assert not fields["message_pairs"].required and fields["message_pairs"].may_add
 
 

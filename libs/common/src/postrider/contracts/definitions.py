@@ -29,8 +29,22 @@ class References(Struct, frozen=True):
     event: list[str] = []
 
 
+class Content(Struct, frozen=True, omit_defaults=True):
+    """What one provider is given, with Liquid in every text. `body` "": it sends templates of its own, whose values
+    are the others."""
+
+    body: str = ""
+    fallback_body: str | None = None
+    template_id: str | None = None
+    template_variables: list[str] = []
+    message_pairs: dict[str, str] = {}
+    header_pairs: dict[str, str] = {}
+    global_pairs: dict[str, str] = {}
+
+
 class What(Struct, frozen=True):
-    """`provider_group_id` None and `provider_id` None: the default group as it is at submission."""
+    """`provider_group_id` None and `provider_id` None: the default group as it is at submission. `by_provider`: for
+    these providers, in place of all that is said here."""
 
     body: str
     references: References = References()
@@ -40,6 +54,24 @@ class What(Struct, frozen=True):
     on_doubt: Id = "never_double"
     max_parts: SmallCount | None = None
     transliterate: bool = False
+    template_id: str | None = None
+    template_variables: list[str] = []
+    message_pairs: dict[str, str] = {}
+    header_pairs: dict[str, str] = {}
+    global_pairs: dict[str, str] = {}
+    by_provider: dict[Id, Content] = {}
+
+    def content_for(self, provider_id: str | None) -> Content:
+        own = self.by_provider.get(provider_id) if provider_id is not None else None
+        return own or Content(
+            self.body,
+            self.fallback_body,
+            self.template_id,
+            self.template_variables,
+            self.message_pairs,
+            self.header_pairs,
+            self.global_pairs,
+        )
 
 
 class Recurrence(Struct, frozen=True, omit_defaults=True):

@@ -46,7 +46,14 @@ class WhatField:
 
 
 WhatFields = tuple[WhatField, ...]
-BODY_ONLY = ("body", "fallback_body")
+CONTENT_FIELDS = (
+    "body",
+    "fallback_body",
+    "template_id",
+    "template_variables",
+    *(f"{where}_pairs" for where in CLASSES),
+)
+"""All fields of a `what` that depend on who carries it."""
 
 
 def what_fields(kind: str, settings: Mapping[str, Any]) -> WhatFields:
@@ -62,16 +69,20 @@ def what_fields(kind: str, settings: Mapping[str, Any]) -> WhatFields:
             WhatField("template_variables", False, max_length=MAX_VALUE, max_count=MAX_VARIABLES),
             WhatField("message_pairs", False, max_length=MAX_VALUE, max_count=MAX_PAIRS, may_add=True),
         )
-    body = WhatField("body", True, max_length=min(MAX_BODY, BODY_LIMITS.get(kind, MAX_BODY)))
+    texts = _texts(BODY_LIMITS.get(kind, MAX_BODY))
     if kind == "exotel":
-        return (body, WhatField("template_id", False, max_length=MAX_TEMPLATE_ID, personalised=False))
-    return (body,)
+        return (*texts, WhatField("template_id", False, max_length=MAX_TEMPLATE_ID, personalised=False))
+    return texts
+
+
+def _texts(most: int) -> WhatFields:
+    return WhatField("body", True, max_length=most), WhatField("fallback_body", False, max_length=most)
 
 
 def _of_config(config: GenericConfig) -> WhatFields:
     fields: list[WhatField] = []
     if config.has("Body"):
-        fields.append(WhatField("body", True, max_length=MAX_BODY))
+        fields += _texts(MAX_BODY)
     if config.has("TemplateID"):
         fields.append(WhatField("template_id", True, max_length=MAX_TEMPLATE_ID, personalised=False))
     if config.has("TemplateVariables"):  # a template may have none
@@ -111,7 +122,7 @@ def check_what(fields: WhatFields, what: Mapping[str, Any]) -> list[Problem]:
     """
     by_name = {field.name: field for field in fields}
     problems: list[Problem] = []
-    for name in ("body", "template_id", "template_variables", *(f"{where}_pairs" for where in CLASSES)):
+    for name in CONTENT_FIELDS:
         value, field = what.get(name), by_name.get(name)
         if value in (None, "", [], {}):
             if field is not None and field.required:

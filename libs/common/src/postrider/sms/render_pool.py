@@ -19,7 +19,17 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from postrider.sms.message import Message, Outcome, needs_fallback, outcome_of, render_message
+from postrider.sms.message import (
+    MAX_VALUE,
+    NO_TEXT,
+    Message,
+    Outcome,
+    Text,
+    needs_fallback,
+    outcome_of,
+    render_message,
+    with_values,
+)
 from postrider.sms.render_worker import LENGTH, OUT_OF_MEMORY
 from postrider.sms.template import (
     MAX_TEXT,
@@ -107,6 +117,20 @@ class RenderPool:
         """render_message for many, whatever the templates: simple ones in the process, others in a worker."""
         if message.is_simple:
             return await _in_slices(partial(render_message, message), values)
+        outcomes: list[Outcome] = [NO_TEXT] * len(values)
+        if message.has_body:
+            outcomes = await self._texts(message, values)
+        if not message.values:
+            return outcomes
+        columns = [await self._results(template, values, MAX_VALUE) for _, template in message.values]
+        return [
+            with_values(message, outcome, [column[index] for column in columns])
+            if isinstance(outcome, Text)
+            else outcome
+            for index, outcome in enumerate(outcomes)
+        ]
+
+    async def _texts(self, message: Message, values: Sequence[Values]) -> list[Outcome]:
         results = await self._results(message.body, values, message.source.max_length)
         outcomes = [outcome_of(message, result) for result in results]
         lacking = [index for index, result in enumerate(results) if needs_fallback(message, result)]

@@ -190,11 +190,14 @@ async def estimate_campaign(services: FromServices, id: answers.CampaignId, call
 
 @router.post("/{id}/preview", response_model=PreviewOut, responses=documented(*BODY_ERRORS, 404))
 async def preview_campaign(body: PreviewIn, services: FromServices, id: answers.CampaignId, caller: Reader) -> Response:
-    """The text for the values given, its encoding and parts. Nothing is sent."""
+    """The text for the values given, its encoding and parts, as the provider that would be tried first gets it. Nothing
+    is sent."""
     async with services.database.begin() as tx:
         campaign = await common.get(tx, "campaign", id)
         settings = await resources.get_settings(tx)
-    return answers.answer(preview(campaign, settings.body, body.profile, body.event))
+        carrier = await common.first_carrier(tx, campaign.body["what"])
+    carrier_id = None if carrier is None else carrier.id
+    return answers.answer(preview(campaign, carrier_id, settings.body, body.profile, body.event))
 
 
 def _moment(text: str | None) -> str | None:

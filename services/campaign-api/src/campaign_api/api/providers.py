@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -18,12 +19,10 @@ from campaign_api.domain.errors import FieldProblem, Invalid
 from campaign_api.domain.resource import Resource
 from campaign_api.handlers import common, groups, providers
 from campaign_api.store import resources
+from postrider.contracts.what_fields import what_fields
 from postrider.phones import normalise
 
 router = APIRouter(prefix="/v1", tags=["providers"], route_class=StrictRoute)
-
-WHAT_FIELDS = ["body", "fallback_body"]
-"""Of the kinds built so far, all take free text."""
 
 
 def shown_provider(services: Services, resource: Resource) -> dict[str, Any]:
@@ -34,7 +33,7 @@ def shown_provider(services: Services, resource: Resource) -> dict[str, Any]:
         **resource.body,
         "callback_url": f"{services.public_url}/receipts/{tail}",
         "inbound_url": f"{services.public_url}/inbound/{tail}",
-        "what_fields": WHAT_FIELDS,
+        "what_fields": msgspec.to_builtins(what_fields(resource.body["kind"], resource.body["settings"])),
         "status": resource.status,
         **answers.frame(resource),
     }

@@ -13,9 +13,9 @@ from typing import Any, Final
 
 import msgspec
 
-from campaign_api.domain.campaign_checks import references_of
 from campaign_api.domain.campaign_states import LIVE_KINDS, Status, total_of
 from campaign_api.domain.errors import Conflict, FieldProblem, Invalid
+from campaign_api.domain.what_checks import content_of, references_of
 from campaign_api.domain.when_checks import read_bound
 from postrider.contracts.definitions import What
 from postrider.durations import parse_duration
@@ -44,15 +44,15 @@ def check_change(status: Status, old: Mapping[str, Any], new: Mapping[str, Any])
 
 def with_what(internal: Mapping[str, Any], body: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
     """`internal` with the body's `what` as its newest version; unchanged when it says what the newest says already."""
-    what = msgspec.to_builtins(what_of(body["what"], settings))
+    what = what_of(body["what"], settings)
     whats = dict(internal.get("whats", {}))
     newest = int(internal.get("what_version", 0))
-    if newest and whats[str(newest)] == what:
+    if newest and msgspec.convert(whats[str(newest)], What) == what:
         return dict(internal)
     if len(whats) >= MAX_WHAT_VERSIONS:
         problem = FieldProblem("/what", f"has been changed {MAX_WHAT_VERSIONS} times: make a new campaign")
         raise Invalid([problem])
-    whats[str(newest + 1)] = what
+    whats[str(newest + 1)] = msgspec.to_builtins(what)
     return {**internal, "whats": whats, "what_version": newest + 1}
 
 
@@ -95,13 +95,20 @@ def judged_times(before: Mapping[str, Any], body: Mapping[str, Any]) -> frozense
 def what_of(what: Mapping[str, Any], settings: Mapping[str, Any]) -> What:
     """Account-wide values are filled in here, so that a version means the same for ever."""
     max_parts, transliterate = what.get("max_parts"), what.get("transliterate")
+    content = content_of(what)
     return What(
-        body=what["body"],
+        body=content.body,
         references=references_of(what),
-        fallback_body=what.get("fallback_body"),
+        fallback_body=content.fallback_body,
         provider_id=what.get("provider_id"),
         provider_group_id=what.get("provider_group_id"),
         on_doubt=what.get("on_doubt", "never_double"),
         max_parts=settings.get("max_parts") if max_parts is None else max_parts,
         transliterate=bool(settings.get("transliterate")) if transliterate is None else transliterate,
+        template_id=content.template_id,
+        template_variables=content.template_variables,
+        message_pairs=content.message_pairs,
+        header_pairs=content.header_pairs,
+        global_pairs=content.global_pairs,
+        by_provider={id: content_of(own) for id, own in (what.get("by_provider") or {}).items()},
     )

@@ -17,11 +17,10 @@ from typing import Any, Final
 from campaign_api.domain.campaign_states import LIVE_KINDS
 from campaign_api.domain.errors import FieldProblem
 from campaign_api.domain.trigger_checks import check_trigger, event_reaches_the_text
+from campaign_api.domain.what_checks import check_what
 from campaign_api.domain.when_checks import MAX_GAP, check_duration, check_when
-from postrider.contracts.definitions import References
+from postrider.contracts.what_fields import WhatFields
 from postrider.rules import Rule, RuleErrors, SegmentRules, names_in, parse_rule, resolve
-from postrider.sms.errors import TemplateError
-from postrider.sms.template import compile_body
 
 EMAIL: Final = re.compile(r"[^@\s\x00-\x1f<>,;]+@[^@\s\x00-\x1f<>,;]+")
 LIST_READY: Final = "ready"
@@ -33,7 +32,7 @@ class Surroundings:
     """What a campaign or a rule may refer to; deleted ones are absent.
 
     `segments`: id → rule, as saved, those that they name included. `campaigns`: those that rules name. `user_lists`,
-    `providers`: id → status. `groups`: id → provider ids.
+    `providers`: id → status, `takes`: id → what of a `what` it takes. `groups`: id → provider ids.
     """
 
     account_time_zone: str = "UTC"
@@ -43,6 +42,7 @@ class Surroundings:
     providers: Mapping[str, str] = field(default_factory=dict)
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     default_group_id: str | None = None
+    takes: Mapping[str, WhatFields] = field(default_factory=dict)
 
 
 def check_campaign(
@@ -58,7 +58,7 @@ def check_campaign(
     problems = check_when(body, around.account_time_zone, now, dates=dates, judged=judged)
     problems += _check_who(body["who"], around)
     problems += _check_how_many(body)
-    return problems + _check_what(body["what"], around, live=event_reaches_the_text(body["who"]))
+    return problems + check_what(body["what"], around, live=event_reaches_the_text(body["who"]))
 
 
 def check_rule(
@@ -112,18 +112,6 @@ def names_of(rules: Iterable[object]) -> list[str]:
     return sorted(named)
 
 
-def references_of(what: Mapping[str, Any]) -> References:
-    """The names that body and fallback refer to. Raises `TemplateError` for a body that was never checked."""
-    profile: set[str] = set()
-    event: set[str] = set()
-    for name in ("body", "fallback_body"):
-        if what.get(name) is not None:
-            references = compile_body(what[name]).references
-            profile.update(references.profile)
-            event.update(references.event)
-    return References(sorted(profile), sorted(event))
-
-
 def _check_how_many(body: Mapping[str, Any]) -> list[FieldProblem]:
     who = body["who"]
     problems = check_duration(who.get("min_gap"), "/who/min_gap", MAX_GAP)
@@ -157,44 +145,3 @@ def _check_who(who: Mapping[str, Any], around: Surroundings) -> list[FieldProble
     # As a rule that names it: its segments and lists have to be there, too.
     problems = check_rule({"in_segment": segment_id}, "", around)
     return [FieldProblem("/who/segment_id", problem.message) for problem in problems]
-
-
-def _check_what(what: Mapping[str, Any], around: Surroundings, *, live: bool) -> list[FieldProblem]:
-    problems = []
-    for name in ("body", "fallback_body"):
-        text = what.get(name)
-        if text is None:
-            continue
-        if not text.strip():
-            problems.append(FieldProblem(f"/what/{name}", "must not be blank"))
-            continue
-        try:
-            compile_body(text, kind_is_live=live)
-        except TemplateError as error:
-            message = f"line {error.line}, column {error.column}: {error.message}"
-            problems.append(FieldProblem(f"/what/{name}", message))
-    return problems + check_carrier(what, around)
-
-
-def check_carrier(what: Mapping[str, Any], around: Surroundings) -> list[FieldProblem]:
-    """Empty when some provider can carry the texts."""
-    provider_id, group_id = what.get("provider_id"), what.get("provider_group_id")
-    if provider_id is not None and group_id is not None:
-        return [FieldProblem("/what/provider_id", "not together with provider_group_id")]
-    if provider_id is not None:
-        if provider_id not in around.providers:
-            return [FieldProblem("/what/provider_id", "there is no such provider")]
-        if around.providers[provider_id] != "active":
-            return [FieldProblem("/what/provider_id", "the provider is archived")]
-        return []
-    pointer = "/what/provider_group_id"
-    if group_id is None:
-        if around.default_group_id is None:
-            message = "there is no default provider group: name a provider_group_id or a provider_id"
-            return [FieldProblem(pointer, message)]
-        group_id = around.default_group_id
-    if group_id not in around.groups:
-        return [FieldProblem(pointer, "there is no such provider group")]
-    if not any(around.providers.get(member) == "active" for member in around.groups[group_id]):
-        return [FieldProblem(pointer, "every provider of the group is archived")]
-    return []

@@ -8,11 +8,12 @@ from typing import Any, Final
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from campaign_api.definitions import request
-from campaign_api.domain.campaign_checks import Surroundings, check_carrier
+from campaign_api.domain.campaign_checks import Surroundings
 from campaign_api.domain.campaign_states import ACTIVE, LIVE_KINDS
 from campaign_api.domain.errors import Conflict, FieldProblem, Invalid, NotFound, StaleVersion, VersionMissing
 from campaign_api.domain.resource import Kind, Resource
 from campaign_api.domain.snapshots import is_published, snapshot_of
+from campaign_api.domain.what_checks import check_carrier, misfits
 from campaign_api.store import resources
 from campaign_api.store.references import User
 from postrider.contracts import codec
@@ -83,6 +84,32 @@ async def stranded(tx: AsyncConnection, before: Surroundings, after: Surrounding
         and not check_carrier(campaign.body["what"], before)
         and check_carrier(campaign.body["what"], after)
     ]
+
+
+async def check_nobody_misfits(tx: AsyncConnection, before: Surroundings, after: Surroundings) -> None:
+    """Raises `Conflict` for a change that would leave campaigns under way with a `what` that a provider cannot send."""
+    broken: list[Resource] = []
+    reasons: set[str] = set()
+    for campaign in await resources.campaigns_in(tx, ACTIVE):
+        what = campaign.body["what"]
+        if not misfits(what, before) and (found := misfits(what, after)):
+            broken.append(campaign)
+            reasons |= {f"{problem.pointer} {problem.message}" for problem in found}
+    if broken:
+        raise in_use(f"campaigns under way could not be sent ({'; '.join(sorted(reasons)[:3])})", broken)
+
+
+async def first_carrier(tx: AsyncConnection, what: Mapping[str, Any]) -> Resource | None:
+    """The provider that would be tried first, where the recipient's country does not matter."""
+    providers = {provider.id: provider for provider in await resources.all_of(tx, "provider")}
+    if what.get("provider_id") is not None:
+        return providers.get(what["provider_id"])
+    wanted = what.get("provider_group_id")
+    for group in await resources.all_of(tx, "provider_group"):
+        if group.body["is_default"] if wanted is None else group.id == wanted:
+            members = [providers[id] for id in group.body["provider_ids"] if id in providers]
+            return next((provider for provider in members if provider.status == "active"), None)
+    return None
 
 
 def check_read_only(given: Mapping[str, Any], shown: Mapping[str, Any], if_match: Version) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from campaign_api.domain.campaign_changes import send_by_of, what_of
@@ -16,7 +17,7 @@ from campaign_api.domain.errors import FieldProblem, Invalid
 from campaign_api.domain.occurrences import occurrences_of
 from campaign_api.domain.plans import Plan, plan_of
 from campaign_api.domain.resource import Resource
-from campaign_api.handlers import segments
+from campaign_api.handlers import common, segments
 from campaign_api.store import resources
 from postrider.durations import parse_duration
 from postrider.sms.errors import TemplateError
@@ -52,7 +53,7 @@ async def about_rule(
     asked: dict[str, Any] = {"rule": meant}
     if what is not None:
         _check_text(what)
-        asked |= {"text": _text(what, settings, live=False, about={}), "seed": _SEED}
+        asked |= {"text": _text(what, None, settings, live=False, about={}), "seed": _SEED}
     return Question(asked, settings.get("price_per_part"), {"/rule": where, "/text": "/what"})
 
 
@@ -62,8 +63,16 @@ async def about_campaign(tx: AsyncConnection, campaign: Resource, now: datetime)
     settings = (await resources.get_settings(tx)).body
     live = body["kind"] in LIVE_KINDS
     about = {"id": campaign.id, "name": body["name"]}
-    asked: dict[str, Any] = {"text": _text(body["what"], settings, live=live, about=about), "seed": campaign.id}
-    pointers = {"/text": "/what", "/filter": "/who/filter", "/trigger": "/who/trigger"}
+    carrier = await common.first_carrier(tx, body["what"])
+    carried = {} if carrier is None else carrier.body
+    carrier_id = None if carrier is None else carrier.id
+    asked: dict[str, Any] = {
+        "text": _text(body["what"], carrier_id, settings, live=live, about=about),
+        "seed": campaign.id,
+    }
+    own = carrier_id in (body["what"].get("by_provider") or {})
+    where = f"/what/by_provider/{carrier_id}" if own else "/what"
+    pointers = {"/text": where, "/filter": "/who/filter", "/trigger": "/who/trigger"}
     who = body["who"]
     if live:
         trigger = who["trigger"]
@@ -91,10 +100,9 @@ async def about_campaign(tx: AsyncConnection, campaign: Resource, now: datetime)
     caps = _caps(campaign, settings, now)
     if caps is not None:
         asked["people"] = ASKED_ABOUT_CAPS
-    carrier = await _carrier(tx, body["what"])
-    rate = carrier.get("parts_per_second")
+    rate = carried.get("parts_per_second")
     plan = plan_of(body, settings, None if rate is None else float(rate), ACTIVITY_DAYS if live else None)
-    return Question(asked, carrier.get("price_per_part") or settings.get("price_per_part"), pointers, plan, caps)
+    return Question(asked, carried.get("price_per_part") or settings.get("price_per_part"), pointers, plan, caps)
 
 
 def _caps(campaign: Resource, settings: Mapping[str, Any], now: datetime) -> dict[str, Any] | None:
@@ -164,29 +172,18 @@ def _check_text(what: Mapping[str, Any]) -> None:
 
 
 def _text(
-    what: Mapping[str, Any], settings: Mapping[str, Any], *, live: bool, about: Mapping[str, str]
+    what: Mapping[str, Any],
+    provider_id: str | None,
+    settings: Mapping[str, Any],
+    *,
+    live: bool,
+    about: Mapping[str, str],
 ) -> dict[str, Any]:
     meant = what_of(what, settings)
     return {
-        "body": meant.body,
-        "fallback_body": meant.fallback_body,
+        **msgspec.to_builtins(meant.content_for(provider_id)),
         "max_parts": meant.max_parts,
         "transliterate": meant.transliterate,
         "live": live,
         "campaign": about,
     }
-
-
-async def _carrier(tx: AsyncConnection, what: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The provider that would be tried first; empty when there is none."""
-    providers = {provider.id: provider for provider in await resources.all_of(tx, "provider")}
-    provider_id = what.get("provider_id")
-    if provider_id is None:
-        groups = await resources.all_of(tx, "provider_group")
-        wanted = what.get("provider_group_id")
-        group = next(
-            (each for each in groups if (each.body["is_default"] if wanted is None else each.id == wanted)), None
-        )
-        members = [] if group is None else group.body["provider_ids"]
-        provider_id = next((id for id in members if id in providers and providers[id].status == "active"), None)
-    return providers[provider_id].body if provider_id in providers else {}

@@ -20,6 +20,7 @@ async def create(tx: AsyncConnection, body: dict[str, Any]) -> tuple[Resource, l
     """The group, and the ids of those that are not the default any longer."""
     await resources.lock_configuration(tx)
     await _check_members(tx, body["provider_ids"], ())
+    await _check_campaigns(tx, "", body)
     former = await _depose(tx, "") if body["is_default"] else []
     created = await resources.insert(tx, new_id("provider_group"), "provider_group", "active", body, {})
     await common.publish(tx, created)
@@ -31,7 +32,7 @@ async def put(
 ) -> tuple[Resource, list[str]]:
     current = await common.get_to_change(tx, "provider_group", id, if_match)
     await _check_members(tx, body["provider_ids"], current.body["provider_ids"])
-    await _check_nobody_stranded(tx, id, body)
+    await _check_campaigns(tx, id, body)
     former = []
     if body["is_default"] and not current.body["is_default"]:
         former = await _depose(tx, id)
@@ -68,8 +69,9 @@ async def _check_default_not_needed(tx: AsyncConnection) -> None:
         raise common.in_use("campaigns go by the default group: make another group the default first", users)
 
 
-async def _check_nobody_stranded(tx: AsyncConnection, id: str, body: dict[str, Any]) -> None:
-    """An archived provider may stay in a group, but not alone while a live campaign goes by it."""
+async def _check_campaigns(tx: AsyncConnection, id: str, body: dict[str, Any]) -> None:
+    """An archived provider may stay in a group, but not alone while a live campaign goes by it; and whoever joins has
+    to take what campaigns under way send."""
     around = await resources.surroundings(tx, await resources.get_settings(tx))
     after = replace(
         around,
@@ -79,6 +81,7 @@ async def _check_nobody_stranded(tx: AsyncConnection, id: str, body: dict[str, A
     stranded = await common.stranded(tx, around, after)
     if stranded:
         raise common.in_use("every provider that would be left is archived, and live campaigns need one", stranded)
+    await common.check_nobody_misfits(tx, around, after)
 
 
 async def _check_members(tx: AsyncConnection, ids: Sequence[str], kept: Sequence[str]) -> None:

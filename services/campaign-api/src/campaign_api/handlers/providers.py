@@ -16,6 +16,7 @@ from campaign_api.sealing import Sealer
 from campaign_api.store import funnel, resources
 from postrider.contracts.ids import new_id
 from postrider.contracts.provider_fields import Problem, check_kept_credentials, check_provider
+from postrider.contracts.what_fields import what_fields
 
 ARCHIVED = "archived"
 
@@ -49,6 +50,9 @@ async def put(
         _refuse(check_kept_credentials(body["kind"], current.body["settings"], body["settings"]))
     else:
         internal = {**internal, "sealed_credentials": sealer.seal(credentials)}
+    around = await resources.surroundings(tx, await resources.get_settings(tx))
+    takes = {**around.takes, id: what_fields(body["kind"], body["settings"])}
+    await common.check_nobody_misfits(tx, around, replace(around, takes=takes))
     return await common.store(tx, replace(current, body=body, internal=internal))
 
 

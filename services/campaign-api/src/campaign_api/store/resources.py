@@ -17,6 +17,7 @@ from campaign_api.domain.campaign_checks import Surroundings
 from campaign_api.domain.errors import NotReady
 from campaign_api.domain.resource import SETTINGS_ID, Kind, Resource
 from campaign_api.store import references
+from postrider.contracts.what_fields import what_fields
 
 _CONFIGURATION_LOCK = 7_711_860_101
 _COLUMNS = (
@@ -180,6 +181,7 @@ async def surroundings(tx: AsyncConnection, settings: Resource, named: Collectio
         providers={provider.id: provider.status for provider in providers},
         groups={group.id: tuple(group.body["provider_ids"]) for group in groups},
         default_group_id=next((group.id for group in groups if group.body["is_default"]), None),
+        takes={provider.id: what_fields(provider.body["kind"], provider.body["settings"]) for provider in providers},
     )
 
 

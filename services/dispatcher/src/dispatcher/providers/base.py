@@ -15,6 +15,8 @@ from urllib.parse import parse_qsl, quote, urlsplit
 
 from dispatcher.domain.outcomes import SubmitResult
 from dispatcher.http_port import always
+from postrider.sms.filled import NOTHING_FILLED
+from postrider.sms.filled import Filled as Filled
 
 Encoding = Literal["GSM-7", "UCS-2"]
 ReceiptStatus = Literal["accepted", "sent", "delivered", "undelivered", "unknown"]
@@ -23,21 +25,6 @@ Keyword = Literal["stop", "start", "help"]
 REFERENCE_PARAMETER = "reference"
 OPTED_IN = "opted_in"
 """In place of a reason to suppress: the person takes an opt-out back."""
-
-
-@dataclass(frozen=True, slots=True)
-class Filled:
-    """What a provider with templates or parameters of its own is given for one person, rendered: the campaign's
-    `template_id`, its `template_variables` in their order, and the pairs by their names."""
-
-    template_id: str | None = None
-    variables: tuple[str, ...] = ()
-    message_pairs: tuple[tuple[str, str], ...] = ()
-    header_pairs: tuple[tuple[str, str], ...] = ()
-    global_pairs: tuple[tuple[str, str], ...] = ()
-
-
-NOTHING_FILLED = Filled()
 
 
 @dataclass(frozen=True, slots=True)

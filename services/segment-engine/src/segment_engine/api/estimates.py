@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated, Any
 
+import msgspec
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
+from postrider.contracts.definitions import Content
 from postrider.logs import failure, log
 from postrider.rules import Rule, RuleErrors, parse_rule, parse_where
 from postrider.rules.tree import AllOf
-from postrider.sms.message import Message, MessageError, MessageSource, compile_message
+from postrider.sms.message import Message, MessageError, compile_message, source_of
 from postrider.sms.render_pool import WorkerBroken
 from segment_engine.api.base import Problem, Services, caught_up, means_nothing
 from segment_engine.event_store.port import EvaluationTooLarge, LeftOut, Reach
@@ -26,10 +28,15 @@ class Strict(BaseModel):
 
 
 class TextIn(Strict):
-    """The text part of a campaign's `what`, and what `Campaign.*` stands for."""
+    """What of a campaign's `what` is rendered, and what `Campaign.*` stands for."""
 
-    body: str
+    body: str = ""
     fallback_body: str | None = None
+    template_id: str | None = None
+    template_variables: list[str] = Field(default_factory=list)
+    message_pairs: dict[str, str] = Field(default_factory=dict)
+    header_pairs: dict[str, str] = Field(default_factory=dict)
+    global_pairs: dict[str, str] = Field(default_factory=dict)
     max_parts: int | None = None
     transliterate: bool = False
     live: bool = False
@@ -98,7 +105,8 @@ def estimate_routes(services: Services) -> APIRouter:
 
 
 def _text(text: TextIn) -> Message:
-    source = MessageSource(text.body, text.live, text.fallback_body, text.max_parts, text.transliterate)
+    content = msgspec.convert(text.model_dump(include=set(Content.__struct_fields__)), Content)
+    source = source_of(content, text.live, text.max_parts, text.transliterate)
     try:
         return compile_message(source)
     except MessageError as error:

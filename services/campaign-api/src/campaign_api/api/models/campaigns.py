@@ -79,17 +79,44 @@ class DateWho(LiveWho):
     trigger: DateTrigger = Field(description="Whose date this is gets the text.")
 
 
-class What(Model):
-    """The text, and by whom it is carried. Neither provider nor group: the default group."""
+Value = Annotated[str, Field(max_length=5_000)]
+Pairs = Annotated[dict[Annotated[str, Field(max_length=64)], Value], Field(max_length=50)]
 
-    body: str = Field(
-        min_length=1,
+
+class Content(Model):
+    """What is sent: of these fields those that the provider takes, as its `what_fields` say."""
+
+    body: str | None = Field(
+        None,
         max_length=5_000,
         description="Liquid over Profile.*, Campaign.* and, live only, Event.*; "
         '`{{ Profile.first_name | default: "there" }}`.',
     )
     fallback_body: str | None = Field(
-        None, max_length=5_000, description="Sent instead when a value without default is missing; null: not sent."
+        None,
+        max_length=5_000,
+        description="Sent instead of `body` when a value of it without default is missing; null: nothing is.",
+    )
+    template_id: str | None = Field(
+        None, min_length=1, max_length=5_000, description="Template at the vendor; one for the whole campaign."
+    )
+    template_variables: Annotated[list[Value], Field(max_length=50)] | None = Field(
+        None, description="Liquid: what stands in the template's variables, in their order."
+    )
+    message_pairs: Pairs | None = Field(None, description="Name → Liquid: values of the text, for each person.")
+    header_pairs: Pairs | None = Field(
+        None, description="Name → Liquid: values of headers; of a provider with batches one for the whole campaign."
+    )
+    global_pairs: Pairs | None = Field(None, description="Name → Liquid over Campaign.*: one for the whole campaign.")
+
+
+class What(Content):
+    """What is sent, and by whom it is carried. Neither provider nor group: the default group."""
+
+    by_provider: dict[Annotated[str, Field(max_length=64)], Content] | None = Field(
+        None,
+        description="Provider of the group → what is sent by it, in place of all of the fields above: for groups of "
+        "unlike providers. Null: all of them are given the same.",
     )
     provider_id: str | None = Field(None, max_length=64, description="One provider.")
     provider_group_id: str | None = Field(None, max_length=64, description="A group of providers.")
@@ -102,11 +129,6 @@ class What(Model):
     transliterate: bool | None = Field(
         None, description="Typographic characters become plain ones where that saves parts. Null: the account's."
     )
-    template_id: Annotated[Any, NotBuilt(None)] = Field(None, description="Not built yet: null.")
-    template_variables: Annotated[Any, NotBuilt(None, [])] = Field(None, description="Not built yet: null.")
-    message_pairs: Annotated[Any, NotBuilt(None, {}, [])] = Field(None, description="Not built yet: null.")
-    header_pairs: Annotated[Any, NotBuilt(None, {}, [])] = Field(None, description="Not built yet: null.")
-    global_pairs: Annotated[Any, NotBuilt(None, {}, [])] = Field(None, description="Not built yet: null.")
     variants: Annotated[Any, NotBuilt(None, [])] = Field(None, description="Not built yet: null.")
     linked_content: Annotated[Any, NotBuilt(None, [])] = Field(None, description="Not built yet: null.")
     shorten_links: Annotated[Any, NotBuilt(False, None)] = Field(False, description="Not built yet: false.")

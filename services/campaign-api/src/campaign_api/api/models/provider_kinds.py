@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 
 from campaign_api.api.models.account import Price
-from campaign_api.api.models.base import Framed, Given, Writable
+from campaign_api.api.models.base import Framed, Given, Model, Writable
 from postrider.contracts.provider_fields import MAX_PARTS_PER_SECOND, PROVIDER_KINDS, ProviderField
 
 
@@ -200,13 +200,26 @@ class SandboxIn(ProviderBase):
     credentials: dict[str, Any] | None = _credentials("sandbox")
 
 
+class WhatField(Model):
+    """A field of a campaign's `what`, for whoever draws a form."""
+
+    name: str = Field(description="body, fallback_body, template_id, template_variables or a class of pairs.")
+    required: bool = Field(description="Whether a campaign has to give it.")
+    max_length: int | None = Field(description="Most characters, rendered: of each value, where it has several.")
+    max_count: int | None = Field(description="Most values, where it has several.")
+    names: list[str] = Field(description="Of pairs: names that the provider's configuration has; each needs a value.")
+    may_add: bool = Field(description="Of pairs: whether a campaign may give others.")
+    taken: list[str] = Field(description="Of pairs: names that a campaign may not give.")
+    personalised: bool = Field(description="Whether its value may differ from person to person.")
+
+
 class ProviderOut(Framed):
     name: str = Field(description="What people call it.")
     parts_per_second: float | None = Field(description="Most message parts handed over per second; null: no limit.")
     price_per_part: str | None = Field(None, description="What it takes for a message part; null: the account's.")
     callback_url: str = Field(description="Where the vendor sends receipts; a secret is part of it.")
     inbound_url: str = Field(description="Where the vendor sends texts from people; a secret is part of it.")
-    what_fields: list[str] = Field(description="Fields of a campaign's `what` that it takes.")
+    what_fields: list[WhatField] = Field(description="Fields of a campaign's `what` that it takes, and no others.")
     status: Literal["active", "archived"] = Field(description="An archived provider is given no new texts.")
 
 

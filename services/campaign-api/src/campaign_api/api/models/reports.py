@@ -118,9 +118,15 @@ class MessagePage(Model):
 class PreviewOut(Model):
     """What a phone would get, or why nothing would be sent."""
 
-    body: str | None = Field(description="The text; null when it cannot be rendered.")
-    encoding: str | None = Field(description="GSM-7 or UCS-2.")
-    parts: int | None = Field(description="How many parts it has.")
+    provider_id: str | None = Field(description="The provider that would be tried first; null: there is none.")
+    body: str | None = Field(description="The text; null when it cannot be rendered, or is the vendor's template.")
+    encoding: str | None = Field(description="GSM-7 or UCS-2; null of a vendor's template.")
+    parts: int | None = Field(description="How many parts it has; null of a vendor's template.")
+    template_id: str | None = Field(None, description="The vendor's template.")
+    template_variables: list[str] = Field([], description="Its variables, rendered.")
+    message_pairs: dict[str, str] = Field({}, description="Pairs of the text, rendered.")
+    header_pairs: dict[str, str] = Field({}, description="Pairs of headers, rendered.")
+    global_pairs: dict[str, str] = Field({}, description="Pairs of the campaign, rendered.")
     forcing_ucs2: list[str] = Field(description="Characters that force UCS-2.")
     fallback_used: bool = Field(description="A value was missing and the fallback body was rendered.")
     reason: str | None = Field(description="Why nothing would be sent.")
