@@ -14,22 +14,21 @@ import time
 from collections import Counter, deque
 from collections.abc import Sequence
 from datetime import timedelta
-from functools import partial
+from typing import cast
 
 from dispatcher import metrics
 from dispatcher.budget import Budget
-from dispatcher.calls import Prepared, ProviderTerms, Sending, may_send
+from dispatcher.caller import Caller, Marked, outgoing_of
+from dispatcher.calls import Prepared, ProviderTerms, Sending
 from dispatcher.domain.admission import Admitted, admit, campaign_says, cancel_reason
-from dispatcher.domain.after_outcome import Situation, after_outcome
 from dispatcher.domain.breaker import STALL_SECONDS, Breaker
-from dispatcher.domain.fence import CONFIRMED_WITHIN_SECONDS, lease_seconds, may_begin
+from dispatcher.domain.fence import CONFIRMED_WITHIN_SECONDS, lease_seconds
 from dispatcher.domain.ledger import Event
-from dispatcher.domain.message import BULK, LIVE, Message, reference
-from dispatcher.domain.outcomes import Outcome, SubmitResult
-from dispatcher.domain.settlement import Attempt, Settlement
-from dispatcher.http_port import CalledOff
-from dispatcher.providers.base import OutgoingText, ProviderAdapter
-from dispatcher.steps import marked_of, not_admitted, rendered, settlement_of
+from dispatcher.domain.message import BULK, LIVE
+from dispatcher.domain.settlement import Settlement
+from dispatcher.domain.sharing import Sharing
+from dispatcher.providers.base import BatchAdapter, ProviderAdapter
+from dispatcher.steps import marked_of, not_admitted, rendered
 from dispatcher.store import claims, marks
 from dispatcher.store.alone import alone
 from postrider.logs import failure, log
@@ -51,23 +50,22 @@ class Pipeline:
         self.terms = terms
         self.adapter = adapter
         self.budget = Budget(sending.database, sending.clock, terms.provider_id, terms.parts_per_second)
-        self.breaker = Breaker()
+        self._caller = Caller(sending, terms.provider_id, self._wake_up)
         self._buffers: tuple[deque[Prepared], deque[Prepared]] = (deque(), deque())
         self._expected = [0, 0]
         self._recalled: set[str] = set()
-        self._calls: set[asyncio.Task[None]] = set()
-        self._bulk_calls = 0
-        self._last_answer = 0.0
         self._wake = asyncio.Event()
         self._gather_until: float | None = None
         provider_id = terms.provider_id
-        self._call_seconds = metrics.CALL_SECONDS.labels(provider_id)
-        self._calls_ended = {outcome: metrics.CALLS.labels(provider_id, outcome.value) for outcome in Outcome}
         self._under_way = metrics.CALLS_UNDER_WAY.labels(provider_id)
         self._buffered = metrics.BUFFERED.labels(provider_id)
         self._breaker_open = metrics.BREAKER.labels(provider_id)
 
     # What the claimer sees
+
+    @property
+    def breaker(self) -> Breaker:
+        return self._caller.breaker
 
     @property
     def least_claim(self) -> int:
@@ -108,9 +106,12 @@ class Pipeline:
         old, self.adapter, self.terms = self.adapter, adapter, terms
         if self.budget.parts_per_second != terms.parts_per_second:
             self.budget = Budget(self._sending.database, self._sending.clock, terms.provider_id, terms.parts_per_second)
-        self.breaker = Breaker()
+        self._caller.breaker = Breaker()
         self._wake.set()
         return old
+
+    def _wake_up(self) -> None:
+        self._wake.set()
 
     # The loop
 
@@ -130,8 +131,7 @@ class Pipeline:
         finally:
             stopping.cancel()
         await self._give_back(self._drain_buffers())
-        if self._calls:
-            await asyncio.wait(set(self._calls))
+        await self._caller.wait()
 
     async def _turn(self) -> float:
         """Begins one group of calls. Returns how long to wait for something new: 0 means go on at once."""
@@ -144,8 +144,8 @@ class Pipeline:
             # The next provider of the group takes over: what waits here is routed again.
             await self._give_back(self._drain_buffers())
             return 1.0
-        free = self.breaker.room(now, self._sending.concurrency - len(self._calls))
-        free_for_bulk = min(free, self._sending.concurrency - self._reserve() - self._bulk_calls)
+        free = self.breaker.room(now, self._sending.concurrency - self._caller.calls)
+        free_for_bulk = min(free, self._sending.concurrency - self._reserve() - self._caller.bulk_calls)
         if free <= 0 or (not self._buffers[LIVE] and free_for_bulk <= 0):
             return 1.0
         if self._is_worth_gathering(now, free_for_bulk):
@@ -156,10 +156,13 @@ class Pipeline:
             metrics.NOT_CLAIMING.inc()
             return 0.02
         try:
-            group = await self._draw_group(free, free_for_bulk)
+            # An edit may replace them meanwhile: what was put together for an adapter goes by that one.
+            adapter, terms = self.adapter, self.terms
+            sharing = self._sharing(adapter, free, free_for_bulk)
+            group = await self._draw_group(free, free_for_bulk, adapter, sharing)
             if not group:
                 return min(max(self.budget.wait_seconds, 0.005), 1.0)
-            await self._mark_and_call(group, now)
+            await self._mark_and_call(group, adapter, terms, sharing, now)
         except Exception as error:
             if not is_outage(error):
                 raise
@@ -174,7 +177,7 @@ class Pipeline:
         """With calls under way, a few milliseconds bring more free connections for the same transaction; a live text
         does not wait for them."""
         wanted = min(len(self._buffers[BULK]), self._sending.concurrency // 4)
-        if self._buffers[LIVE] or not self._calls or free_for_bulk >= wanted:
+        if self._buffers[LIVE] or not self._caller.calls or free_for_bulk >= wanted:
             self._gather_until = None
             return False
         if self._gather_until is None:
@@ -184,7 +187,14 @@ class Pipeline:
         self._gather_until = None
         return False
 
-    async def _draw_group(self, free: int, free_for_bulk: int) -> list[Prepared]:
+    def _sharing(self, adapter: ProviderAdapter, free: int, free_for_bulk: int) -> Sharing | None:
+        """For a provider that takes several texts in a call. A probe carries one: no more is put at risk."""
+        size = adapter.capabilities.batch_size if self.breaker.state == "closed" else 1
+        return Sharing(size, free, free_for_bulk) if size > 1 else None
+
+    async def _draw_group(
+        self, free: int, free_for_bulk: int, adapter: ProviderAdapter, sharing: Sharing | None
+    ) -> list[Prepared]:
         """Texts to call now, live ones first: no more than free connections and parts in hand."""
         first = (self._buffers[LIVE] or self._buffers[BULK])[0]
         waiting = sum(len(buffer) for buffer in self._buffers) * first.parts
@@ -193,8 +203,10 @@ class Pipeline:
         for lane, most in ((LIVE, free), (BULK, free_for_bulk)):
             buffer = self._buffers[lane]
             taken = 0
-            while buffer and len(group) < free and taken < most:
+            while buffer and (sharing is not None or (len(group) < free and taken < most)):
                 if parts is not None and buffer[0].parts > parts:
+                    break
+                if sharing is not None and not self._shares(sharing, adapter, buffer[0]):
                     break
                 text = buffer.popleft()
                 taken += 1
@@ -206,8 +218,20 @@ class Pipeline:
             self._sending.on_room()
         return group
 
-    async def _mark_and_call(self, group: Sequence[Prepared], started: float) -> None:
-        adapter, terms = self.adapter, self.terms
+    def _shares(self, sharing: Sharing, adapter: ProviderAdapter, text: Prepared) -> bool:
+        message = text.message
+        outgoing = outgoing_of(self._sending, self.terms, Marked(message, text, 0))
+        key = cast(BatchAdapter, adapter).batch_key(outgoing)
+        return sharing.takes(message.message_id, key, is_bulk=message.lane == BULK)
+
+    async def _mark_and_call(
+        self,
+        group: Sequence[Prepared],
+        adapter: ProviderAdapter,
+        terms: ProviderTerms,
+        sharing: Sharing | None,
+        started: float,
+    ) -> None:
         # The group, or this provider, may have been edited since they were claimed: then they are routed again.
         await self._give_back([text for text in group if not self._sending.may_carry(text, terms.provider_id)])
         now = self._sending.clock.monotonic()
@@ -238,15 +262,22 @@ class Pipeline:
             # Whether it was committed is not known: take the mark back if it is there.
             for text, _ in admitted:
                 attempt = marked_of(text, mark, terms.provider_id, self._sending.database_clock.now())
-                self._unmark(attempt, "mark_failed")
+                self._caller.unmark(attempt, "mark_failed")
             raise
         metrics.MARK_SECONDS.observe(time.perf_counter() - timer)
         for id in suppressed:
             self._sending.settle(Settlement(texts[id][0].message, Event.SUPPRESS, reason="suppressed"))
         lost = [id for id in missing if id not in suppressed]
-        for id, marked_at in marked.items():
-            text, validity = texts[id]
-            self._begin(adapter, terms, marked_of(text, mark, terms.provider_id, marked_at), text, validity, started)
+        going = {
+            id: Marked(marked_of(texts[id][0], mark, terms.provider_id, marked_at), *texts[id])
+            for id, marked_at in marked.items()
+        }
+        if sharing is None:
+            for each in going.values():
+                self._caller.begin(adapter, terms, each, started)
+        else:
+            for ids in sharing.calls(going):
+                self._caller.begin_together(cast(BatchAdapter, adapter), terms, [going[id] for id in ids], started)
         if lost:
             await self._give_back([texts[id][0] for id in lost])
 
@@ -272,103 +303,12 @@ class Pipeline:
         self._sending.settle(not_admitted(message, verdict))
         return None
 
-    def _begin(
-        self, adapter: ProviderAdapter, terms: ProviderTerms, message: Message, text: Prepared, validity: int,
-        started: float,
-    ) -> None:  # fmt: skip
-        self.breaker = self.breaker.begun()
-        if not self._calls:
-            self._last_answer = started
-        if message.lane == BULK:
-            self._bulk_calls += 1
-        call = asyncio.create_task(self._call(adapter, terms, message, text, validity, started))
-        self._calls.add(call)
-        call.add_done_callback(lambda done: self._ended(done, message.lane))
-
-    def _ended(self, call: asyncio.Task[None], lane: int) -> None:
-        self._calls.discard(call)
-        if lane == BULK:
-            self._bulk_calls -= 1
-        self._wake.set()
-
-    async def _call(
-        self, adapter: ProviderAdapter, terms: ProviderTerms, message: Message, text: Prepared, validity: int,
-        started: float,
-    ) -> None:  # fmt: skip
-        """One call, at most once: the fence is checked last, with nothing awaited between it and the request; what a
-        stop may change is checked once more when the adapter has its connection, which can take seconds."""
-        sends = partial(may_send, self._sending.definitions, message.campaign_id)
-        outgoing = OutgoingText(
-            message.message_id, message.attempt, reference(message.message_id, message.attempt), message.phone,
-            text.body, text.encoding, text.parts, validity, terms.callback_url, message.campaign_id, text.filled, sends,
-        )  # fmt: skip
-        clock = self._sending.clock
-        begun_at = clock.monotonic()
-        if not may_begin(begun_at, started, terms.timeout_seconds) or not sends():
-            self._call_off(message)
-            return
-        try:
-            result = await adapter.submit(outgoing)
-        except CalledOff:
-            self._call_off(message)
-            return
-        except asyncio.CancelledError:
-            self._settle_call(terms, message, text, SubmitResult(Outcome.IN_DOUBT, code="cancelled"))
-            raise
-        except Exception as error:  # noqa: BLE001  # an adapter's bug is a doubt, not the end of the pipeline
-            log.error("adapter_failed", provider=terms.provider_id, **failure(error))
-            result = SubmitResult(Outcome.IN_DOUBT, code="adapter_failed", unknown_code=True)
-        self._call_seconds.observe(clock.monotonic() - begun_at)
-        self._learn(result)
-        self._settle_call(terms, message, text, result)
-
-    def _learn(self, result: SubmitResult) -> None:
-        now = self._sending.clock.monotonic()
-        self._last_answer = now
-        if result.is_accepted:
-            self.breaker = self.breaker.success()
-        elif result.counts_for_breaker:
-            self.breaker = self.breaker.failure(now)
-        else:
-            self.breaker = self.breaker.neutral()
-        if result.unknown_code:
-            metrics.UNKNOWN_CODES.labels(self.terms.provider_id).inc()
-            log.error("unknown_code", provider=self.terms.provider_id, code=result.code)
-
-    def _settle_call(self, terms: ProviderTerms, message: Message, text: Prepared, result: SubmitResult) -> None:
-        self._calls_ended[result.outcome].inc()
-        now = self._sending.database_clock.now()
-        started_at = message.marked_at or now
-        tried = (*message.tried, terms.provider_id)
-        situation = Situation(
-            message.attempt, started_at, now, message.send_by, self._sending.has_another(text, tried),
-            terms.doubt_seconds, terms.in_doubt_wait_seconds,
-        )  # fmt: skip
-        attempt = Attempt(
-            message.attempt, terms.provider_id, started_at, result.outcome.value, result.code or "",
-            result.provider_message_id,
-        )  # fmt: skip
-        if result.is_in_doubt:
-            metrics.DOUBTS.labels("call").inc()
-        step = after_outcome(result, situation)
-        self._sending.settle(settlement_of(message, step, attempt, tried, result.suppress))
-
-    def _sends(self, message: Message) -> bool:
-        return campaign_says(self._sending.definitions.campaigns.get(message.campaign_id)) == "send"
-
-    def _call_off(self, message: Message) -> None:
-        self._unmark(message, "late" if self._sends(message) else "stopped")
-        self.breaker = self.breaker.not_begun()
-
-    def _unmark(self, message: Message, why: str) -> None:
-        metrics.UNMARKED.labels(why).inc()
-        self._sending.settle(Settlement(message, Event.UNMARK, reason=message.reason, attempts_taken_back=1))
-
     def _notice_stall(self, now: float) -> None:
-        busy = len(self._calls) >= self._sending.concurrency - self._reserve()
-        if busy and now - self._last_answer > STALL_SECONDS and self.breaker.state == "closed":
-            self.breaker = self.breaker.stalled(now)
-            log.warning("provider_stalled", provider=self.terms.provider_id, calls=len(self._calls))
+        calls = self._caller.calls
+        busy = calls >= self._sending.concurrency - self._reserve()
+        if busy and now - self._caller.last_answer > STALL_SECONDS and self.breaker.state == "closed":
+            self._caller.breaker = self.breaker.stalled(now)
+            log.warning("provider_stalled", provider=self.terms.provider_id, calls=calls)
 
     def _take_stale(self, now: float) -> list[Prepared]:
         """Texts whose lease ends before they could be marked: a slow rate lets them wait too long, and what is drawn
@@ -410,6 +350,6 @@ class Pipeline:
         self._sending.on_room()
 
     def _show(self) -> None:
-        self._under_way.set(len(self._calls))
+        self._under_way.set(self._caller.calls)
         self._buffered.set(sum(len(buffer) for buffer in self._buffers))
         self._breaker_open.set({"closed": 0, "half_open": 1, "open": 2}[self.breaker.state])

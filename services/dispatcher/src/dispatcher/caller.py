@@ -1,0 +1,204 @@
+"""The calls of one provider: begun with marked texts, fenced, answered, settled; and what they teach of its health.
+
+A call is made at most once. It ends with one settlement for each of its texts, whatever happens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+from dispatcher import metrics
+from dispatcher.calls import Prepared, ProviderTerms, Sending, may_send
+from dispatcher.domain.admission import campaign_says
+from dispatcher.domain.after_outcome import Situation, after_outcome
+from dispatcher.domain.breaker import Breaker
+from dispatcher.domain.fence import may_begin
+from dispatcher.domain.ledger import Event
+from dispatcher.domain.message import BULK, Message, reference
+from dispatcher.domain.outcomes import Outcome, SubmitResult
+from dispatcher.domain.settlement import Attempt, Settlement
+from dispatcher.http_port import CalledOff
+from dispatcher.providers.base import BatchAdapter, OutgoingText, ProviderAdapter
+from dispatcher.steps import settlement_of
+from postrider.logs import failure, log
+
+
+class Marked(NamedTuple):
+    """A text that may be sent now: `message` as it is marked, and how long the provider may try."""
+
+    message: Message
+    text: Prepared
+    validity: int
+
+
+def outgoing_of(sending: Sending, terms: ProviderTerms, marked: Marked) -> OutgoingText:
+    message, text, validity = marked
+    return OutgoingText(
+        message.message_id, message.attempt, reference(message.message_id, message.attempt), message.phone,
+        text.body, text.encoding, text.parts, validity, terms.callback_url, message.campaign_id, text.filled,
+        partial(may_send, sending.definitions, message.campaign_id),
+    )  # fmt: skip
+
+
+class Caller:
+    """`on_end` is called when a call is over and its connection free."""
+
+    def __init__(self, sending: Sending, provider_id: str, on_end: Callable[[], None]) -> None:
+        self._sending = sending
+        self._provider_id = provider_id
+        self._on_end = on_end
+        self.breaker = Breaker()
+        self.last_answer = 0.0
+        self.bulk_calls = 0
+        self._calls: set[asyncio.Task[None]] = set()
+        self._call_seconds = metrics.CALL_SECONDS.labels(provider_id)
+        self._calls_ended = {outcome: metrics.CALLS.labels(provider_id, outcome.value) for outcome in Outcome}
+
+    @property
+    def calls(self) -> int:
+        """Under way."""
+        return len(self._calls)
+
+    async def wait(self) -> None:
+        if self._calls:
+            await asyncio.wait(set(self._calls))
+
+    # Beginning
+
+    def begin(self, adapter: ProviderAdapter, terms: ProviderTerms, marked: Marked, started: float) -> None:
+        """`started`: monotonic, from before the mark."""
+        self.breaker = self.breaker.begun()
+        self._start(marked.message.lane, self._call(adapter, terms, marked, started), started)
+
+    def begin_together(
+        self, adapter: BatchAdapter, terms: ProviderTerms, texts: Sequence[Marked], started: float
+    ) -> None:
+        """Texts of one lane and one `batch_key`, in one call."""
+        self.breaker = self.breaker.begun()
+        self._start(texts[0].message.lane, self._call_together(adapter, terms, texts, started), started)
+
+    def _start(self, lane: int, work: Coroutine[Any, Any, None], started: float) -> None:
+        if not self._calls:
+            self.last_answer = started
+        if lane == BULK:
+            self.bulk_calls += 1
+        call = asyncio.create_task(work)
+        self._calls.add(call)
+        call.add_done_callback(lambda done: self._ended(done, lane))
+
+    def _ended(self, call: asyncio.Task[None], lane: int) -> None:
+        self._calls.discard(call)
+        if lane == BULK:
+            self.bulk_calls -= 1
+        self._on_end()
+
+    # Calling
+
+    async def _call(self, adapter: ProviderAdapter, terms: ProviderTerms, marked: Marked, started: float) -> None:
+        """The fence is checked last, with nothing awaited between it and the request; what a stop may change is checked
+        once more when the adapter has its connection, which can take seconds."""
+        outgoing = outgoing_of(self._sending, terms, marked)
+        clock = self._sending.clock
+        begun_at = clock.monotonic()
+        if not may_begin(begun_at, started, terms.timeout_seconds) or not outgoing.may_begin():
+            self._call_off(marked.message)
+            return
+        try:
+            result = await adapter.submit(outgoing)
+        except CalledOff:
+            self._call_off(marked.message)
+            return
+        except asyncio.CancelledError:
+            self._settle(terms, marked, SubmitResult(Outcome.IN_DOUBT, code="cancelled"))
+            raise
+        except Exception as error:  # noqa: BLE001  # an adapter's bug is a doubt, not the end of the pipeline
+            result = self._adapter_failed(error)
+        self._call_seconds.observe(clock.monotonic() - begun_at)
+        self._learn(result)
+        self._settle(terms, marked, result)
+
+    async def _call_together(
+        self, adapter: BatchAdapter, terms: ProviderTerms, texts: Sequence[Marked], started: float
+    ) -> None:
+        """As `_call`, with one fence for the call. Who may not be sent any more leaves it before it begins; when that
+        changes while it connects, all of it is called off and the others go with the next."""
+        clock = self._sending.clock
+        begun_at = clock.monotonic()
+        in_time = may_begin(begun_at, started, terms.timeout_seconds)
+        going: list[tuple[Marked, OutgoingText]] = []
+        for marked in texts:
+            outgoing = outgoing_of(self._sending, terms, marked)
+            if in_time and outgoing.may_begin():
+                going.append((marked, outgoing))
+            else:
+                self._call_off(marked.message)
+        if not going:
+            return
+        results: list[SubmitResult | None]
+        try:
+            results = await adapter.submit_batch([outgoing for _, outgoing in going])
+            if len(results) != len(going):
+                raise RuntimeError("not one result a text")
+        except asyncio.CancelledError:
+            for marked, _ in going:
+                self._settle(terms, marked, SubmitResult(Outcome.IN_DOUBT, code="cancelled"))
+            raise
+        except Exception as error:  # noqa: BLE001  # as above
+            results = [self._adapter_failed(error)] * len(going)
+        self._call_seconds.observe(clock.monotonic() - begun_at)
+        for (marked, _), result in zip(going, results, strict=True):
+            if result is None:
+                self._call_off(marked.message)
+            else:
+                self._learn(result)
+                self._settle(terms, marked, result)
+
+    def _adapter_failed(self, error: Exception) -> SubmitResult:
+        log.error("adapter_failed", provider=self._provider_id, **failure(error))
+        return SubmitResult(Outcome.IN_DOUBT, code="adapter_failed", unknown_code=True)
+
+    def _learn(self, result: SubmitResult) -> None:
+        now = self._sending.clock.monotonic()
+        self.last_answer = now
+        if result.is_accepted:
+            self.breaker = self.breaker.success()
+        elif result.counts_for_breaker:
+            self.breaker = self.breaker.failure(now)
+        else:
+            self.breaker = self.breaker.neutral()
+        if result.unknown_code:
+            metrics.UNKNOWN_CODES.labels(self._provider_id).inc()
+            log.error("unknown_code", provider=self._provider_id, code=result.code)
+
+    # Settling
+
+    def _settle(self, terms: ProviderTerms, marked: Marked, result: SubmitResult) -> None:
+        message, text, _ = marked
+        self._calls_ended[result.outcome].inc()
+        now = self._sending.database_clock.now()
+        started_at = message.marked_at or now
+        tried = (*message.tried, terms.provider_id)
+        situation = Situation(
+            message.attempt, started_at, now, message.send_by, self._sending.has_another(text, tried),
+            terms.doubt_seconds, terms.in_doubt_wait_seconds,
+        )  # fmt: skip
+        attempt = Attempt(
+            message.attempt, terms.provider_id, started_at, result.outcome.value, result.code or "",
+            result.provider_message_id,
+        )  # fmt: skip
+        if result.is_in_doubt:
+            metrics.DOUBTS.labels("call").inc()
+        step = after_outcome(result, situation)
+        self._sending.settle(settlement_of(message, step, attempt, tried, result.suppress))
+
+    def _call_off(self, message: Message) -> None:
+        campaign = self._sending.definitions.campaigns.get(message.campaign_id)
+        self.unmark(message, "late" if campaign_says(campaign) == "send" else "stopped")
+        self.breaker = self.breaker.not_begun()
+
+    def unmark(self, message: Message, why: str) -> None:
+        metrics.UNMARKED.labels(why).inc()
+        self._sending.settle(Settlement(message, Event.UNMARK, reason=message.reason, attempts_taken_back=1))
