@@ -28,12 +28,14 @@ router = APIRouter(prefix="/v1", tags=["providers"], route_class=StrictRoute)
 def shown_provider(services: Services, resource: Resource) -> dict[str, Any]:
     """Never the credentials, sealed or not."""
     tail = f"{resource.id}/{resource.internal['token']}"
+    takes = what_fields(resource.body["kind"], resource.body["settings"])
     return {
         "id": resource.id,
         **resource.body,
         "callback_url": f"{services.public_url}/receipts/{tail}",
         "inbound_url": f"{services.public_url}/inbound/{tail}",
-        "what_fields": msgspec.to_builtins(what_fields(resource.body["kind"], resource.body["settings"])),
+        # As JSON has it, lists and no tuples: it is compared with what is sent back.
+        "what_fields": msgspec.json.decode(msgspec.json.encode(takes)),
         "status": resource.status,
         **answers.frame(resource),
     }
