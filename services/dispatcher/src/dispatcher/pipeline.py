@@ -268,16 +268,15 @@ class Pipeline:
         for id in suppressed:
             self._sending.settle(Settlement(texts[id][0].message, Event.SUPPRESS, reason="suppressed"))
         lost = [id for id in missing if id not in suppressed]
-        going = {
-            id: Marked(marked_of(texts[id][0], mark, terms.provider_id, marked_at), *texts[id])
-            for id, marked_at in marked.items()
-        }
         if sharing is None:
-            for each in going.values():
-                self._caller.begin(adapter, terms, each, started)
+            for id, marked_at in marked.items():
+                text, validity = texts[id]
+                message = marked_of(text, mark, terms.provider_id, marked_at)
+                self._caller.begin(adapter, terms, Marked(message, text, validity), started)
         else:
-            for ids in sharing.calls(going):
-                self._caller.begin_together(cast(BatchAdapter, adapter), terms, [going[id] for id in ids], started)
+            for ids in sharing.calls(marked):
+                call = [Marked(marked_of(texts[id][0], mark, terms.provider_id, marked[id]), *texts[id]) for id in ids]
+                self._caller.begin_together(cast(BatchAdapter, adapter), terms, call, started)
         if lost:
             await self._give_back([texts[id][0] for id in lost])
 

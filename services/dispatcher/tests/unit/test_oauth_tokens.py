@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qsl
 
 import pytest
 
 from dispatcher.domain.outcomes import Outcome
-from dispatcher.http_port import HttpFailure, HttpRequest, HttpResponse, InDoubt, NotSent
+from dispatcher.http_port import CalledOff, HttpFailure, HttpRequest, HttpResponse, InDoubt, NotSent
 from dispatcher.providers.base import OutgoingText
 from dispatcher.providers.generic import GenericAdapter
 from dispatcher.providers.oauth import NoToken, TokenSource
@@ -42,6 +43,8 @@ class Server:
         self.gate.set()
 
     async def send(self, request: HttpRequest) -> HttpResponse:
+        if not request.may_begin():
+            raise CalledOff
         if request.url != URL:
             self.called.append(request)
             return self.api.pop(0) if self.api else HttpResponse(200, {}, b"")
@@ -269,6 +272,15 @@ async def test_a_token_leaves_the_call_what_is_left_of_the_timeout() -> None:
     assert (await call).is_accepted
     assert server.asked[0].timeout_seconds == 5
     assert server.called[0].timeout_seconds == 6
+    await provider.close()
+
+
+async def test_a_stop_while_a_token_is_asked_for_lets_nothing_out() -> None:
+    server, clock = Server(token("a")), Clock()
+    provider = adapter(server, clock)
+    with pytest.raises(CalledOff):
+        await provider.submit(replace(TEXT, may_begin=lambda: not server.asked))
+    assert len(server.asked) == 1 and server.called == [], "the token is everybody's"
     await provider.close()
 
 
