@@ -144,6 +144,9 @@ def test_references_of_values_count_too() -> None:
     message = compile_message(source_of(content, True, None, False))
     assert message.references.profile == {"a", "c"}
     assert message.references.event == {"b"}
+    many = [f"{{{{ Profile.a | append: '{n}' }}}}" for n in range(11)]
+    assert compile_message(source_of(Content(template_variables=many[:10]), True, None, False)).is_simple
+    assert not compile_message(source_of(Content(template_variables=many), True, None, False)).is_simple
     looping = Content(template_variables=["{% for i in Event.l %}{{ i }}{% endfor %}"], template_id="t")
     assert not compile_message(source_of(looping, True, None, False)).is_simple
 

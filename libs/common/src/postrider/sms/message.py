@@ -36,6 +36,8 @@ from postrider.sms.template import (
 
 MAX_VALUE: Final = 2_000
 """Characters of a rendered value of a template."""
+MAX_COSTLY: Final = 10
+"""Templates that are not plain, of a message that is rendered in the process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +65,9 @@ class Message:
 
     @property
     def is_simple(self) -> bool:
-        """Whether render_message may be called in the process."""
-        return all(template.is_simple for template in self._templates())
+        """Whether render_message may be called in the process: each template is bounded, and so are all together."""
+        costly = sum(not template.is_plain for template in self._templates())
+        return costly <= MAX_COSTLY and all(template.is_simple for template in self._templates())
 
     @property
     def references(self) -> References:

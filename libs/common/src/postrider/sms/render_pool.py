@@ -115,7 +115,7 @@ class RenderPool:
 
     async def render_messages(self, message: Message, values: Sequence[Values]) -> list[Outcome]:
         """render_message for many, whatever the templates: simple ones in the process, others in a worker."""
-        if message.is_simple:
+        if message.is_simple and not message.values:
             return await _in_slices(partial(render_message, message), values)
         outcomes: list[Outcome] = [NO_TEXT] * len(values)
         if message.has_body:

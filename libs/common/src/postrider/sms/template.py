@@ -84,6 +84,11 @@ class Template:
     _bound: BoundTemplate
     _segments: tuple[str | Output, ...] | None
 
+    @property
+    def is_plain(self) -> bool:
+        """Only text and values with literal defaults: rendered in microseconds."""
+        return self._segments is not None
+
 
 class NotSimple(RuntimeError):
     """A template that needs a RenderPool was to be rendered in the process."""
