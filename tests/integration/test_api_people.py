@@ -68,7 +68,7 @@ async def test_a_rule_is_estimated_with_and_without_a_text(api: Running) -> None
     assert answer.status_code == 200, answer.text
     assert asked[0]["rule"] == EVERYBODY
     assert asked[0]["text"] == {
-        "body": "Hi", "fallback_body": None, "max_parts": None, "transliterate": False, "live": False, "campaign": {},
+        "body": "Hi", "max_parts": None, "transliterate": False, "live": False, "campaign": {},
     }  # fmt: skip
     assert found["parts"] == {"min": 1, "mean": 1.33, "max": 2}
     assert found["sample"] == {"size": 4, "rendered": 3, "failed_share": 0.25, "failures": SAMPLE["failures"]}
@@ -108,6 +108,22 @@ async def test_a_campaign_is_estimated_at_the_price_of_who_would_carry_it(api: R
     assert (await api.client.post(path)).json()["cost"]["price_per_part"] == "2"
 
 
+async def test_an_estimate_tries_what_the_first_provider_would_be_given(api: Running) -> None:
+    msg91 = {"name": "MSG91", "kind": "msg91", "settings": {}, "credentials": {"auth_key": "k"}}
+    templates = (await created(api, "/v1/providers", msg91))["id"]
+    group = await created(api, "/v1/provider-groups", {"name": "G", "provider_ids": [templates, await sandbox(api)]})
+    own = {"template_id": "t", "template_variables": ["{{ Profile.name }}"]}
+    body = {
+        "name": "Sale", "kind": "one_time", "when": {"at": "now"}, "who": {"rule": EVERYBODY},
+        "what": {"body": "Hi", "provider_group_id": group["id"], "by_provider": {templates: own}},
+    }  # fmt: skip
+    campaign = await created(api, "/v1/campaigns", body)
+    asked = answering(api, sample=SAMPLE)
+    assert (await api.client.post(f"/v1/campaigns/{campaign['id']}/estimate")).status_code == 200
+    given = {name: asked[0]["text"].get(name) for name in ("body", *own)}
+    assert given == {"body": None, **own}
+
+
 async def test_a_live_campaign_is_estimated_by_who_acted(api: Running) -> None:
     provider = await sandbox(api, price_per_part="1")
     city = {"attribute": {"name": "city", "op": "eq", "value": "Pune"}}
@@ -138,6 +154,7 @@ async def test_what_the_engine_refuses_points_into_the_campaign(api: Running) ->
     provider = await sandbox(api)
     segment = (await created(api, "/v1/segments", {"name": "All", "rule": EVERYBODY}))["id"]
     base = {"name": "Sale", "what": {"body": "Hi", "provider_id": provider}}
+    own = {"name": "Sale", "what": {"by_provider": {provider: {"body": "Hi"}}, "provider_id": provider}}
     scheduled = {"kind": "one_time", "when": {"at": "now"}}
     live = {"kind": "live_action", "who": {"trigger": {"event": "Bought"}, "filter": EVERYBODY}}
     cases = [
@@ -145,6 +162,7 @@ async def test_what_the_engine_refuses_points_into_the_campaign(api: Running) ->
         (base | scheduled | {"who": {"segment_id": segment}}, "/rule/all/0", "/who/segment_id"),
         (base | live, "/filter/all/1/user_list", "/who/filter/all/1/user_list"),
         (base | live, "/text/body", "/what/body"),
+        (own | live, "/text/body", f"/what/by_provider/{provider}/body"),
     ]
     for body, theirs, ours in cases:
         campaign = await created(api, "/v1/campaigns", body)

@@ -84,6 +84,9 @@ async def test_texts_are_tried_on_real_profiles_as_the_dispatcher_renders_them(m
         aborting = "{% if Profile.first_name == 'AA' %}{% abort 'not you' %}{% endif %}Hi"
         found = await estimate(http, rule=EVERYBODY, text=tried(aborting), seed="s")
         assert found["sample"]["failures"] == [{"status": "aborted", "reason": "not you", "n": 1}]
+        template = {"template_id": "t", "template_variables": ["{{ Profile.first_name }}"]}
+        found = await estimate(http, rule=EVERYBODY, text=tried("", **template), seed="s")
+        assert (found["sample"]["rendered"], found["sample"]["parts"]["max"]) == (4, 1), "one lacks the name"
         refused = await http.post("/internal/estimate", json={"rule": EVERYBODY, "text": tried("{{ Profile")})
         assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, "/text/body")
         assert (await estimate(http, rule=EVERYBODY))["sample"] is None
