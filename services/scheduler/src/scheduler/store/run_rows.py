@@ -32,9 +32,9 @@ _ZONE_COLUMNS = "run_id, zone, users, state, due_at, send_by, next_page, expande
 _NOW = text("SELECT db_now()")
 _ADD_RUN = text("""
 INSERT INTO runs (run_id, campaign_id, occurrence, state, seed, definition_version, definition, account_zone,
-                  scheduled_at, request_at, paused, reason)
+                  scheduled_at, request_at, paused, resumed_at, reason)
 VALUES (:run_id, :campaign_id, :occurrence, :state, :seed, :version, :definition, :account_zone, :scheduled_at,
-        :request_at, :paused, :reason)
+        :request_at, :paused, :resumed_at, :reason)
 ON CONFLICT DO NOTHING
 """)
 _SAVE_RUN = text("""
