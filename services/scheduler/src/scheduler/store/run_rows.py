@@ -98,7 +98,6 @@ FROM unnest(CAST(:run_ids AS text[]), CAST(:zones AS text[]), CAST(:users AS int
 WHERE z.run_id = v.run_id AND z.zone = v.zone
 """)
 _ZONES_OF_RUN = f"SELECT {_ZONE_COLUMNS} FROM zone_timers WHERE run_id = :run_id ORDER BY zone"
-_READ_ZONES_OF_RUN = text(_ZONES_OF_RUN)
 _ZONES_OF_RUNS = text(f"""
 SELECT {_ZONE_COLUMNS} FROM zone_timers WHERE run_id = ANY(CAST(:ids AS text[])) ORDER BY run_id, zone
 """)
@@ -249,10 +248,6 @@ async def save_zones(tx: AsyncConnection, zones: Sequence[tuple[str, Zone]]) -> 
         "reasons": [zone.reason for _, zone in zones],
     }
     await tx.execute(_SAVE_ZONES, values)
-
-
-async def zones_of(tx: AsyncConnection, run_id: str) -> list[Zone]:
-    return [_zone(row) for row in await tx.execute(_READ_ZONES_OF_RUN, {"run_id": run_id})]
 
 
 async def zones_of_runs(tx: AsyncConnection, run_ids: Sequence[str]) -> dict[str, list[Zone]]:
