@@ -49,7 +49,7 @@ async def test_a_dispatcher_that_slept_through_the_stop(
         with frozen(*pids):
             answered_at = await scene.stop()
             await asyncio.sleep(4)
-        await scene.check(answered_at)
+        await scene.check(answered_at, asleep=len(pids))
 
 
 @pytest.mark.faults

@@ -303,7 +303,8 @@ def _edit(chance: random.Random, before: Version, at: datetime) -> Version:
     when: dict[str, Any] = {"quiet_hours": _quiet(chance), "send_by_seconds": chance.choice([4, 8, 20]) * 3600}
     if before.rule is not None:
         rule = replace(before.rule, times=(time(chance.randrange(24), chance.choice([0, 15, 45])),), count=None)
-        rule = replace(rule, end=rule.end or (at + 60 * DAY).replace(tzinfo=None, second=0, microsecond=0))
+        begun = at.replace(tzinfo=None, second=0, microsecond=0)
+        rule = replace(rule, end=rule.end or max(begun, rule.start or begun) + 60 * DAY)
         edited = replace(edited, rule=rule)
         when |= {"recurrence": rule.recurrence(), "changed_at": at}
     elif before.dates and definition.kind == "one_time":

@@ -59,11 +59,13 @@ class Stopping:
         await self.api.post(f"/v1/campaigns/{self.campaign}/{action}")
         return time.time()
 
-    async def check(self, answered_at: float) -> None:
-        """Nothing began too late, and everybody is accounted for."""
+    async def check(self, answered_at: float, asleep: int = 0) -> None:
+        """Nothing began too late, and everybody is accounted for. `asleep`: how many dispatchers stood still; a process
+        that is put to sleep between its last look and the write of the first byte has one text in its hand there, and
+        no more."""
         counts = await eventually(self._settled, 60)
         calls = self.calls()
-        self.check_promise(answered_at)
+        self.check_promise(answered_at, asleep)
         assert max(Counter(to for _, to in calls).values()) == 1
         assert 0 < len(calls) == counts["accepted"] < self.people, "it was stopped in the middle"
         assert counts["cancelled"] == self.people - len(calls)
@@ -71,9 +73,9 @@ class Stopping:
         reasons = await eventually(self._whole_log, 30)
         assert reasons == {"campaign_stopped": counts["cancelled"]}
 
-    def check_promise(self, answered_at: float) -> None:
+    def check_promise(self, answered_at: float, asleep: int = 0) -> None:
         late = [began - answered_at for began, _ in self.calls() if began > answered_at + PROMISED_SECONDS]
-        assert late == [], f"seconds after the 200: {late[:10]}"
+        assert len(late) <= asleep, f"seconds after the 200: {late[:10]}"
 
     async def check_all_sent(self) -> None:
         """Everybody has one text."""

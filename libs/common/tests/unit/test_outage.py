@@ -18,6 +18,9 @@ from postrider.postgres.database import is_outage
         InterfaceError("SELECT 1", {}, dbapi.InterfaceError("connection is closed")),  # type: ignore[no-untyped-call]
         OperationalError("SELECT 1", {}, dbapi.OperationalError("gone")),  # type: ignore[no-untyped-call]
         asyncpg.InternalClientError("cannot switch to state 11; another operation (2) is in progress"),
+        dbapi.InternalClientError("cannot switch to state 11; another operation (2) is in progress"),  # type: ignore[no-untyped-call]
+        dbapi.InterfaceError("connection is closed"),  # type: ignore[no-untyped-call]
+        dbapi.OperationalError("gone"),  # type: ignore[no-untyped-call]
         asyncpg.CannotConnectNowError("the database system is starting up"),
         PoolTimeout(),
         ConnectionResetError(),
@@ -34,6 +37,7 @@ def test_outages(error: Exception) -> None:
     [
         DataError("SELECT 1", {}, dbapi.DataError("value out of range")),  # type: ignore[no-untyped-call]
         InternalError("SELECT 1", {}, dbapi.InternalServerError("cache lookup failed")),  # type: ignore[no-untyped-call]
+        dbapi.DataError("value out of range"),  # type: ignore[no-untyped-call]
         ValueError(),
     ],
     ids=lambda error: type(error).__name__,

@@ -130,6 +130,16 @@ def test_what_a_pause_held_before_it_had_a_run_has_until_its_deadline() -> None:
     assert isinstance(outcomes["UTC"], Due)
 
 
+def test_what_an_edit_put_in_between_during_a_pause_has_until_its_deadline() -> None:
+    known = {"2026-12-05T09:00:00": RunState.PLANNED}
+    when = dates("2026-12-03T09:00:00", "2026-12-05T09:00:00")
+    made = campaign(when, "multiple_dates")
+    (between,) = plan_ahead(made, "UTC", LEAD, at(3, 11), known, resumed_at=at(3, 11))
+    assert (between.name.occurrence, between.reason) == ("2026-12-03T09:00:00", "")
+    assert isinstance(plan_zones(between.schedule, ["UTC"], at(3, 11), between.resumed_at)["UTC"], Due)
+    assert plan_ahead(made, "UTC", LEAD, at(3, 11), known) == []
+
+
 def test_new_time_zone_data_moves_the_request_of_a_planned_run() -> None:
     run = new_run(campaign(daily("09:00")), "UTC", LEAD, at(1, 8), "2026-12-01T09:00:00")
     by_old_data = replace(run, request_at=run.request_at + HOUR)

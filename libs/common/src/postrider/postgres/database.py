@@ -102,6 +102,8 @@ def _distrust_silence(context: ExceptionContext) -> None:
 
 # asyncpg's word for a statement on a connection that the server is just closing ("cannot switch to state …").
 _CUT_SHORT = (asyncpg.InternalClientError, AsyncAdapt_asyncpg_dbapi.InternalClientError)
+# What the driver raises while SQLAlchemy makes a connection ready comes as it is, without SQLAlchemy's own type.
+_DRIVER = (AsyncAdapt_asyncpg_dbapi.InterfaceError, AsyncAdapt_asyncpg_dbapi.OperationalError, asyncpg.InterfaceError)
 
 
 def is_outage(error: BaseException) -> bool:
@@ -115,7 +117,7 @@ def is_outage(error: BaseException) -> bool:
         if error.connection_invalidated or isinstance(error.orig, _CUT_SHORT):
             return True
         return _passes(error.orig)
-    return isinstance(error, asyncpg.InterfaceError | asyncpg.InternalClientError) or _passes(error)
+    return isinstance(error, _CUT_SHORT + _DRIVER) or _passes(error)
 
 
 def _passes(error: BaseException | None) -> bool:

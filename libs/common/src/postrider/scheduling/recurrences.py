@@ -35,8 +35,12 @@ class RecurrenceError(ValueError):
     """A recurrence that means nothing. `field` of `Recurrence` says where."""
 
     def __init__(self, field: str, message: str) -> None:
-        super().__init__(message)
+        super().__init__(field, message)  # as they were given, so that it can be pickled
         self.field = field
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
 
 
 @dataclass(frozen=True, slots=True)

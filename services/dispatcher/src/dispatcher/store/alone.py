@@ -6,20 +6,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from weakref import WeakKeyDictionary
 
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from postrider.postgres.database import Database
-
-_engines: WeakKeyDictionary[Database, AsyncEngine] = WeakKeyDictionary()
 
 
 @asynccontextmanager
 async def alone(database: Database) -> AsyncIterator[AsyncConnection]:
     """A connection on which every statement is committed at its end. For one statement, or for reads."""
-    engine = _engines.get(database)
-    if engine is None:
-        engine = _engines[database] = database.engine.execution_options(isolation_level="AUTOCOMMIT")
-    async with engine.connect() as connection:
-        yield connection
+    async with database.engine.connect() as connection:
+        # Here, and not by an engine of its own: what fails while a connection is made ready leaves it with the pool.
+        yield await connection.execution_options(isolation_level="AUTOCOMMIT")

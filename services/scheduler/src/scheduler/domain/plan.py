@@ -35,7 +35,7 @@ def plan_ahead(
     ones. An edit may have put an occurrence before one that is planned or under way: it comes first. What a pause held
     until `resumed_at` is not missed: of it, too, only one run was planned ahead.
     """
-    added = _between(campaign, account_zone, lead, now, known)
+    added = _between(campaign, account_zone, lead, now, known, resumed_at)
     if added is not None:
         return [added]
     if RunState.PLANNED in known.values():
@@ -53,7 +53,12 @@ def plan_ahead(
 
 
 def _between(
-    campaign: CampaignDefinition, account_zone: str, lead: timedelta, now: datetime, known: Mapping[str, RunState]
+    campaign: CampaignDefinition,
+    account_zone: str,
+    lead: timedelta,
+    now: datetime,
+    known: Mapping[str, RunState],
+    resumed_at: datetime | None,
 ) -> Run | None:
     """The first occurrence without a run that lies before one that has one, and is not over.
 
@@ -70,7 +75,7 @@ def _between(
     behind = max(under_way - set(names), default=floor)
     for name in names:
         if name not in known and name >= behind:
-            run = new_run(campaign, account_zone, lead, now, name)
+            run = new_run(campaign, account_zone, lead, now, name, resumed_at)
             if not run.missed_reason(now):
                 return run
     return None

@@ -124,9 +124,10 @@ class Timers:
         if not runs:
             return Turn(False, [])
         now = await run_rows.db_now(tx)
+        zones = await run_rows.zones_of_runs(tx, [run.name.run_id for run in runs])
         outgoing = []
         for run in runs:
-            states = Counter(zone.state for zone in await run_rows.zones_of(tx, run.name.run_id))
+            states = Counter(zone.state for zone in zones[run.name.run_id])
             finished = replace(run, state=apply_run(run.state, finish_event(states)))
             await run_rows.save_run(tx, finished)
             metrics.RUNS.labels(finished.state.value).inc()

@@ -32,9 +32,9 @@ _ZONE_COLUMNS = "run_id, zone, users, state, due_at, send_by, next_page, expande
 _NOW = text("SELECT db_now()")
 _ADD_RUN = text("""
 INSERT INTO runs (run_id, campaign_id, occurrence, state, seed, definition_version, definition, account_zone,
-                  scheduled_at, request_at, paused, reason)
+                  scheduled_at, request_at, paused, resumed_at, reason)
 VALUES (:run_id, :campaign_id, :occurrence, :state, :seed, :version, :definition, :account_zone, :scheduled_at,
-        :request_at, :paused, :reason)
+        :request_at, :paused, :resumed_at, :reason)
 ON CONFLICT DO NOTHING
 """)
 _SAVE_RUN = text("""
@@ -98,7 +98,6 @@ FROM unnest(CAST(:run_ids AS text[]), CAST(:zones AS text[]), CAST(:users AS int
 WHERE z.run_id = v.run_id AND z.zone = v.zone
 """)
 _ZONES_OF_RUN = f"SELECT {_ZONE_COLUMNS} FROM zone_timers WHERE run_id = :run_id ORDER BY zone"
-_READ_ZONES_OF_RUN = text(_ZONES_OF_RUN)
 _ZONES_OF_RUNS = text(f"""
 SELECT {_ZONE_COLUMNS} FROM zone_timers WHERE run_id = ANY(CAST(:ids AS text[])) ORDER BY run_id, zone
 """)
@@ -249,10 +248,6 @@ async def save_zones(tx: AsyncConnection, zones: Sequence[tuple[str, Zone]]) -> 
         "reasons": [zone.reason for _, zone in zones],
     }
     await tx.execute(_SAVE_ZONES, values)
-
-
-async def zones_of(tx: AsyncConnection, run_id: str) -> list[Zone]:
-    return [_zone(row) for row in await tx.execute(_READ_ZONES_OF_RUN, {"run_id": run_id})]
 
 
 async def zones_of_runs(tx: AsyncConnection, run_ids: Sequence[str]) -> dict[str, list[Zone]]:
