@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_connection, AsyncAdapt_asyncpg_dbapi
 
+from dispatcher.app import PREFER_INDEXES
 from dispatcher.store.alone import alone
 from postrider.postgres.database import Database, is_outage, open_database
 
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture
 async def database(fresh_database: Callable[[], Awaitable[str]]) -> AsyncIterator[Database]:
-    database = open_database(await fresh_database(), "public", 1)
+    database = open_database(await fresh_database(), "public", 1, server_settings=PREFER_INDEXES)
     yield database
     await database.close()
 
@@ -49,3 +50,10 @@ async def test_it_commits_each_statement_and_the_next_user_has_transactions_agai
             raise ZeroDivisionError
     async with database.begin() as tx:
         assert list((await tx.execute(text("SELECT n FROM kept"))).scalars()) == [1]
+
+
+async def test_a_session_keeps_its_settings_whoever_is_first(database: Database) -> None:
+    async with alone(database) as connection:
+        assert (await connection.execute(text("SHOW enable_seqscan"))).scalar_one() == "off"
+    async with database.begin() as tx:
+        assert (await tx.execute(text("SHOW enable_seqscan"))).scalar_one() == "off"

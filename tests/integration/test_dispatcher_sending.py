@@ -218,13 +218,15 @@ async def test_cut_database_connections_cost_time_and_no_text(stage: Stage, tmp_
             await eventually(lambda: _all_accepted(stage, 900), 60)
     texts = Counter(str(msgspec.json.decode(line)["to"]) for line in log.read_bytes().splitlines())
     assert texts == Counter(job.phone for job in jobs)
-    assert await stage.funnel(900) == {"awaiting_receipt": 900}
+    funnel = await stage.funnel(900)
+    assert sum(funnel.values()) == 900 and set(funnel) <= {"awaiting_receipt", "sent"}
 
 
 async def _all_accepted(stage: Stage, n: int) -> bool:
+    """One that was in doubt and is looked up comes back as sent."""
     try:
         states = await stage.states()
     except (DBAPIError, OSError):
         return False  # our own connection was one of those that were cut
-    assert states == {"ACCEPTED": n}
+    assert set(states) <= {"ACCEPTED", "SENT"} and sum(states.values()) == n, states
     return True

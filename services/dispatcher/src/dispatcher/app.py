@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
-from sqlalchemy import event
 
 from dispatcher.announcer import Announcer
 from dispatcher.calls import Sending
@@ -47,13 +46,16 @@ from postrider.kafka.clients import KafkaConfig
 from postrider.kafka.definitions import Definition, DefinitionsReader
 from postrider.kafka.loop import ConsumerLoop
 from postrider.kafka.publisher import Publisher
-from postrider.postgres.database import Database, open_database, service_url
+from postrider.postgres.database import open_database, service_url
 from postrider.postgres.outbox import Outbox
 from postrider.runtime import Component, Service
 from postrider.sms.render_pool import RenderPool
 
 DEFINITIONS = (CAMPAIGN_DEFINITIONS, PROVIDER_DEFINITIONS, ACCOUNT_SETTINGS)
 INTAKE_BATCH = 1_000
+PREFER_INDEXES = dict.fromkeys(("enable_seqscan", "enable_hashjoin", "enable_mergejoin"), "off")
+"""Every statement here reaches its rows by an index. Plans are kept per connection and may be older than the table's
+statistics: one made while the ledger was empty would scan it for ever."""
 
 
 class Dispatcher:
@@ -66,8 +68,7 @@ class Dispatcher:
         self.owner = secrets.token_hex(8)
         config = settings.kafka("dispatcher", settings.port)
         url = settings.service_database_url or service_url(settings.database_url, "dispatcher")
-        self.database = open_database(url, "dispatcher", settings.database_connections)
-        prefer_indexes(self.database)
+        self.database = open_database(url, "dispatcher", settings.database_connections, server_settings=PREFER_INDEXES)
         self.publisher = Publisher(config, self.health.check("kafka"))
         self.outbox = Outbox(self.database, self.publisher, "dispatcher", settings.topic_prefix)
         self.announcer = Announcer(self.outbox)
@@ -184,18 +185,6 @@ class Dispatcher:
         await self.publisher.stop()
         await self.pool.aclose()
         await self.database.close()
-
-
-def prefer_indexes(database: Database) -> None:
-    """Every statement here reaches its rows by an index. Plans are kept per connection and may be older than the
-    table's statistics: one made while the ledger was empty would scan it for ever."""
-
-    @event.listens_for(database.engine.sync_engine, "connect")
-    def on_connect(connection: Any, _: Any) -> None:
-        cursor = connection.cursor()
-        for setting in ("enable_seqscan", "enable_hashjoin", "enable_mergejoin"):
-            cursor.execute(f"SET {setting} = off")
-        cursor.close()
 
 
 @asynccontextmanager

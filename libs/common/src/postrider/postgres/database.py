@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 
 import asyncpg
 from sqlalchemy import ExceptionContext, event, make_url
@@ -66,9 +67,13 @@ def service_url(owner_url: str, service: str) -> str:
 
 
 def open_database(
-    url: str, schema: str, pool_size: int = 10, command_timeout_seconds: float = COMMAND_TIMEOUT_SECONDS
+    url: str,
+    schema: str,
+    pool_size: int = 10,
+    command_timeout_seconds: float = COMMAND_TIMEOUT_SECONDS,
+    server_settings: Mapping[str, str] = MappingProxyType({}),
 ) -> Database:
-    """Opens no connection yet. `url` in postgresql:// form."""
+    """Opens no connection yet. `url` in postgresql:// form. `server_settings`: Postgres's own, for each session."""
     engine = create_async_engine(
         make_url(url).set(drivername="postgresql+asyncpg"),
         pool_size=pool_size,
@@ -83,6 +88,7 @@ def open_database(
                 "jit": "off",
                 "application_name": f"postrider-{schema}",
                 "idle_in_transaction_session_timeout": f"{IDLE_SECONDS}s",
+                **server_settings,
             },
         },
     )
