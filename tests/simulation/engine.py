@@ -1,6 +1,6 @@
 """The segment-engine, played: audiences of groups of people, and whom live campaigns qualify.
 
-It answers in records as the real one does; `tests/support/audience_conformance.py` asks the same of both.
+It answers in records as the real one does; `tests/simulation/conformance.py` asks the same of both.
 """
 
 from __future__ import annotations
