@@ -183,7 +183,7 @@ async def test_pages_that_have_waited_are_taken_a_few_at_a_time(stage: Stage) ->
     count = 3 * PAGES_AT_ONCE
     records = Records(Outbox(stage.database, stage.publisher, "scheduler", stage.config.topic_prefix))
     planner = Planner(records, timedelta(0))
-    audiences = Audiences(records, AccountSettings, lambda: None)
+    audiences = Audiences(records, planner, AccountSettings, lambda: None)
     timers = Timers(records, planner, AccountSettings, 1)
     pages = [
         AudiencePage(RUN, CAMPAIGN, "once", "UTC", n, n == count - 1, 1, [PageUser(f"UTC-{n}", n, phone=PHONE)])

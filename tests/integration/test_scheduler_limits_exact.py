@@ -43,6 +43,7 @@ from scheduler.domain.runs import Run, new_run
 from scheduler.handlers import settlements
 from scheduler.handlers.audiences import Audiences
 from scheduler.handlers.live import LiveQualifications
+from scheduler.handlers.planning import Planner
 from scheduler.records import Records
 from scheduler.store import run_rows
 
@@ -290,7 +291,7 @@ def pages_of(office: Office, run: Run, zone: str) -> list[AudiencePage]:
 
 
 async def expand(office: Office, settings: AccountSettings, pages: list[AudiencePage]) -> None:
-    audiences = Audiences(office.records, lambda: settings, lambda: None)
+    audiences = Audiences(office.records, Planner(office.records, timedelta(0)), lambda: settings, lambda: None)
     is_full = False
 
     async def parked(tx: AsyncConnection, _batch: Batch[Any]) -> Sequence[Outgoing]:

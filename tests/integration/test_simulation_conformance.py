@@ -22,9 +22,10 @@ from postrider.contracts.audience import (
     SnapshotRequested,
     ZoneRequested,
 )
-from postrider.contracts.definitions import AccountSettings, CampaignDefinition, What, When, Who
+from postrider.contracts.definitions import AccountSettings, CampaignDefinition, Trigger, Unless, What, When, Who
 from postrider.contracts.delivery_events import MESSAGE_CHANGED, MessageChanged
 from postrider.contracts.envelope import Outgoing, envelope_of
+from postrider.contracts.qualified import QualifiedUser
 from postrider.contracts.send_jobs import Interval, SendJob
 from postrider.contracts.topics import AUDIENCE_REQUESTS, DELIVERY_EVENTS, QUALIFIED_USERS_BULK, SEND_JOBS
 from postrider.kafka.clients import KafkaConfig
@@ -36,11 +37,12 @@ from tests.simulation.bus import PlayedBus, Record
 from tests.simulation.dispatcher import PlayedDispatcher
 from tests.simulation.engine import PlayedEngine
 from tests.simulation.plans import Plan, Version, rule_of
-from tests.simulation.world import Person, World, make_world
+from tests.simulation.world import Event, Person, World, make_world
+from tests.support import waits
 from tests.support.dispatching import dispatching
 from tests.support.dispatching import stage as dispatcher_stage
 from tests.support.eventually import eventually
-from tests.support.segment_engine import Engine, engine, identify, track
+from tests.support.segment_engine import Engine, engine, identify, live_campaign, track
 from tests.support.topic_log import TopicLog
 
 pytestmark = pytest.mark.integration
@@ -109,6 +111,40 @@ async def answers(made: Engine, request: SnapshotRequested) -> conformance.Answe
     return snapshot, {zone: sorted(found, key=lambda page: page.page) for zone, found in zones.items()}
 
 
+def who_did_nothing(world: World, at: datetime) -> Plan:
+    """A campaign for inaction, and people who did one thing and another about that moment."""
+    trigger = Trigger("A", unless=Unless("B"), within_seconds=int(conformance.INACTION_SPAN.total_seconds()))
+    campaign = live_campaign(
+        "", campaign_id="cmp_in", kind="live_inaction", who=Who(trigger=trigger), scheduled_at=NOW - timedelta(hours=1)
+    )
+    plan = Plan("cmp_in", "live_inaction", 0, [Version(NOW - timedelta(hours=1), campaign)])
+    for user, did in zip(world.people, conformance.INACTIONS.values(), strict=False):
+        plan.events += [
+            Event(f"{user}-{number}", user, name, at + since, at + since) for number, (name, since) in enumerate(did)
+        ]
+    return plan
+
+
+def played_qualified(world: World, plan: Plan) -> list[QualifiedUser]:
+    played = PlayedEngine(world, {plan.id: plan}, "played.")
+    while (at := played.next_at()) is not None:
+        played.turn(at)
+    return [said for _, said in played.qualified]
+
+
+async def really_qualified(made: Engine, plan: Plan, expected: int) -> list[QualifiedUser]:
+    """An hour after all was told."""
+    await made.define(plan.versions[-1].definition)
+    await made.send(
+        *(track(it.user, it.id, it.name) | {"timestamp": it.at.isoformat()} for it in plan.events),
+    )
+    await eventually(lambda: waits.waits(made))
+    await waits.move_clock(made, timedelta(hours=1))
+    await eventually(lambda: waits.qualified(made, expected))
+    await eventually(lambda: waits.armed(made, 0))
+    return await waits.qualified(made)
+
+
 async def test_the_played_audience_is_the_real_one(
     kafka: str, fresh_database: Callable[[], Awaitable[str]], topic_prefix: str, tmp_path: Path
 ) -> None:
@@ -125,6 +161,9 @@ async def test_the_played_audience_is_the_real_one(
             conformance.audience(played, PAGE_SIZE)
             conformance.audience(real, PAGE_SIZE)
             conformance.same_audience(real, played)
+        plan = who_did_nothing(world, datetime.now(UTC))
+        told = played_qualified(world, plan)
+        conformance.same_qualified(await really_qualified(made, plan, len(told)), told)
     assert {user.verdict for pages in real[1].values() for page in pages for user in page.users} >= {
         "", "control", "not_in_reach", "unreachable",
     }  # fmt: skip

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from pathlib import Path
+from collections.abc import AsyncIterator, Mapping
 
 import pytest
 from sqlalchemy import make_url
 
 from postrider.local.home import load_secrets
 from postrider.local.services import SERVICES, Service
+from tests.support.parts import create_database, drop_database, topic_prefix
 from tests.support.service_processes import Ended, Place, make_place
 
 pytestmark = pytest.mark.integration
@@ -44,11 +44,12 @@ UNSPECIFIC: Mapping[str, Mapping[str, str]] = {
 """What is to be named, and the change. The same code in all services: tried with one."""
 
 
-@pytest.fixture
-async def place(
-    kafka: str, fresh_database: Callable[[], Awaitable[str]], topic_prefix: str, tmp_path: Path
-) -> AsyncIterator[Place]:
-    yield await make_place(kafka, await fresh_database(), topic_prefix, tmp_path)
+@pytest.fixture(scope="module")
+async def place(kafka: str, database: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Place]:
+    """One for all of them: a process that does not start leaves nothing behind."""
+    url = await create_database(database)
+    yield await make_place(kafka, url, topic_prefix(), tmp_path_factory.mktemp("place"))
+    await drop_database(url)
 
 
 def problems(ended: Ended) -> list[str]:

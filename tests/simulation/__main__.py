@@ -94,9 +94,14 @@ def _play_one(url: str, seed: int, number: int, campaigns: int, given: argparse.
         await migrate(url, "scheduler", "scheduler")
         database = open_database(url, "scheduler", pool_size=1)
         try:
-            return await play(
+            played = await play(
                 database, seed, campaigns, given.people, given.days, step=given.step, start=start, progress=progress
             )
+            print(
+                f"world {seed}: over after {time.monotonic() - began:.0f} s, {len(played.problems)} problems",
+                flush=True,
+            )
+            return played
         finally:
             await database.close()
 

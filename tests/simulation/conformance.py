@@ -13,7 +13,9 @@ from typing import Protocol
 from postrider.contracts.audience import AudiencePage, AudienceSnapshotted
 from postrider.contracts.delivery_events import ACCEPTED_STATUSES, NOT_SENT_STATUSES, MessageChanged
 from postrider.contracts.envelope import Outgoing
+from postrider.contracts.qualified import QualifiedUser
 
+MOMENT = timedelta(milliseconds=1)
 Answer = tuple[AudienceSnapshotted, Mapping[str, Sequence[AudiencePage]]]
 
 
@@ -58,6 +60,37 @@ def _people(answer: Answer) -> dict[tuple[str, int], list[tuple[str, int, str, s
         (zone, page.page): [(it.user_id, it.rank, it.verdict, it.phone, it.country) for it in page.users]
         for zone, pages in answer[1].items()
         for page in pages
+    }
+
+
+INACTION_SPAN = timedelta(seconds=60)
+INACTIONS: Mapping[str, Sequence[tuple[str, timedelta]]] = {
+    "nothing follows": [("A", timedelta(0))],
+    "the act at once": [("A", timedelta(0)), ("B", timedelta(0))],
+    "the act at the very end": [("A", timedelta(0)), ("B", INACTION_SPAN)],
+    "the act a moment too late": [("A", timedelta(0)), ("B", INACTION_SPAN + MOMENT)],
+    "the act before": [("B", -MOMENT), ("A", timedelta(0))],
+    "again inside": [("A", timedelta(0)), ("A", INACTION_SPAN / 2)],
+    "again at the very end": [("A", timedelta(0)), ("A", INACTION_SPAN)],
+    "again a moment later": [("A", timedelta(0)), ("A", INACTION_SPAN + MOMENT)],
+    "again behind the act": [("A", timedelta(0)), ("B", INACTION_SPAN / 3), ("A", INACTION_SPAN / 2)],
+    "again behind the act, which comes again": [
+        ("A", timedelta(0)), ("B", INACTION_SPAN / 3), ("A", INACTION_SPAN / 2), ("B", INACTION_SPAN * 3 / 2)
+    ],
+}  # fmt: skip
+"""What a person does, and when: A, and no B within the span; both ends belong to it (docs/decisions/live-timers.md)."""
+
+
+def same_qualified(one: Sequence[QualifiedUser], other: Sequence[QualifiedUser]) -> None:
+    """The same people once for the same events, due at the same moments, in the same zones."""
+    assert _texts(one) == _texts(other)
+    assert len(_texts(one)) == len(one) == len(other)
+
+
+def _texts(found: Sequence[QualifiedUser]) -> dict[tuple[str, str, str], tuple[object, ...]]:
+    return {
+        (it.campaign_id, it.occurrence, it.user_id): (it.due_at, it.zone, it.verdict, it.phone, it.country)
+        for it in found
     }
 
 

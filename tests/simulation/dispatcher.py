@@ -1,6 +1,6 @@
 """The dispatcher, played: each job ends in one of the ways a text can end, at once or hours later.
 
-What it says of a text is what the real one says (`tests/support/outcome_conformance.py`): whole rows with a growing
+What it says of a text is what the real one says (`tests/simulation/conformance.py`): whole rows with a growing
 `seq`, attempts from the first call on, and nothing after a final state but receipts.
 """
 

@@ -1,6 +1,6 @@
 """The segment-engine, played: audiences of groups of people, and whom live campaigns qualify.
 
-It answers in records as the real one does; `tests/support/audience_conformance.py` asks the same of both.
+It answers in records as the real one does; `tests/simulation/conformance.py` asks the same of both.
 """
 
 from __future__ import annotations
@@ -75,7 +75,8 @@ class PlayedEngine:
             self._coming += [(event.received, event, plan) for event in plan.events]
             if plan.kind == "live_date":
                 heappush(self._launching, (plan.scheduled_at, plan.id))
-        self._coming.sort(key=lambda coming: coming[0], reverse=True)
+        self._coming.sort(key=lambda coming: coming[0])
+        self._coming.reverse()  # to pop them in their order, those of one moment, too
 
     # Audiences
 
@@ -170,13 +171,13 @@ class PlayedEngine:
         while self._coming and self._coming[-1][0] <= now:
             received, event, plan = self._coming.pop()
             said += self._fire(now, before=received)
-            said += self._hear(event, plan, now)
-        return said + self._fire(now, before=now)
+            self._hear(event, plan)
+        return said + self._fire(now, before=now + timedelta(microseconds=1))
 
-    def _hear(self, event: Event, plan: Plan, now: datetime) -> list[Outgoing]:
+    def _hear(self, event: Event, plan: Plan) -> None:
         version = plan.version_at(event.received)
         if version is None or version.status not in ALIVE:
-            return []
+            return
         trigger, when = version.definition.who.trigger, version.definition.when
         assert trigger is not None
         key = (plan.id, event.user)
@@ -184,20 +185,18 @@ class PlayedEngine:
             armed = self._armed.get(key)
             if armed is not None and armed.at <= event.at <= armed.at + timedelta(seconds=trigger.within_seconds):
                 del self._armed[key]
-            return []
+            return
         opens = max(plan.scheduled_at, when.start or plan.scheduled_at)
         if event.received < opens or (when.end is not None and event.received >= when.end):
-            return []
+            return
         if event.received - event.at > timedelta(seconds=when.send_by_seconds):
-            return []
+            return
         if plan.kind == "live_action":
             due = event.at + timedelta(seconds=when.delay_seconds)
             heappush(self._due, (due, plan.id, event.user, event.id))
-            return self._fire(now, before=event.received)
-        if key not in self._armed:
+        elif key not in self._armed:
             self._armed[key] = event
             heappush(self._due, (event.at + timedelta(seconds=trigger.within_seconds), plan.id, event.user, event.id))
-        return []
 
     def _launch(self, plan: Plan) -> None:
         """Dates that are still ahead."""
@@ -218,8 +217,9 @@ class PlayedEngine:
         return None if happening.kind == "skipped" else happening.at
 
     def _fire(self, now: datetime, before: datetime) -> list[Outgoing]:
+        """Timers that ran out before that moment: what comes to pass at the very end of a span is still inside it."""
         said = []
-        while self._due and self._due[0][0] <= before:
+        while self._due and self._due[0][0] < before:
             due, campaign_id, user, event_id = heappop(self._due)
             plan = self.plans[campaign_id]
             if event_id and plan.kind == "live_inaction":

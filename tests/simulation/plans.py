@@ -164,7 +164,8 @@ def _with_shares(chance: random.Random, who: Who) -> Who:
 
 
 def _limits(chance: random.Random, zone: str) -> Limits:
-    total = chance.choice([None] * 5 + [15])
+    # Of a live campaign few, so that slots which come back are wanted.
+    total = chance.choice([None] * 5 + [5 if zone == "live" else 15])
     if zone in ("user", "best_time", "live"):
         return Limits(total=total, daily=chance.choice([None, None, None, 3]))
     return Limits(total=total, run=chance.choice([None, None, None, 5]))

@@ -132,7 +132,7 @@ class Stage:
         planner = Planner(records, LEAD)
         self._campaigns = Campaigns(records, planner)
         timers = Timers(records, planner, lambda: self._definitions.settings, PAGE_SIZE)
-        self._audiences = Audiences(records, lambda: self._definitions.settings, self._wake)
+        self._audiences = Audiences(records, planner, lambda: self._definitions.settings, self._wake)
         self._live = LiveQualifications(records, self._definitions)
         self._steps = (
             timers.request_audiences,

@@ -79,7 +79,7 @@ async def build(settings: Settings) -> AsyncIterator[Service]:
         def account() -> AccountSettings:
             return reader.settings
 
-        answers = audiences.Audiences(records, account, wake.set)
+        answers = audiences.Audiences(records, planner, account, wake.set)
         timers = Timers(records, planner, account, settings.page_size)
         steps = (
             timers.request_audiences,

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
-from postrider.contracts.definitions import CampaignDefinition, Recurrence, What, When, Who
+from postrider.contracts.definitions import CampaignDefinition, Limits, Recurrence, What, When, Who
 from postrider.scheduling.zone_plan import Due, Unsent, plan_zones
 from scheduler.domain.plan import plan_ahead
 from scheduler.domain.run_states import RunState
@@ -54,6 +54,18 @@ def test_one_ahead_and_what_nobody_was_there_to_plan() -> None:
     }  # fmt: skip
     assert planned(When(at="2026-12-03T09:00:00"), at(1, 8), {}, "one_time") == {"once": "planned"}
     assert planned(When(at="2026-12-03T09:00:00"), at(1, 8), {"once": "expanded"}, "one_time") == {}
+
+
+def test_with_a_total_the_next_waits_for_the_audience_before_it() -> None:
+    made = campaign(daily("09:00"))
+    limited = msgspec.structs.replace(made, who=Who(limits=Limits(total=5)))
+    for state, ahead in (("requested", []), ("running", ["2026-12-02T09:00:00"]), ("failed", ["2026-12-02T09:00:00"])):
+        known = {"2026-12-01T09:00:00": RunState(state)}
+        runs = plan_ahead(limited, "UTC", LEAD, at(1, 9), known)
+        assert [run.name.occurrence for run in runs] == ahead, state
+        assert [run.name.occurrence for run in plan_ahead(made, "UTC", LEAD, at(1, 9), known)] == [
+            "2026-12-02T09:00:00"
+        ]
 
 
 def test_an_edit_that_adds_an_earlier_occurrence_is_not_forgotten() -> None:

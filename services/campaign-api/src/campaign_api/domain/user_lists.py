@@ -6,6 +6,7 @@ Pure, and never holds more than a chunk and a line. Ids are taken exactly, space
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -22,6 +23,8 @@ JSON_LINES: Final = ("application/x-ndjson", "application/ndjson", "application/
 MEDIA_TYPES: Final = (CSV, *JSON_LINES)
 _HEADERS: Final = frozenset({"user_id", "userId"})
 _BOM: Final = b"\xef\xbb\xbf"
+_NEXT: Final = re.compile(rb"(?:\n++|\r\n)*+([^\n]*)\n?")
+"""Empty lines, however many, and the one behind them: a body of nothing else costs no more than its bytes."""
 
 
 class BadLine(ValueError):
@@ -58,8 +61,9 @@ class ListReader:
         self._bytes += len(chunk)
         if self._bytes > MAX_BODY_BYTES:
             raise TooLarge(f"the body is larger than {MAX_BODY_BYTES} bytes")
-        *lines, self._rest = (self._rest + chunk).split(b"\n")
-        ids = list(self._ids(lines))
+        lines, end, rest = (self._rest + chunk).rpartition(b"\n")
+        self._rest = rest
+        ids = list(self._ids(lines + end))
         if len(self._rest) > MAX_LINE_BYTES:
             raise BadLine(self._line + 1, f"is longer than {MAX_LINE_BYTES} bytes")
         return ids
@@ -67,14 +71,19 @@ class ListReader:
     def end(self) -> list[str]:
         """The ids of a last line without an end. Raises `BadLine`, also when there was no id at all."""
         rest, self._rest = self._rest, b""
-        ids = list(self._ids([rest]))
+        ids = list(self._ids(rest or b"\n"))  # an empty one counts, too
         if self.count == 0:
             raise BadLine(max(self._line, 1), "there is no user id")
         return ids
 
-    def _ids(self, lines: list[bytes]) -> Iterator[str]:
-        for line in lines:
+    def _ids(self, lines: bytes) -> Iterator[str]:
+        for found in _NEXT.finditer(lines):
+            begin, end = found.span(1)
+            self._line += lines.count(b"\n", found.start(), begin)
+            if begin == end:  # the end
+                continue
             self._line += 1
+            line = found[1]
             if self._line == 1:
                 line = line.removeprefix(_BOM)
             line = line.removesuffix(b"\r")

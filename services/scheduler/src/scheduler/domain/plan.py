@@ -35,6 +35,8 @@ def plan_ahead(
     ones. An edit may have put an occurrence before one that is planned or under way: it comes first. What a pause held
     until `resumed_at` is not missed: of it, too, only one run was planned ahead.
     """
+    if asks_in_turn(campaign) and RunState.REQUESTED in known.values():
+        return []
     added = _between(campaign, account_zone, lead, now, known, resumed_at)
     if added is not None:
         return [added]
@@ -50,6 +52,13 @@ def plan_ahead(
             return [*missed, run]
         missed.append(replace(run, state=apply_run(run.state, RunEvent.MISS), reason=reason))
     return list(missed)
+
+
+def asks_in_turn(campaign: CampaignDefinition) -> bool:
+    """Whether a run is planned when the audience of the one before it is known, not when that is asked for: runs take
+    their part of a total when their audiences are known, and the earlier has the first choice, also when a downtime has
+    made both due at once."""
+    return campaign.who.limits.total is not None
 
 
 def _between(

@@ -38,10 +38,12 @@ from scheduler.domain.jobs import page_candidate, page_job, what_version_for
 from scheduler.domain.letters import safety_letter
 from scheduler.domain.limits import is_unsafe, run_cut
 from scheduler.domain.moves import Zone
+from scheduler.domain.plan import asks_in_turn
 from scheduler.domain.run_states import OPEN_ZONES, RunEvent, RunState, ZoneState, apply_run
 from scheduler.domain.runs import Run
 from scheduler.domain.settled import Settled
 from scheduler.handlers.gate import let_through
+from scheduler.handlers.planning import Planner
 from scheduler.handlers.timers import Turn
 from scheduler.records import Records
 from scheduler.store import book_rows, letter_rows, run_rows
@@ -71,8 +73,11 @@ class Audiences:
     """`handle` is the loop's handler; `wake` tells the timers that something may be due. `settings`: the account's, as
     they are known now."""
 
-    def __init__(self, records: Records, settings: Callable[[], AccountSettings], wake: Callable[[], None]) -> None:
+    def __init__(
+        self, records: Records, planner: Planner, settings: Callable[[], AccountSettings], wake: Callable[[], None]
+    ) -> None:
         self._records = records
+        self._planner = planner
         self._settings = settings
         self._wake = wake
 
@@ -94,6 +99,8 @@ class Audiences:
                 runs[answer.run_id], records = await self._fix_audience(tx, run, answer, now)
             else:
                 runs[answer.run_id], records = await self._refuse(tx, run, answer, now)
+            if asks_in_turn(run.definition):  # told first: without a run ahead the campaign would look completed
+                outgoing += await self._planner.plan_next(tx, run.definition, run.account_zone, now, run.resumed_at)
             outgoing += records
         pages = [a for a in answers if isinstance(a, AudiencePage) and self._is_wanted(a, runs)]
         if pages:
