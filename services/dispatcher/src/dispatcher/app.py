@@ -104,6 +104,7 @@ class Dispatcher:
         sending = Sending(
             self.database, database_clock, clock, self.owner, self.definitions, settings.concurrency,
             self.settler.put, self.fleet.has_another, self.fleet.may_carry, self._room,
+            self.fleet.spills, self.fleet.has_room_elsewhere,
         )  # fmt: skip
         self.fleet.bind(sending)
         self.sweeper = Sweeper(self.database, self.definitions, self.announcer, self._requeued)
