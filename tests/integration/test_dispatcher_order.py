@@ -4,23 +4,27 @@ log, not by a clock.
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 import pytest
 
 from dispatcher.claimer import Claimer
+from dispatcher.domain.ledger import Event
 from dispatcher.domain.message import BULK, LIVE, Queue
 from dispatcher.domain.retry_budget import MOST
 from dispatcher.fleet import Fleet
+from dispatcher.http_port import HttpResponse
 from dispatcher.intake import Intake
 from dispatcher.planner import Planner
-from dispatcher.providers.registry import AdapterParts
+from dispatcher.providers.registry import AdapterParts, build_adapter
 from dispatcher.throttles import Throttles
 from postrider.contracts.definitions import CampaignDefinition, What, When, Who
 from postrider.contracts.send_jobs import SendJob
 from postrider.health import Health
 from postrider.kafka.batch import Batch, Received
 from postrider.sms.render_pool import RenderPool
-from tests.support.dispatching import Bench, News, no_receipts, pipeline_bench
+from tests.standins.scripted_http import ScriptedHttp
+from tests.support.dispatching import ACCOUNT_SID, AUTH_TOKEN, Bench, News, no_receipts, pipeline_bench
 from tests.support.dispatching import stage as new_stage
 from tests.support.eventually import eventually
 
@@ -120,3 +124,42 @@ async def test_what_was_refused_before_waits_for_its_share_of_the_calls(bench: B
             pipeline.retries.spend(bench.sending.clock.monotonic())
         wants = await planner.wants(active, BULK, is_rendering=False)
         assert set(wants) == {first} and (BULK, again) in active, "it is looked at again"
+
+
+async def test_countries_and_versions_of_a_campaign_share_its_room(bench: Bench, fleet: Fleet) -> None:
+    planner = Planner(
+        bench.sending.definitions, fleet, Throttles(bench.sending.database, bench.sending.clock), lambda _: None
+    )
+    many = {(BULK, Queue("cmp_1", 1, f"{one}{two}").name) for one in "ABCDE" for two in "ABCDEFGHIJ"}
+    other = Queue("cmp_2", 1, "US").name
+    async with bench.running(fleet.run):
+        await eventually(lambda: fleet.pipeline("prv_a") is not None)
+        wants = await planner.wants(many | {(BULK, other)}, BULK, is_rendering=False)
+    of_many = sum(n for name, (n, _) in wants.items() if name != other)
+    assert wants[other][0] == of_many == 250
+
+
+@pytest.mark.parametrize("when", ["3600", "Tue, 01 Dec 2026 10:00:00 GMT"])
+async def test_a_provider_that_asks_for_patience_gets_no_more_calls(bench: Bench, when: str) -> None:
+    """Not those that wait for it either: they are free for whoever else may have them."""
+    headers = {"retry-after": when, "date": "Tue, 01 Dec 2026 09:00:00 GMT"}
+    http = ScriptedHttp([HttpResponse(429, headers, b'{"code": 20429}')])
+    parts = AdapterParts(lambda: http, bench.inbox, no_receipts)
+    settings = {"account_sid": ACCOUNT_SID, "from": "+15005550006"}
+    adapter = build_adapter("twilio", "prv_a", settings, {"auth_token": AUTH_TOKEN}, parts)
+    bench.pipeline.replace_adapter(bench.pipeline.terms, adapter)
+    first, second = await bench.claimed(), await bench.claimed()
+    bench.put(first)
+    bench.put(second)
+
+    async def given_back() -> bool:
+        rows = await bench.stage.rows("SELECT message_id FROM ledger WHERE state = 'QUEUED' AND owner IS NULL")
+        return [row.message_id.hex for row in rows] == [second.message_id]
+
+    async with bench.running(bench.pipeline.run):
+        await eventually(given_back)
+        assert bench.pipeline.room(BULK) == 0 and not bench.pipeline.is_open, "an hour is longer than patience lasts"
+    assert len(http.requests) == 1
+    (settled,) = bench.settled
+    assert settled.event is Event.REJECT_FOR_NOW and settled.message.message_id == first.message_id
+    assert settled.next_at is not None and settled.next_at >= first.due_at + timedelta(minutes=59)
