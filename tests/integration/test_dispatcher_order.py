@@ -2,6 +2,7 @@
 log, not by a clock.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -9,11 +10,12 @@ from datetime import timedelta
 import pytest
 
 from dispatcher.claimer import Claimer
+from dispatcher.domain.breaker import FIRST_OPEN_SECONDS, Breaker
 from dispatcher.domain.ledger import Event
 from dispatcher.domain.message import BULK, LIVE, Queue
 from dispatcher.domain.retry_budget import MOST
 from dispatcher.fleet import Fleet
-from dispatcher.http_port import HttpResponse
+from dispatcher.http_port import HttpRequest, HttpResponse, InDoubt
 from dispatcher.intake import Intake
 from dispatcher.planner import Planner
 from dispatcher.providers.registry import AdapterParts, build_adapter
@@ -121,7 +123,7 @@ async def test_what_was_refused_before_waits_for_its_share_of_the_calls(bench: B
         pipeline = fleet.pipeline("prv_a")
         assert pipeline is not None
         while pipeline.room_again:
-            pipeline.retries.spend(bench.sending.clock.monotonic())
+            pipeline.caller.retries.spend(bench.sending.clock.monotonic())
         wants = await planner.wants(active, BULK, is_rendering=False)
         assert set(wants) == {first} and (BULK, again) in active, "it is looked at again"
 
@@ -163,3 +165,46 @@ async def test_a_provider_that_asks_for_patience_gets_no_more_calls(bench: Bench
     (settled,) = bench.settled
     assert settled.event is Event.REJECT_FOR_NOW and settled.message.message_id == first.message_id
     assert settled.next_at is not None and settled.next_at >= first.due_at + timedelta(minutes=59)
+
+
+class Hanging:
+    """A network on which nothing is answered before its end."""
+
+    connection_limit = 1
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.end = asyncio.Event()
+
+    async def send(self, request: HttpRequest) -> HttpResponse:
+        self.requests += 1
+        await self.end.wait()
+        raise InDoubt("timeout")
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+async def test_nobody_waits_behind_a_probe(bench: Bench) -> None:
+    network = Hanging()
+    parts = AdapterParts(lambda: network, bench.inbox, no_receipts)
+    settings = {"account_sid": ACCOUNT_SID, "from": "+15005550006"}
+    adapter = build_adapter("twilio", "prv_a", settings, {"auth_token": AUTH_TOKEN}, parts)
+    bench.pipeline.replace_adapter(bench.pipeline.terms, adapter)
+    due = bench.sending.clock.monotonic() - FIRST_OPEN_SECONDS
+    bench.pipeline.caller.breaker = Breaker().stalled(due)
+    assert bench.pipeline.room(BULK) == 1
+    first, second = await bench.claimed(), await bench.claimed()
+    bench.put(first)
+    assert bench.pipeline.room(LIVE) == 0, "one text is enough to try"
+    bench.put(second)
+
+    async def given_back() -> bool:
+        rows = await bench.stage.rows("SELECT message_id FROM ledger WHERE state = 'QUEUED' AND owner IS NULL")
+        return [row.message_id.hex for row in rows] == [second.message_id]
+
+    async with bench.running(bench.pipeline.run):
+        await eventually(given_back)
+        assert network.requests == 1 and bench.settled == [], "and the probe has not ended"
+        network.end.set()
+    assert [each.event for each in bench.settled] == [Event.DOUBT]

@@ -27,7 +27,6 @@ from dispatcher.domain.fair_buffer import Verdict
 from dispatcher.domain.fence import CLAIM_SECONDS, CONFIRMED_WITHIN_SECONDS, lease_seconds
 from dispatcher.domain.ledger import Event
 from dispatcher.domain.message import BULK, BY_PRIORITY
-from dispatcher.domain.retry_budget import RetryBudget
 from dispatcher.domain.settlement import Settlement
 from dispatcher.domain.sharing import Sharing
 from dispatcher.providers.base import BatchAdapter, ProviderAdapter
@@ -56,7 +55,7 @@ class Pipeline:
         self.terms = terms
         self.adapter = adapter
         self.budget = Budget(sending.database, sending.clock, terms.provider_id, terms.parts_per_second)
-        self._caller = Caller(sending, terms.provider_id, self._wake_up)
+        self.caller = Caller(sending, terms.provider_id, self._wake_up)
         self._waiting = Waiting()
         self._recalled: set[str] = set()
         self._wake = asyncio.Event()
@@ -73,18 +72,14 @@ class Pipeline:
 
     @property
     def breaker(self) -> Breaker:
-        return self._caller.breaker
-
-    @property
-    def retries(self) -> RetryBudget:
-        return self._caller.retries
+        return self.caller.breaker
 
     @property
     def is_open(self) -> bool:
         """Whether routing may choose it: its breaker lets calls through, and it does not want to be left alone for
         long."""
         now = self._sending.clock.monotonic()
-        return self.breaker.lets_through(now) and self._caller.quiet_until - now <= PATIENCE_SECONDS
+        return self.breaker.lets_through(now) and self.caller.quiet_until - now <= PATIENCE_SECONDS
 
     def least_claim(self, lane: int) -> int:
         """A claim of fewer texts is not worth a transaction while there is work in the buffer."""
@@ -93,13 +88,13 @@ class Pipeline:
     def room(self, lane: int) -> int:
         """How many more texts of the lane may be claimed for this provider."""
         now = self._sending.clock.monotonic()
-        if not self.breaker.lets_through(now) or now < self._caller.quiet_until:
+        if not self.breaker.lets_through(now) or now < self.caller.quiet_until:
             return 0
         most = BUFFERED_TEXTS
         if self.terms.parts_per_second is not None:
             most = max(4, min(most, int(self.terms.parts_per_second * 3)))
         if self.breaker.open_until is not None:
-            most = 1
+            most = 0 if self._waiting else 1
         return max(most - self._waiting.of_lane(lane), 0)
 
     def room_soon(self, lane: int) -> int:
@@ -113,7 +108,7 @@ class Pipeline:
     @property
     def room_again(self) -> int:
         """How many more of texts that were refused before."""
-        return max(self.retries.left(self._sending.clock.monotonic()) - self._waiting.again, 0)
+        return max(self.caller.retries.left(self._sending.clock.monotonic()) - self._waiting.again, 0)
 
     def waiting_of(self, lane: int) -> Mapping[str, int]:
         """By campaign."""
@@ -141,8 +136,8 @@ class Pipeline:
         old, self.adapter, self.terms = self.adapter, adapter, terms
         if self.budget.parts_per_second != terms.parts_per_second:
             self.budget = Budget(self._sending.database, self._sending.clock, terms.provider_id, terms.parts_per_second)
-        self._caller.breaker = Breaker()
-        self._caller.quiet_until = 0.0
+        self.caller.breaker = Breaker()
+        self.caller.quiet_until = 0.0
         self._wake.set()
         return old
 
@@ -167,26 +162,26 @@ class Pipeline:
         finally:
             stopping.cancel()
         await self._give_back(self._waiting.drain())
-        await self._caller.wait()
+        await self.caller.wait()
 
     async def _turn(self) -> float:
         """Begins one group of calls. Returns how long to wait for something new: 0 means go on at once."""
         now = self._sending.clock.monotonic()
         self._notice_stall(now)
         await self._give_back([*self._take_recalled(), *self._take_stale(now)])
-        idle = min(max(self._caller.stalls_at() - now, 0.01), 1.0) if self.breaker.state == "closed" else 1.0
+        idle = min(max(self.caller.stalls_at() - now, 0.01), 1.0) if self.breaker.state == "closed" else 1.0
         if not self._waiting:
             return idle
-        if not self.breaker.lets_through(now) and self.breaker.state == "open":
-            # The next provider of the group takes over: what waits here is routed again.
+        if not self.breaker.lets_through(now):
+            # The next provider of the group takes over: what waits here, perhaps behind a probe, is routed again.
             await self._give_back(self._waiting.drain())
             return idle
-        if now < self._caller.quiet_until:
-            if self._caller.quiet_until - now > SOON_SECONDS:
+        if now < self.caller.quiet_until:
+            if self.caller.quiet_until - now > SOON_SECONDS:
                 await self._give_back(self._waiting.drain())
-            return min(idle, self._caller.quiet_until - now)
-        free = self.breaker.room(now, self._sending.concurrency - self._caller.calls)
-        free_for_bulk = min(free, self._sending.concurrency - self._reserve() - self._caller.bulk_calls)
+            return min(idle, self.caller.quiet_until - now)
+        free = self.breaker.room(now, self._sending.concurrency - self.caller.calls)
+        free_for_bulk = min(free, self._sending.concurrency - self._reserve() - self.caller.bulk_calls)
         is_bulk = self._waiting.head.message.lane == BULK
         if free <= 0 or (is_bulk and free_for_bulk <= 0):
             return idle
@@ -220,7 +215,7 @@ class Pipeline:
     def _is_worth_gathering(self, now: float, wanted: int, free: int) -> bool:
         """With calls under way, a few milliseconds bring more free connections for the same transaction. Not worth it
         for the few live texts that there are mostly."""
-        if not self._caller.calls or free >= wanted:
+        if not self.caller.calls or free >= wanted:
             self._gather_until = None
             return False
         if self._gather_until is None:
@@ -312,7 +307,7 @@ class Pipeline:
             # Whether it was committed is not known: take the mark back if it is there.
             for text, _ in admitted:
                 attempt = marked_of(text, mark, terms.provider_id, self._sending.database_clock.now())
-                self._caller.unmark(attempt, "mark_failed")
+                self.caller.unmark(attempt, "mark_failed")
             raise
         metrics.MARK_SECONDS.observe(time.perf_counter() - timer)
         for id in suppressed:
@@ -322,11 +317,11 @@ class Pipeline:
             for id, marked_at in marked.items():
                 text, validity = texts[id]
                 message = marked_of(text, mark, terms.provider_id, marked_at)
-                self._caller.begin(adapter, terms, Marked(message, text, validity), started)
+                self.caller.begin(adapter, terms, Marked(message, text, validity), started)
         else:
             for ids in sharing.calls(marked):
                 call = [Marked(marked_of(texts[id][0], mark, terms.provider_id, marked[id]), *texts[id]) for id in ids]
-                self._caller.begin_together(cast(BatchAdapter, adapter), terms, call, started)
+                self.caller.begin_together(cast(BatchAdapter, adapter), terms, call, started)
         if lost:
             await self._give_back([texts[id][0] for id in lost])
 
@@ -353,9 +348,9 @@ class Pipeline:
         return None
 
     def _notice_stall(self, now: float) -> None:
-        if now >= self._caller.stalls_at() and self.breaker.state == "closed":
-            self._caller.breaker = self.breaker.stalled(now)
-            log.warning("provider_stalled", provider=self.terms.provider_id, calls=self._caller.calls)
+        if now >= self.caller.stalls_at() and self.breaker.state == "closed":
+            self.caller.breaker = self.breaker.stalled(now)
+            log.warning("provider_stalled", provider=self.terms.provider_id, calls=self.caller.calls)
 
     def _take_stale(self, now: float) -> list[Prepared]:
         """Texts whose lease ends before they could be marked: a slow rate lets them wait too long, and what is drawn
@@ -394,9 +389,9 @@ class Pipeline:
         self._sending.on_room()
 
     def _show(self) -> None:
-        self._under_way.set(self._caller.calls)
+        self._under_way.set(self.caller.calls)
         self._buffered.set(len(self._waiting))
         self._breaker_open.set({"closed": 0, "half_open": 1, "open": 2}[self.breaker.state])
         now = self._sending.clock.monotonic()
-        self._throttled.set(now < self._caller.quiet_until)
-        self._retries_left.set(max(self.retries.left(now), 0))
+        self._throttled.set(now < self.caller.quiet_until)
+        self._retries_left.set(max(self.caller.retries.left(now), 0))
