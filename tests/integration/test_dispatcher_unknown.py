@@ -35,7 +35,7 @@ class Vendor:
 
 def vonage(phone: str, reference: str) -> dict[str, Any]:
     return {
-        "params": {
+        "method": "GET", "params": {
             "msisdn": phone[1:], "to": "Acme", "messageId": "0C000000217B7F02", "status": "delivered", "err-code": "0",
             "scts": "2612010905", "price": "0.03", "network-code": "20404", "client-ref": reference,
         }
@@ -131,7 +131,7 @@ async def test_a_doubt_that_cannot_be_asked_about_ends_unknown_and_by_late_evide
                     reference = f"{jobs[kind].message_id}.1"
                     told = vendor.receipt(jobs[kind].phone, reference)
                     path = f"/receipts/prv_{kind}/token-of-prv_{kind}"
-                    assert (await callbacks.post(path, **told)).is_success
+                    assert (await callbacks.request(**{"method": "POST", "url": path} | told)).is_success
         await settled(stage, {"UNKNOWN": 1, "DELIVERED": len(jobs) - 1})
         assert await stage.funnel(len(jobs)) == {"unknown": 1, "delivered": len(jobs) - 1}
         changed = (await stage.events())[1]
