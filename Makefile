@@ -20,7 +20,7 @@ UV ?= uv
 KAFKA_HERE := KAFKA_BOOTSTRAP_SERVERS=$${KAFKA_BOOTSTRAP_SERVERS:-127.0.0.1:$${POSTRIDER_KAFKA_PORT:-9092}}
 PYTEST := $(PY) -m pytest -p tests.support.totals $(ARGS)
 
-.PHONY: help setup setup-sdks sdk-node run demo test lint types format unit integration e2e images compose-smoke containers faults outages stops bench bench-memory bench-events bench-heavy-user bench-segments bench-timers bench-audience check-times simulate simulate-month import-events replay-history export-events dead-letters replay-dead-letters lock stop clean
+.PHONY: help setup setup-sdks sdk-node run demo test lint types format unit integration e2e images compose-smoke containers faults outages stops bench bench-memory bench-events bench-heavy-user bench-segments bench-timers bench-audience bench-hang check-times simulate simulate-month import-events replay-history export-events dead-letters replay-dead-letters lock stop clean
 
 help: ## this list
 	@echo "Postrider. Needs Python >= 3.11, Java >= 17 and Maven (or Docker); make setup fetches the rest."
@@ -135,6 +135,9 @@ bench-timers: setup ## timers armed a second, and how late they fire beside a mi
 
 bench-audience: setup ## an audience of a million, from its snapshot to the last job; takeover among schedulers; BENCH_AUDIENCE=<fewer>
 	@exec $(PY) -m benchmarks.audience
+
+bench-hang: setup ## what a provider that hangs for 30 s costs another one's texts, and what becomes of its own; two minutes
+	@exec $(PY) -m benchmarks.hang
 
 bench-segments: setup ## rules on 1 M users and 20 M events, beside hand-written SQL and Postgres; BENCH_SEGMENT_USERS=<fewer>
 	@exec $(PY) -m benchmarks.segments

@@ -122,7 +122,7 @@ def send_jobs(campaign: str, count: int) -> Iterator[Outgoing]:
         id = message_id(campaign, "bench", user)
         job = SendJob(
             id, campaign, "", "bench", user, 1, phone(300, number), "Etc/UTC", now, now + timedelta(hours=1),
-            "transactional", country="US", allowed=[Interval(now, now + timedelta(hours=1))],
+            "promotional", country="US", allowed=[Interval(now, now + timedelta(hours=1))],
             profile={"first_name": f"Name{number}"},
         )  # fmt: skip
         yield Outgoing(topic, user.encode(), codec.encode(job), headers_of(id, SEND_JOB, "bench", now))

@@ -12,13 +12,14 @@ from sqlalchemy import text
 
 from dispatcher.announcer import Announcer
 from dispatcher.calls import Prepared
-from dispatcher.claimer import MOST_RENDERED, Claimer
+from dispatcher.claimer import Claimer
 from dispatcher.domain.ledger import Event
 from dispatcher.domain.message import BULK, LIVE, Message
 from dispatcher.domain.settlement import Attempt, Settlement
 from dispatcher.fleet import Fleet
 from dispatcher.http_port import CalledOff, HttpRequest, HttpResponse
 from dispatcher.opt_out import OptOut
+from dispatcher.planner import MOST_RENDERED
 from dispatcher.providers.registry import AdapterParts, build_adapter
 from dispatcher.steps import marked_of, rendered
 from dispatcher.store import claims, intake, marks, settles

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from sqlalchemy import make_url, text
 
-from dispatcher.claimer import LEASE_SECONDS
+from dispatcher.domain.fence import CLAIM_SECONDS
 from postrider.postgres.database import open_database, role_of
 from tests.standins.running import twilio_process
 from tests.support.dispatching import ACCOUNT_SID, AUTH_TOKEN, TOKEN, Stage, dispatching
@@ -60,7 +60,7 @@ async def test_an_outage_longer_than_the_leases(stage: Stage, tmp_path: Path) ->
             await stage.order(jobs)
             await eventually(lambda: log.exists() and len(log.read_bytes().splitlines()) > 150)
             async with without_postgres(stage):
-                await asyncio.sleep(LEASE_SECONDS + 2)
+                await asyncio.sleep(CLAIM_SECONDS + 2)
                 ready = await caller.get("/readyz")
                 assert ready.status_code == 503
                 assert ready.json()["parts"]["postgres"]["status"] == "down"

@@ -138,10 +138,13 @@ class Stage:
         credentials = {"auth_token": AUTH_TOKEN}
         return await self.provider(provider_id, "twilio", **(settings | {"credentials": credentials} | more))
 
-    async def group(self, provider_ids: Sequence[str], group_id: str = "grp_1", is_default: bool = True) -> None:
+    async def group(
+        self, provider_ids: Sequence[str], group_id: str = "grp_1", is_default: bool = True, **more: Any
+    ) -> None:
+        """`more`: routes, failover_on_rate_limit."""
         self.versions[group_id] += 1
         definition = ProviderGroupDefinition(
-            group_id, self.versions[group_id], group_id, list(provider_ids), is_default
+            group_id, self.versions[group_id], group_id, list(provider_ids), is_default, **more
         )
         await self._define(PROVIDER_DEFINITIONS, group_id, GROUP_TYPE, definition)
 
@@ -184,7 +187,7 @@ class Stage:
             "zone": "UTC",
             "due_at": now,
             "send_by": now + timedelta(hours=1),
-            "message_class": "transactional",
+            "message_class": "promotional",
             "country": "US",
             "profile": {"name": user},
         }
@@ -364,16 +367,16 @@ async def no_receipts(provider_id: str, receipts: Any) -> None:
     """The sandbox's receipts are not what is tested."""
 
 
-def pipeline_bench(stage: Stage) -> Bench:
-    clock, news, inbox = SystemClock(), News(), MemoryInbox()
+def pipeline_bench(stage: Stage, news: News | None = None, concurrency: int = 8) -> Bench:
+    clock, news, inbox = SystemClock(), news or News(), MemoryInbox()
     settled: list[Settlement] = []
 
     def nothing() -> None:
         """Nobody claims for this pipeline."""
 
     sending = Sending(
-        stage.database, DatabaseClock(clock), clock, "me", news, 8, settled.append, lambda *_: False,
-        lambda _, provider_id: provider_id in news.carriers, nothing,
+        stage.database, DatabaseClock(clock), clock, "me", news, concurrency, settled.append,
+        lambda *_: False, lambda _, provider_id: provider_id in news.carriers, nothing,
     )  # fmt: skip
     parts = AdapterParts(lambda: pytest.fail("no HTTP here"), inbox, no_receipts)
     adapter = build_adapter("sandbox", "prv_a", {"receipt": "none"}, {}, parts)

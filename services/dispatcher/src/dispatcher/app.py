@@ -16,7 +16,7 @@ from dispatcher.claimer import Claimer
 from dispatcher.database_clock import DatabaseClock
 from dispatcher.domain.fence import CONFIRMED_WITHIN_SECONDS
 from dispatcher.domain.message import BULK, LIVE
-from dispatcher.egress import AddressPolicy
+from dispatcher.egress import AddressPolicy, Names
 from dispatcher.fleet import Fleet
 from dispatcher.http_aiohttp import AiohttpPort
 from dispatcher.intake import Intake, decode
@@ -86,12 +86,16 @@ class Dispatcher:
         self.receipts = Receipts(self.database, self.announcer, settings.hash_key, self._suppressed)
         self.opt_out = OptOut(self.database, self.announcer, settings.hash_key, self._suppressed)
         policy = AddressPolicy.of(settings.allowed_private_hosts)
+        self.names = Names()
         connections = settings.concurrency + settings.look_ups
         self.fleet = Fleet(
             self.definitions.providers,
             self.definitions.groups,
             AdapterParts(
-                lambda: AiohttpPort(connection_limit=connections, policy=policy), self.inbox, self.receipts.keep, clock
+                lambda: AiohttpPort(connection_limit=connections, policy=policy, resolve=self.names.resolve),
+                self.inbox,
+                self.receipts.keep,
+                clock,
             ),
             settings.sealing_key,
             settings.public_url,
@@ -104,6 +108,7 @@ class Dispatcher:
         sending = Sending(
             self.database, database_clock, clock, self.owner, self.definitions, settings.concurrency,
             self.settler.put, self.fleet.has_another, self.fleet.may_carry, self._room,
+            self.fleet.spills, self.fleet.has_room_elsewhere,
         )  # fmt: skip
         self.fleet.bind(sending)
         self.sweeper = Sweeper(self.database, self.definitions, self.announcer, self._requeued)
@@ -184,6 +189,7 @@ class Dispatcher:
     async def close(self) -> None:
         await self.publisher.stop()
         await self.pool.aclose()
+        self.names.close()
         await self.database.close()
 
 

@@ -14,16 +14,22 @@ from dispatcher import metrics
 from dispatcher.calls import Prepared, ProviderTerms, Sending, may_send
 from dispatcher.domain.admission import campaign_says
 from dispatcher.domain.after_outcome import Situation, after_outcome
-from dispatcher.domain.breaker import Breaker
+from dispatcher.domain.breaker import FAILURES_TO_OPEN, Breaker, stall_seconds
 from dispatcher.domain.fence import may_begin
 from dispatcher.domain.ledger import Event
 from dispatcher.domain.message import BULK, Message, reference
 from dispatcher.domain.outcomes import Outcome, SubmitResult
+from dispatcher.domain.retry_budget import RetryBudget
 from dispatcher.domain.settlement import Attempt, Settlement
 from dispatcher.http_port import CalledOff
 from dispatcher.providers.base import BatchAdapter, OutgoingText, ProviderAdapter
 from dispatcher.steps import settlement_of
 from postrider.logs import failure, log
+
+UNASKED_PAUSE_SECONDS = 1.0
+"""For a provider that throttles call after call and says not for how long."""
+
+ANSWERS_LEARN = 0.1
 
 
 class Marked(NamedTuple):
@@ -51,9 +57,15 @@ class Caller:
         self._provider_id = provider_id
         self._on_end = on_end
         self.breaker = Breaker()
-        self.last_answer = 0.0
+        self.retries = RetryBudget()
+        self.quiet_until = 0.0
+        """Monotonic: the provider has asked for no calls before."""
+        self._throttled_in_a_row = 0
         self.bulk_calls = 0
-        self._calls: set[asyncio.Task[None]] = set()
+        self._calls: dict[asyncio.Task[None], float] = {}
+        """Under way, the oldest first, with the moment at which it began."""
+        self._last_answer = 0.0
+        self._usual_seconds = 0.0
         self._call_seconds = metrics.CALL_SECONDS.labels(provider_id)
         self._calls_ended = {outcome: metrics.CALLS.labels(provider_id, outcome.value) for outcome in Outcome}
 
@@ -61,6 +73,13 @@ class Caller:
     def calls(self) -> int:
         """Under way."""
         return len(self._calls)
+
+    def stalls_at(self) -> float:
+        """The moment at which the provider counts as stalled if it answers nothing till then."""
+        if not self._calls:
+            return float("inf")
+        quiet_since = max(next(iter(self._calls.values())), self._last_answer)
+        return quiet_since + stall_seconds(self._usual_seconds)
 
     async def wait(self) -> None:
         if self._calls:
@@ -71,6 +90,7 @@ class Caller:
     def begin(self, adapter: ProviderAdapter, terms: ProviderTerms, marked: Marked, started: float) -> None:
         """`started`: monotonic, from before the mark."""
         self.breaker = self.breaker.begun()
+        self._count_try(marked)
         self._start(marked.message.lane, self._call(adapter, terms, marked, started), started)
 
     def begin_together(
@@ -78,19 +98,25 @@ class Caller:
     ) -> None:
         """Texts of one lane and one `batch_key`, in one call."""
         self.breaker = self.breaker.begun()
+        for marked in texts:
+            self._count_try(marked)
         self._start(texts[0].message.lane, self._call_together(adapter, terms, texts, started), started)
 
+    def _count_try(self, marked: Marked) -> None:
+        if marked.message.attempt > 1:
+            self.retries.spend(self._sending.clock.monotonic())
+        else:
+            self.retries.first_try()
+
     def _start(self, lane: int, work: Coroutine[Any, Any, None], started: float) -> None:
-        if not self._calls:
-            self.last_answer = started
         if lane == BULK:
             self.bulk_calls += 1
         call = asyncio.create_task(work)
-        self._calls.add(call)
+        self._calls[call] = started
         call.add_done_callback(lambda done: self._ended(done, lane))
 
     def _ended(self, call: asyncio.Task[None], lane: int) -> None:
-        self._calls.discard(call)
+        del self._calls[call]
         if lane == BULK:
             self.bulk_calls -= 1
         self._on_end()
@@ -116,8 +142,9 @@ class Caller:
             raise
         except Exception as error:  # noqa: BLE001  # an adapter's bug is a doubt, not the end of the pipeline
             result = self._adapter_failed(error)
-        self._call_seconds.observe(clock.monotonic() - begun_at)
-        self._learn(result)
+        seconds = clock.monotonic() - begun_at
+        self._call_seconds.observe(seconds)
+        self._learn(result, seconds)
         self._settle(terms, marked, result)
 
     async def _call_together(
@@ -148,27 +175,36 @@ class Caller:
             raise
         except Exception as error:  # noqa: BLE001  # as above
             results = [self._adapter_failed(error)] * len(going)
-        self._call_seconds.observe(clock.monotonic() - begun_at)
+        seconds = clock.monotonic() - begun_at
+        self._call_seconds.observe(seconds)
         for (marked, _), result in zip(going, results, strict=True):
             if result is None:
                 self._call_off(marked.message)
             else:
-                self._learn(result)
+                self._learn(result, seconds)
                 self._settle(terms, marked, result)
 
     def _adapter_failed(self, error: Exception) -> SubmitResult:
         log.error("adapter_failed", provider=self._provider_id, **failure(error))
         return SubmitResult(Outcome.IN_DOUBT, code="adapter_failed", unknown_code=True)
 
-    def _learn(self, result: SubmitResult) -> None:
+    def _learn(self, result: SubmitResult, seconds: float) -> None:
         now = self._sending.clock.monotonic()
-        self.last_answer = now
+        if not result.is_in_doubt:
+            self._last_answer = now
+            self._usual_seconds += (seconds - self._usual_seconds) * ANSWERS_LEARN
         if result.is_accepted:
             self.breaker = self.breaker.success()
         elif result.counts_for_breaker:
             self.breaker = self.breaker.failure(now)
         else:
             self.breaker = self.breaker.neutral()
+        self._throttled_in_a_row = self._throttled_in_a_row + 1 if result.is_throttled else 0
+        if result.is_throttled:
+            pause = result.retry_after_seconds
+            if pause is None and self._throttled_in_a_row >= FAILURES_TO_OPEN:
+                pause = UNASKED_PAUSE_SECONDS
+            self.quiet_until = max(self.quiet_until, now + (pause or 0.0))
         if result.unknown_code:
             metrics.UNKNOWN_CODES.labels(self._provider_id).inc()
             log.error("unknown_code", provider=self._provider_id, code=result.code)
@@ -183,12 +219,14 @@ class Caller:
         tried = (*message.tried, terms.provider_id)
         situation = Situation(
             message.attempt, started_at, now, message.send_by, self._sending.has_another(text, tried),
-            terms.doubt_seconds, terms.in_doubt_wait_seconds,
+            terms.doubt_seconds, terms.in_doubt_wait_seconds, self._sending.spills(text),
         )  # fmt: skip
         attempt = Attempt(
             message.attempt, terms.provider_id, started_at, result.outcome.value, result.code or "",
             result.provider_message_id,
         )  # fmt: skip
+        if result.is_of_use and message.attempt > 1:
+            self.retries.was_of_use()
         if result.is_in_doubt:
             metrics.DOUBTS.labels("call").inc()
         step = after_outcome(result, situation)

@@ -76,7 +76,8 @@ class ProviderTerms:
 @dataclass(frozen=True, slots=True)
 class Sending:
     """What all pipelines of a process share. `has_another`: routing's word on failover for a text of this what.
-    `may_carry`: whether the provider is still among those the text may go to, as groups are now."""
+    `may_carry`: whether the provider is still among those the text may go to, as groups are now. `spills`: whether its
+    group gives the next provider what one has no room for; `has_room_elsewhere`: and such a one has room now."""
 
     database: Database
     database_clock: DatabaseClock
@@ -88,3 +89,5 @@ class Sending:
     has_another: Callable[[Prepared, tuple[str, ...]], bool]
     may_carry: Callable[[Prepared, str], bool]
     on_room: Callable[[], None]
+    spills: Callable[[Prepared], bool] = lambda _: False
+    has_room_elsewhere: Callable[[Prepared, str], bool] = lambda text, provider_id: False

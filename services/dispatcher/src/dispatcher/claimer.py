@@ -1,29 +1,29 @@
 """Claims what waits and hands it, rendered, to the pipeline of the provider it is routed to.
 
-Claims only for providers that have room, so that a slow one keeps its texts in the ledger; live texts first. It never
-claims on old news: without definitions confirmed a moment ago it waits.
+Claims what planner.py says, transactional texts first, then live ones. It never claims on old news: without definitions
+confirmed a moment ago it waits.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import timedelta
 
 from dispatcher import metrics
-from dispatcher.calls import Definitions, Sending
-from dispatcher.domain.admission import Admitted, admit, campaign_says
+from dispatcher.calls import Sending
+from dispatcher.domain.admission import Admitted, admit
 from dispatcher.domain.after_outcome import back_off
-from dispatcher.domain.fence import CONFIRMED_WITHIN_SECONDS
+from dispatcher.domain.fence import CLAIM_SECONDS, CONFIRMED_WITHIN_SECONDS
 from dispatcher.domain.ledger import Event
-from dispatcher.domain.message import BULK, LIVE, Message, Queue
-from dispatcher.domain.routing import Nowhere, has_another
+from dispatcher.domain.message import BY_PRIORITY, Message, Queue
+from dispatcher.domain.routing import has_another
 from dispatcher.domain.settlement import Settlement
 from dispatcher.fleet import Fleet
 from dispatcher.pipeline import Pipeline
-from dispatcher.preparation import compile_for, prepare
+from dispatcher.planner import Planner, Wants, is_simple
+from dispatcher.preparation import prepare
 from dispatcher.steps import not_admitted
 from dispatcher.store import claims
 from dispatcher.store.alone import alone
@@ -34,16 +34,7 @@ from postrider.logs import failure, log
 from postrider.postgres.database import is_outage
 from postrider.sms.render_pool import RenderPool
 
-LEASE_SECONDS = 15.0
 DISCOVER_SECONDS = 1.0
-MOST_AT_ONCE = 500
-MOST_RENDERED = 25
-"""Texts of a template that needs a worker process, at once: at a quarter of a second each they are rendered and marked
-before their leases are over."""
-
-
-Wants = dict[str, tuple[int, Pipeline | None]]
-"""Queue → how many of its texts to claim, and for whom; None: every provider has refused them."""
 
 
 class Claimer:
@@ -62,15 +53,13 @@ class Claimer:
         self._fleet = fleet
         self._pool = pool
         self._check = check
-        self._on_not_sending = on_not_sending
         self._throttles = Throttles(sending.database, sending.clock)
+        self._planner = Planner(sending.definitions, fleet, self._throttles, on_not_sending)
         self._active: set[tuple[int, str]] = set()
         self._discover_at = 0.0
         self._discovered = claims.FIRST
         self._wake = asyncio.Event()
         self._rendering: set[asyncio.Task[None]] = set()
-        self._turn = 0
-        self._slow_turns = [0, 0]
 
     def woken(self, queues: set[tuple[int, str]] | None = None) -> None:
         """Texts have come to these queues, or a pipeline has room."""
@@ -99,7 +88,7 @@ class Claimer:
         await asyncio.gather(*self._rendering, return_exceptions=True)
 
     async def _claim_once(self) -> bool:
-        """One claim, of live texts if there are any. False: nothing to do now."""
+        """One claim in each lane that has anything. False: nothing to do now."""
         if not self._definitions.confirmed_within(CONFIRMED_WITHIN_SECONDS):
             metrics.NOT_CLAIMING.inc()
             await asyncio.sleep(0.02)
@@ -113,93 +102,13 @@ class Claimer:
             self._discovered = found[-1] if len(found) == claims.MOST_QUEUES else claims.FIRST
             self._discover_at = now + DISCOVER_SECONDS
         self._throttles.begin_turn()
-        for lane in (LIVE, BULK):
-            wants = await self._wants(lane, now)
+        has_claimed = False
+        for lane in BY_PRIORITY:
+            wants = await self._planner.wants(self._active, lane, is_rendering=bool(self._rendering))
             if wants:
                 await self._claim(lane, wants)
-                return True
-        return False
-
-    async def _wants(self, lane: int, now: float) -> Wants:
-        """How many texts of which queues, and where they go. The queues of one provider share its room; campaigns with
-        a throttle take of it what they have in hand, and nothing from the others when they have to wait."""
-        exhausted, by_provider, slow = self._routed(lane, now)
-        wants: Wants = dict.fromkeys(exhausted, (MOST_AT_ONCE, None))
-        self._turn += 1
-        slow_one = self._next_slow(lane, slow)
-        roomy: list[tuple[Pipeline, int, list[str]]] = []
-        for provider_id, routed in by_provider.items():
-            pipeline = self._fleet.pipeline(provider_id)
-            room = 0 if pipeline is None else min(pipeline.room(lane), MOST_AT_ONCE)
-            names = sorted(name for name in routed if name == slow_one or name not in slow)
-            if pipeline is None or not names or room < (1 if lane == LIVE else pipeline.least_claim):
-                continue
-            first = self._turn % len(names)
-            roomy.append((pipeline, room, names[first:] + names[:first]))
-        hands = await self._throttles.hands(self._throttled(roomy), self._definitions.campaigns)
-        for pipeline, room, names in roomy:
-            free = []
-            for name in names:
-                campaign_id = Queue.parse(name).campaign_id
-                if campaign_id not in hands:
-                    free.append(name)
-                    continue
-                n = min(room, hands[campaign_id], MOST_RENDERED if name == slow_one else room)
-                if n:
-                    hands[campaign_id] -= n
-                    room -= n
-                    wants[name] = (n, pipeline)
-            share = max(1, room // max(len(free), 1))
-            for name in free[:room]:
-                wants[name] = (min(share, MOST_RENDERED) if name == slow_one else share, pipeline)
-        return wants
-
-    def _routed(self, lane: int, now: float) -> tuple[list[str], dict[str, list[str]], set[str]]:
-        """Queues that every provider has refused; the others by the provider they go to now; and which of them are
-        rendered by the worker process. What goes nowhere now is no longer active."""
-        exhausted: list[str] = []
-        by_provider: dict[str, list[str]] = {}
-        slow: set[str] = set()
-        for queue_lane, name in list(self._active):
-            if queue_lane != lane:
-                continue
-            queue = Queue.parse(name)
-            campaign = self._definitions.campaigns.get(queue.campaign_id)
-            if campaign_says(campaign) != "send" or campaign is None:
-                self._active.discard((queue_lane, name))
-                self._on_not_sending(queue.campaign_id)
-                continue
-            what = campaign.whats.get(str(queue.what_version))
-            target = Nowhere("unknown_what", exhausted=True) if what is None else self._fleet.route(what, queue, now)
-            if isinstance(target, Nowhere):
-                if target.exhausted:
-                    exhausted.append(name)
-                else:
-                    self._active.discard((queue_lane, name))
-                continue
-            if what is not None and not _is_simple(campaign, what, target.provider_id, self._definitions):
-                slow.add(name)
-            by_provider.setdefault(target.provider_id, []).append(name)
-        return exhausted, by_provider, slow
-
-    def _throttled(self, roomy: Sequence[tuple[Pipeline, int, list[str]]]) -> dict[str, int]:
-        """Campaigns with a throttle whose texts could be claimed → how many are claimed and wait for their call."""
-        waiting: Counter[str] = Counter()
-        for pipeline, _, names in roomy:
-            campaigns = {Queue.parse(name).campaign_id for name in names}
-            throttled = [id for id in campaigns if self._definitions.campaigns[id].when.throttle_per_minute is not None]
-            if throttled:
-                buffered = pipeline.buffered_by_campaign()
-                waiting.update({id: buffered[id] for id in throttled})
-        return dict(waiting)
-
-    def _next_slow(self, lane: int, slow: set[str]) -> str | None:
-        """Of the queues whose texts are rendered by the worker process, the one whose turn it is. There is one worker:
-        who waits for it had better wait in the ledger, without a lease that runs out."""
-        if not slow or self._rendering:
-            return None
-        self._slow_turns[lane] += 1
-        return sorted(slow)[self._slow_turns[lane] % len(slow)]
+                has_claimed = True
+        return has_claimed
 
     async def _claim(self, lane: int, wants: Wants) -> None:
         limits = {name: n for name, (n, _) in wants.items()}
@@ -207,7 +116,7 @@ class Claimer:
         self._active -= {(lane, name) for name in wants}
         started = self._sending.clock.monotonic()
         async with alone(self._sending.database) as tx:
-            claim = await claims.claim(tx, self._sending.owner, lane, limits, LEASE_SECONDS)
+            claim = await claims.claim(tx, self._sending.owner, lane, limits, CLAIM_SECONDS)
         if claim.now is not None:
             self._sending.database_clock.told(claim.now)
         by_queue: dict[str, list[Message]] = {name: [] for name in wants}
@@ -222,7 +131,7 @@ class Claimer:
             if not messages:
                 continue
             try:
-                await self._place(name, messages, pipeline, started + LEASE_SECONDS)
+                await self._place(name, messages, pipeline, started + CLAIM_SECONDS)
             except Exception as error:  # noqa: BLE001  # one campaign's text must not stop all others
                 # Their leases run out and they are claimed again, until their deadline.
                 log.error("preparing_failed", campaign=Queue.parse(name).campaign_id, n=len(messages), **failure(error))
@@ -244,7 +153,7 @@ class Claimer:
         if not admitted:
             return
         rendering = self._render(admitted, campaign, what, pipeline, leased_until)
-        if _is_simple(campaign, what, pipeline.terms.provider_id, self._definitions):
+        if is_simple(campaign, what, pipeline.terms.provider_id, self._definitions):
             await rendering
             return
         # A worker process renders: other campaigns go on meanwhile, and the provider's room is kept for these.
@@ -304,11 +213,3 @@ class Claimer:
             message, Event.WAIT, reason=message.reason or "every_provider_refused",
             next_at=min(until, message.send_by), tried=(),
         )  # fmt: skip
-
-
-def _is_simple(campaign: CampaignDefinition, what: What, provider_id: str, definitions: Definitions) -> bool:
-    """Rendered in the process, by postrider.sms's own word. A text that cannot be compiled costs nothing either."""
-    try:
-        return compile_for(campaign, what, provider_id, definitions.settings).is_simple
-    except ValueError:
-        return True

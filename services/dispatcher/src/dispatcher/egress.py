@@ -11,8 +11,12 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
+MOST_NAMES_AT_ONCE = 32
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Resolve = Callable[[str, int], Awaitable[list[str]]]
@@ -113,6 +117,39 @@ async def resolve_with_system(host: str, port: int) -> list[str]:
     """The system's resolver, off the loop. Raises OSError (socket.gaierror) when the name does not resolve."""
     loop = asyncio.get_running_loop()
     answers = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return _addresses(answers)
+
+
+class Names:
+    """The system's resolver for all providers of a process, on threads of its own. A name that is being asked for is
+    not asked for again: one whose name server does not answer takes one thread, however many wait for it, and holds up
+    no other name."""
+
+    def __init__(self, ask: Callable[..., Sequence[Any]] = socket.getaddrinfo) -> None:
+        self._ask = ask
+        self._threads = ThreadPoolExecutor(MOST_NAMES_AT_ONCE, "names")
+        self._asked: dict[tuple[str, int], asyncio.Future[Sequence[Any]]] = {}
+
+    async def resolve(self, host: str, port: int) -> list[str]:
+        """As `resolve_with_system`."""
+        key = (host, port)
+        asked = self._asked.get(key)
+        if asked is None:
+            asking = partial(self._ask, host, port, type=socket.SOCK_STREAM)
+            asked = self._asked[key] = asyncio.get_running_loop().run_in_executor(self._threads, asking)
+            asked.add_done_callback(lambda done: self._answered(key, done))
+        return _addresses(await asyncio.shield(asked))
+
+    def _answered(self, key: tuple[str, int], done: asyncio.Future[Sequence[Any]]) -> None:
+        self._asked.pop(key, None)
+        if not done.cancelled():
+            done.exception()  # perhaps nobody waits any more
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _addresses(answers: Sequence[Any]) -> list[str]:
     return list(dict.fromkeys(str(answer[4][0]) for answer in answers))
 
 

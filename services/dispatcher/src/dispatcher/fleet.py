@@ -101,18 +101,34 @@ class Fleet:
         """in_doubt_wait_seconds by provider."""
         return {id: member.pipeline.terms.in_doubt_wait_seconds for id, member in self._members.items()}
 
-    def route(self, what: What, queue: Queue, now: float) -> To | Nowhere:
-        def is_closed(provider_id: str) -> bool:
-            pipeline = self.pipeline(provider_id)
-            return pipeline is not None and pipeline.breaker.lets_through(now)
+    def route(self, what: What, queue: Queue, lane: int) -> To | Nowhere:
+        def has_room(provider_id: str) -> bool:
+            return self._members[provider_id].pipeline.room_soon(lane) > 0
 
-        return routing.choose(self._network, what, queue.country, queue.tried, is_closed)
+        return routing.choose(self._network, what, queue.country, queue.tried, self._is_open, has_room)
+
+    def _is_open(self, provider_id: str) -> bool:
+        pipeline = self.pipeline(provider_id)
+        return pipeline is not None and pipeline.is_open
 
     def has_another(self, text: Prepared, tried: tuple[str, ...]) -> bool:
         return routing.has_another(self._network, text.what, text.message.country, tried)
 
     def may_carry(self, text: Prepared, provider_id: str) -> bool:
         return routing.may_carry(self._network, text.what, text.message.country, provider_id)
+
+    def spills(self, text: Prepared) -> bool:
+        return self._network.spills(text.what)
+
+    def has_room_elsewhere(self, text: Prepared, provider_id: str) -> bool:
+        """Whether routing, asked again, would give it to somebody else than this provider, who has no room for it."""
+        message = text.message
+
+        def has_room(id: str) -> bool:
+            return id != provider_id and self._members[id].pipeline.room_soon(message.lane) > 0
+
+        target = routing.choose(self._network, text.what, message.country, message.tried, self._is_open, has_room)
+        return isinstance(target, To) and target.provider_id != provider_id
 
     # The component
 

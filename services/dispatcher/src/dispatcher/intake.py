@@ -6,12 +6,14 @@ A job is inserted once by its message id; workers are woken after the commit.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dispatcher import metrics
+from dispatcher.domain.message import LANES, lane_of
 from dispatcher.store import intake
 from postrider.contracts import codec
 from postrider.contracts.codec import Unreadable
@@ -22,7 +24,6 @@ from postrider.phones import phone_hash
 
 _MESSAGE_ID = re.compile(r"[0-9a-f]{32}")
 _E164 = re.compile(r"\+[1-9][0-9]{4,17}")
-_LANES = ("live", "bulk")
 _LONGEST = 1_024
 """Characters of an id or name; what may go into the ledger also fits into every record that tells of it."""
 _MOST_INTERVALS = 1_000
@@ -57,22 +58,31 @@ def decode(record: ConsumerRecord) -> SendJob:
 
 
 class Intake:
-    """The handler of one lane's consumer loop."""
+    """The handler of one lane's consumer loop: `lane` is Kafka's, which keeps a million scheduled jobs out of the way
+    of live ones. In the ledger transactional texts have a lane of their own, whichever way they came."""
 
     def __init__(self, lane: int, hash_key: bytes, on_new: Callable[[set[tuple[int, str]]], None]) -> None:
         self._lane = lane
         self._hash_key = hash_key
         self._on_new = on_new
-        self._queues: set[str] = set()
+        self._queues: set[tuple[int, str]] = set()
 
     async def handle(self, tx: AsyncConnection, batch: Batch[SendJob]) -> Sequence[Outgoing]:
-        jobs = {record.value.message_id: record.value for record in batch.records}
-        hashed = [(job, bytes.fromhex(phone_hash(job.phone, self._hash_key))) for job in jobs.values()]
-        new, self._queues = await intake.insert(tx, self._lane, hashed)
-        lane = _LANES[self._lane]
-        metrics.JOBS.labels(lane, "new").inc(new)
-        metrics.JOBS.labels(lane, "repeated").inc(len(batch.records) - new)
+        by_lane: dict[int, dict[str, SendJob]] = {}
+        read: Counter[int] = Counter()
+        for record in batch.records:
+            job = record.value
+            lane = lane_of(self._lane, job.message_class)
+            by_lane.setdefault(lane, {})[job.message_id] = job
+            read[lane] += 1
+        self._queues = set()
+        for lane, jobs in by_lane.items():
+            hashed = [(job, bytes.fromhex(phone_hash(job.phone, self._hash_key))) for job in jobs.values()]
+            new, queues = await intake.insert(tx, lane, hashed)
+            self._queues |= {(lane, queue) for queue in queues}
+            metrics.JOBS.labels(LANES[lane], "new").inc(new)
+            metrics.JOBS.labels(LANES[lane], "repeated").inc(read[lane] - new)
         return ()
 
     async def after_commit(self) -> None:
-        self._on_new({(self._lane, queue) for queue in self._queues})
+        self._on_new(self._queues)

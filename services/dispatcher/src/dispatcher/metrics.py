@@ -23,6 +23,10 @@ SETTLED_LATE = Counter("postrider_dispatcher_settled_late_total",
                        "Settlements that came after the lease: no row changed.")  # fmt: skip
 UNMARKED = Counter("postrider_dispatcher_unmarked_total", "Marked texts whose call did not begin, by why.", ["why"])
 BREAKER = Gauge("postrider_dispatcher_breaker_open", "0 closed, 1 half open, 2 open.", ["provider"])
+THROTTLED = Gauge("postrider_dispatcher_throttled", "1 while a provider wants no calls for a time.", ["provider"])
+RETRIES_LEFT = Gauge("postrider_dispatcher_retries_left",
+                     "Calls that a provider may get now for texts refused before; 0: they wait.",
+                     ["provider"])  # fmt: skip
 UNKNOWN_CODES = Counter("postrider_dispatcher_unknown_codes_total", "Replies and receipts in no table: look into them.",
                         ["provider"])  # fmt: skip
 NOT_CLAIMING = Counter("postrider_dispatcher_not_claiming_total",

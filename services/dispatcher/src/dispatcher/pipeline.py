@@ -11,8 +11,8 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections import Counter, deque
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import cast
 
@@ -21,16 +21,19 @@ from dispatcher.budget import Budget
 from dispatcher.caller import Caller, Marked, outgoing_of
 from dispatcher.calls import Prepared, ProviderTerms, Sending
 from dispatcher.domain.admission import Admitted, admit, campaign_says, cancel_reason
-from dispatcher.domain.breaker import STALL_SECONDS, Breaker
-from dispatcher.domain.fence import CONFIRMED_WITHIN_SECONDS, lease_seconds
+from dispatcher.domain.after_outcome import PATIENCE_SECONDS
+from dispatcher.domain.breaker import Breaker
+from dispatcher.domain.fair_buffer import Verdict
+from dispatcher.domain.fence import CLAIM_SECONDS, CONFIRMED_WITHIN_SECONDS, lease_seconds
 from dispatcher.domain.ledger import Event
-from dispatcher.domain.message import BULK, LIVE
+from dispatcher.domain.message import BULK, BY_PRIORITY
 from dispatcher.domain.settlement import Settlement
 from dispatcher.domain.sharing import Sharing
 from dispatcher.providers.base import BatchAdapter, ProviderAdapter
 from dispatcher.steps import marked_of, not_admitted, rendered
 from dispatcher.store import claims, marks
 from dispatcher.store.alone import alone
+from dispatcher.waiting import Waiting
 from postrider.logs import failure, log
 from postrider.postgres.database import is_outage
 
@@ -40,6 +43,8 @@ LIVE_RESERVE = 8
 GATHER_SECONDS = 0.004
 LEASE_MARGIN_SECONDS = 1.0
 """A claim that ends sooner is not marked any more."""
+SOON_SECONDS = 1.0
+"""Of a group that fails over on rate limits: a text that would wait longer for its parts goes to the next provider."""
 
 
 class Pipeline:
@@ -50,46 +55,72 @@ class Pipeline:
         self.terms = terms
         self.adapter = adapter
         self.budget = Budget(sending.database, sending.clock, terms.provider_id, terms.parts_per_second)
-        self._caller = Caller(sending, terms.provider_id, self._wake_up)
-        self._buffers: tuple[deque[Prepared], deque[Prepared]] = (deque(), deque())
-        self._expected = [0, 0]
+        self.caller = Caller(sending, terms.provider_id, self._wake_up)
+        self._waiting = Waiting()
         self._recalled: set[str] = set()
         self._wake = asyncio.Event()
         self._gather_until: float | None = None
+        self._spill_at = 0.0
         provider_id = terms.provider_id
         self._under_way = metrics.CALLS_UNDER_WAY.labels(provider_id)
         self._buffered = metrics.BUFFERED.labels(provider_id)
         self._breaker_open = metrics.BREAKER.labels(provider_id)
+        self._throttled = metrics.THROTTLED.labels(provider_id)
+        self._retries_left = metrics.RETRIES_LEFT.labels(provider_id)
 
     # What the claimer sees
 
     @property
     def breaker(self) -> Breaker:
-        return self._caller.breaker
+        return self.caller.breaker
 
     @property
-    def least_claim(self) -> int:
-        """A bulk claim of fewer texts is not worth a transaction while there is work in the buffer."""
-        return 1 if len(self._buffers[BULK]) < self._sending.concurrency else BUFFERED_TEXTS // 4
+    def is_open(self) -> bool:
+        """Whether routing may choose it: its breaker lets calls through, and it does not want to be left alone for
+        long."""
+        now = self._sending.clock.monotonic()
+        return self.breaker.lets_through(now) and self.caller.quiet_until - now <= PATIENCE_SECONDS
+
+    def least_claim(self, lane: int) -> int:
+        """A claim of fewer texts is not worth a transaction while there is work in the buffer."""
+        return 1 if self._waiting.of_lane(lane) < self._sending.concurrency else BUFFERED_TEXTS // 4
 
     def room(self, lane: int) -> int:
         """How many more texts of the lane may be claimed for this provider."""
-        if not self.breaker.lets_through(self._sending.clock.monotonic()):
+        now = self._sending.clock.monotonic()
+        if not self.breaker.lets_through(now) or now < self.caller.quiet_until:
             return 0
         most = BUFFERED_TEXTS
         if self.terms.parts_per_second is not None:
             most = max(4, min(most, int(self.terms.parts_per_second * 3)))
         if self.breaker.open_until is not None:
-            most = 1
-        return max(most - len(self._buffers[lane]) - self._expected[lane], 0)
+            most = 0 if self._waiting else 1
+        return max(most - self._waiting.of_lane(lane), 0)
+
+    def room_soon(self, lane: int) -> int:
+        """How many of them would not wait for their parts longer than SOON_SECONDS; one may, when it is the next."""
+        room, rate = self.room(lane), self.budget.per_second()
+        if rate is None or not room:
+            return room
+        free = max(rate * SOON_SECONDS, 1.0) - self._waiting.parts_ahead(lane)
+        return min(room, max(int(free / self._waiting.parts_per_text), 0))
+
+    @property
+    def room_again(self) -> int:
+        """How many more of texts that were refused before."""
+        return max(self.caller.retries.left(self._sending.clock.monotonic()) - self._waiting.again, 0)
+
+    def waiting_of(self, lane: int) -> Mapping[str, int]:
+        """By campaign."""
+        return self._waiting.by_campaign(lane)
 
     def buffered_by_campaign(self) -> Counter[str]:
         """Texts that are claimed and wait for their call."""
-        return Counter(text.message.campaign_id for buffer in self._buffers for text in buffer)
+        return self._waiting.buffered_by_campaign()
 
     def expect(self, lane: int, n: int) -> None:
         """So many texts are being prepared for this provider (or are no longer, with a negative number)."""
-        self._expected[lane] += n
+        self._waiting.expect(lane, n)
 
     def recall(self, campaign_id: str) -> None:
         """The campaign does not send any more: its texts that wait here shall take nobody's turn and parts."""
@@ -97,8 +128,7 @@ class Pipeline:
         self._wake.set()
 
     def put(self, texts: Sequence[Prepared]) -> None:
-        for text in texts:
-            self._buffers[text.message.lane].append(text)
+        self._waiting.put(texts)
         self._wake.set()
 
     def replace_adapter(self, terms: ProviderTerms, adapter: ProviderAdapter) -> ProviderAdapter:
@@ -106,7 +136,8 @@ class Pipeline:
         old, self.adapter, self.terms = self.adapter, adapter, terms
         if self.budget.parts_per_second != terms.parts_per_second:
             self.budget = Budget(self._sending.database, self._sending.clock, terms.provider_id, terms.parts_per_second)
-        self._caller.breaker = Breaker()
+        self.caller.breaker = Breaker()
+        self.caller.quiet_until = 0.0
         self._wake.set()
         return old
 
@@ -130,25 +161,32 @@ class Pipeline:
                 self._wake.clear()
         finally:
             stopping.cancel()
-        await self._give_back(self._drain_buffers())
-        await self._caller.wait()
+        await self._give_back(self._waiting.drain())
+        await self.caller.wait()
 
     async def _turn(self) -> float:
         """Begins one group of calls. Returns how long to wait for something new: 0 means go on at once."""
         now = self._sending.clock.monotonic()
         self._notice_stall(now)
         await self._give_back([*self._take_recalled(), *self._take_stale(now)])
-        if not any(self._buffers):
-            return 1.0
-        if not self.breaker.lets_through(now) and self.breaker.state == "open":
-            # The next provider of the group takes over: what waits here is routed again.
-            await self._give_back(self._drain_buffers())
-            return 1.0
-        free = self.breaker.room(now, self._sending.concurrency - self._caller.calls)
-        free_for_bulk = min(free, self._sending.concurrency - self._reserve() - self._caller.bulk_calls)
-        if free <= 0 or (not self._buffers[LIVE] and free_for_bulk <= 0):
-            return 1.0
-        if self._is_worth_gathering(now, free_for_bulk):
+        idle = min(max(self.caller.stalls_at() - now, 0.01), 1.0) if self.breaker.state == "closed" else 1.0
+        if not self._waiting:
+            return idle
+        if not self.breaker.lets_through(now):
+            # The next provider of the group takes over: what waits here, perhaps behind a probe, is routed again.
+            await self._give_back(self._waiting.drain())
+            return idle
+        if now < self.caller.quiet_until:
+            if self.caller.quiet_until - now > SOON_SECONDS:
+                await self._give_back(self._waiting.drain())
+            return min(idle, self.caller.quiet_until - now)
+        free = self.breaker.room(now, self._sending.concurrency - self.caller.calls)
+        free_for_bulk = min(free, self._sending.concurrency - self._reserve() - self.caller.bulk_calls)
+        is_bulk = self._waiting.head.message.lane == BULK
+        if free <= 0 or (is_bulk and free_for_bulk <= 0):
+            return idle
+        wanted = min(len(self._waiting) if is_bulk else self._waiting.urgent, self._sending.concurrency // 4)
+        if self._is_worth_gathering(now, wanted, free_for_bulk if is_bulk else free):
             return GATHER_SECONDS
         # `now` is from here on the beginning of these calls: the news was fresh, and half a second later none begins.
         now = self._sending.clock.monotonic()
@@ -161,7 +199,8 @@ class Pipeline:
             sharing = self._sharing(adapter, free, free_for_bulk)
             group = await self._draw_group(free, free_for_bulk, adapter, sharing)
             if not group:
-                return min(max(self.budget.wait_seconds, 0.005), 1.0)
+                await self._give_back(self._take_spilling(now))
+                return min(max(self.budget.wait_seconds, 0.005), idle)
             await self._mark_and_call(group, adapter, terms, sharing, now)
         except Exception as error:
             if not is_outage(error):
@@ -173,11 +212,10 @@ class Pipeline:
     def _reserve(self) -> int:
         return self._sending.concurrency // LIVE_RESERVE if self._sending.concurrency >= LIVE_RESERVE else 0
 
-    def _is_worth_gathering(self, now: float, free_for_bulk: int) -> bool:
-        """With calls under way, a few milliseconds bring more free connections for the same transaction; a live text
-        does not wait for them."""
-        wanted = min(len(self._buffers[BULK]), self._sending.concurrency // 4)
-        if self._buffers[LIVE] or not self._caller.calls or free_for_bulk >= wanted:
+    def _is_worth_gathering(self, now: float, wanted: int, free: int) -> bool:
+        """With calls under way, a few milliseconds bring more free connections for the same transaction. Not worth it
+        for the few live texts that there are mostly."""
+        if not self.caller.calls or free >= wanted:
             self._gather_until = None
             return False
         if self._gather_until is None:
@@ -195,26 +233,33 @@ class Pipeline:
     async def _draw_group(
         self, free: int, free_for_bulk: int, adapter: ProviderAdapter, sharing: Sharing | None
     ) -> list[Prepared]:
-        """Texts to call now, live ones first: no more than free connections and parts in hand."""
-        first = (self._buffers[LIVE] or self._buffers[BULK])[0]
-        waiting = sum(len(buffer) for buffer in self._buffers) * first.parts
-        parts = await self.budget.available(first.parts, waiting)
+        """Texts to call now, by the priority of their lanes: no more than free connections and parts in hand. Whoever
+        lacks parts for its text lets nobody of a lesser lane have them."""
+        parts = await self.budget.available(self._waiting.head.parts, self._waiting.parts)
         group: list[Prepared] = []
-        for lane, most in ((LIVE, free), (BULK, free_for_bulk)):
-            buffer = self._buffers[lane]
-            taken = 0
-            while buffer and (sharing is not None or (len(group) < free and taken < most)):
-                if parts is not None and buffer[0].parts > parts:
-                    break
-                if sharing is not None and not self._shares(sharing, adapter, buffer[0]):
-                    break
-                text = buffer.popleft()
-                taken += 1
-                if parts is not None:
-                    parts -= text.parts
-                    self.budget.spend(text.parts)
-                group.append(text)
-        if len(self._buffers[BULK]) < BUFFERED_TEXTS // 2:
+        left, calls, is_short = parts, 0, False
+
+        def judge(text: Prepared) -> Verdict:
+            nonlocal left, calls, is_short
+            if sharing is None and calls <= 0:
+                return Verdict.STOP
+            if left is not None and text.parts > left:
+                is_short = True
+                return Verdict.STOP
+            if sharing is not None and not self._shares(sharing, adapter, text):
+                return Verdict.PASS
+            calls -= 1
+            left = None if left is None else left - text.parts
+            return Verdict.TAKE
+
+        for lane in BY_PRIORITY:
+            calls = min(free_for_bulk if lane == BULK else free, free - len(group))
+            group += self._waiting.draw(lane, judge)
+            if is_short:
+                break
+        if parts is not None and left is not None:
+            self.budget.spend(parts - left)
+        if len(self._waiting) < BUFFERED_TEXTS // 2:
             self._sending.on_room()
         return group
 
@@ -262,7 +307,7 @@ class Pipeline:
             # Whether it was committed is not known: take the mark back if it is there.
             for text, _ in admitted:
                 attempt = marked_of(text, mark, terms.provider_id, self._sending.database_clock.now())
-                self._caller.unmark(attempt, "mark_failed")
+                self.caller.unmark(attempt, "mark_failed")
             raise
         metrics.MARK_SECONDS.observe(time.perf_counter() - timer)
         for id in suppressed:
@@ -272,11 +317,11 @@ class Pipeline:
             for id, marked_at in marked.items():
                 text, validity = texts[id]
                 message = marked_of(text, mark, terms.provider_id, marked_at)
-                self._caller.begin(adapter, terms, Marked(message, text, validity), started)
+                self.caller.begin(adapter, terms, Marked(message, text, validity), started)
         else:
             for ids in sharing.calls(marked):
                 call = [Marked(marked_of(texts[id][0], mark, terms.provider_id, marked[id]), *texts[id]) for id in ids]
-                self._caller.begin_together(cast(BatchAdapter, adapter), terms, call, started)
+                self.caller.begin_together(cast(BatchAdapter, adapter), terms, call, started)
         if lost:
             await self._give_back([texts[id][0] for id in lost])
 
@@ -303,37 +348,32 @@ class Pipeline:
         return None
 
     def _notice_stall(self, now: float) -> None:
-        calls = self._caller.calls
-        busy = calls >= self._sending.concurrency - self._reserve()
-        if busy and now - self._caller.last_answer > STALL_SECONDS and self.breaker.state == "closed":
-            self._caller.breaker = self.breaker.stalled(now)
-            log.warning("provider_stalled", provider=self.terms.provider_id, calls=calls)
+        if now >= self.caller.stalls_at() and self.breaker.state == "closed":
+            self.caller.breaker = self.breaker.stalled(now)
+            log.warning("provider_stalled", provider=self.terms.provider_id, calls=self.caller.calls)
 
     def _take_stale(self, now: float) -> list[Prepared]:
         """Texts whose lease ends before they could be marked: a slow rate lets them wait too long, and what is drawn
         from it must not be spent on them."""
-        stale: list[Prepared] = []
-        for buffer in self._buffers:
-            while buffer and now + LEASE_MARGIN_SECONDS > buffer[0].leased_until:
-                stale.append(buffer.popleft())
-        return stale
+        return self._waiting.take_heads(lambda text: now + LEASE_MARGIN_SECONDS > text.leased_until)
+
+    def _take_spilling(self, now: float) -> list[Prepared]:
+        """Texts that wait for their parts although another provider may and can have them: what goes first, or other
+        replicas, took more of the rate than was foreseen."""
+        if now < self._spill_at:
+            return []
+        self._spill_at = now + SOON_SECONDS / 4
+        waits_since = now + CLAIM_SECONDS - SOON_SECONDS
+        return self._waiting.take_heads(
+            lambda text: (
+                text.leased_until < waits_since and self._sending.has_room_elsewhere(text, self.terms.provider_id)
+            )
+        )
 
     def _take_recalled(self) -> list[Prepared]:
         """Whoever looks after campaigns that do not send finds them in the ledger."""
         recalled, self._recalled = self._recalled, set()
-        if not recalled:
-            return []
-        texts = self._drain_buffers()
-        for text in texts:
-            if text.message.campaign_id not in recalled:
-                self._buffers[text.message.lane].append(text)
-        return [text for text in texts if text.message.campaign_id in recalled]
-
-    def _drain_buffers(self) -> list[Prepared]:
-        texts = [text for buffer in self._buffers for text in buffer]
-        for buffer in self._buffers:
-            buffer.clear()
-        return texts
+        return self._waiting.take_campaigns(recalled)
 
     async def _give_back(self, texts: Sequence[Prepared]) -> None:
         """Free for anybody to claim. When Postgres is away, their leases do the same a little later."""
@@ -349,6 +389,9 @@ class Pipeline:
         self._sending.on_room()
 
     def _show(self) -> None:
-        self._under_way.set(self._caller.calls)
-        self._buffered.set(sum(len(buffer) for buffer in self._buffers))
+        self._under_way.set(self.caller.calls)
+        self._buffered.set(len(self._waiting))
         self._breaker_open.set({"closed": 0, "half_open": 1, "open": 2}[self.breaker.state])
+        now = self._sending.clock.monotonic()
+        self._throttled.set(now < self.caller.quiet_until)
+        self._retries_left.set(max(self.caller.retries.left(now), 0))

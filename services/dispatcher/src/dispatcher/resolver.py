@@ -128,19 +128,20 @@ class Resolver:
             log.warning("calls_abandoned", n=len(found.messages))
 
     async def _begin_looks(self) -> None:
-        busy = [provider for provider, n in self._by_provider.items() if n >= self._look_ups]
-        room = self._look_ups * 4 - len(self._looking)
-        if room <= 0:
-            return
-        async with alone(self._database) as tx:
-            due = await doubts.due(tx, self._owner, min(room, self._look_ups), LEASE_SECONDS, busy)
-        if due.now is not None:
-            self._database_clock.told(due.now)
-        for message in due.messages:
-            self._by_provider[message.provider_id] += 1
-            task = asyncio.create_task(self._resolve(message))
-            self._looking.add(task)
-            task.add_done_callback(partial(self._ended, message.provider_id))
+        """Each provider has look-ups of its own: those that hang at one take none from another."""
+        while True:
+            busy = [provider for provider, n in self._by_provider.items() if n >= self._look_ups]
+            async with alone(self._database) as tx:
+                due = await doubts.due(tx, self._owner, self._look_ups, LEASE_SECONDS, busy)
+            if due.now is not None:
+                self._database_clock.told(due.now)
+            for message in due.messages:
+                self._by_provider[message.provider_id] += 1
+                task = asyncio.create_task(self._resolve(message))
+                self._looking.add(task)
+                task.add_done_callback(partial(self._ended, message.provider_id))
+            if len(due.messages) < self._look_ups:
+                return
 
     def _ended(self, provider_id: str, task: asyncio.Task[None]) -> None:
         self._looking.discard(task)

@@ -7,6 +7,7 @@ import pytest
 
 from dispatcher.domain.after_outcome import (
     LONGEST_WAIT_SECONDS,
+    PATIENCE_SECONDS,
     Accepted,
     Deferred,
     Doubted,
@@ -68,11 +69,31 @@ def test_throttling_waits_as_asked_but_not_past_the_deadline() -> None:
     assert late == Deferred(NOW + timedelta(seconds=10), "20429", forget_refusals=True)
 
 
-def test_a_long_throttle_goes_to_the_next_provider_a_short_one_waits() -> None:
-    long = SubmitResult(Outcome.REJECTED_LATER, code="20429", retry_after_seconds=60)
-    short = SubmitResult(Outcome.REJECTED_LATER, code="20429", retry_after_seconds=1)
-    assert after_outcome(long, situation()) == NextProvider("20429")
-    assert isinstance(after_outcome(short, situation()), Deferred)
+def later(seconds: float | None, *, route_only: bool = False) -> SubmitResult:
+    return SubmitResult(Outcome.REJECTED_LATER, code="20429", retry_after_seconds=seconds, route_only=route_only)
+
+
+def test_a_text_waits_for_the_provider_that_throttles() -> None:
+    assert after_outcome(later(20), situation()) == Deferred(NOW + timedelta(seconds=20), "20429", True)
+    assert after_outcome(later(None), situation()) == Deferred(NOW + timedelta(seconds=2), "20429", True)
+
+
+def test_but_not_for_long_and_not_past_its_deadline() -> None:
+    assert after_outcome(later(PATIENCE_SECONDS + 1), situation()) == NextProvider("20429")
+    assert after_outcome(later(20), situation(left=15)) == NextProvider("20429")
+    assert after_outcome(later(None), situation(attempt=5)) == NextProvider("20429"), "the fifth time it was refused"
+
+
+def test_in_a_group_that_fails_over_on_rate_limits_the_next_one_has_it_at_once() -> None:
+    spilling = replace(situation(), spills=True)
+    assert after_outcome(later(1), spilling) == NextProvider("20429")
+    assert isinstance(after_outcome(later(1), replace(spilling, has_another=False)), Deferred)
+    assert isinstance(after_outcome(SubmitResult(Outcome.IN_DOUBT), spilling), Doubted)
+
+
+def test_what_the_same_provider_takes_when_it_comes_alone_does_not_leave_it() -> None:
+    """Refused together with others, or the same call too soon: nothing to do with its load."""
+    assert isinstance(after_outcome(later(1, route_only=True), replace(situation(), spills=True)), Deferred)
 
 
 def test_back_off_grows_to_its_limit() -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+from collections import Counter
+
 import pytest
 
-from dispatcher.egress import AddressNotAllowed, AddressPolicy, literal_address, resolve_checked
+from dispatcher.egress import AddressNotAllowed, AddressPolicy, Names, literal_address, resolve_checked
 
 REFUSED = [
     "0.0.0.0", "10.1.2.3", "100.64.0.1", "100.100.100.200", "127.0.0.1", "127.255.255.255", "168.63.129.16",
@@ -76,3 +80,28 @@ async def test_a_name_without_addresses() -> None:
 
     with pytest.raises(OSError, match="no address"):
         await resolve_checked("sms.example", 443, AddressPolicy(), empty)
+
+
+async def test_a_name_server_that_does_not_answer_holds_up_no_other_name() -> None:
+    """However many calls wait for it."""
+    answers, asked = threading.Event(), Counter[str]()
+
+    def ask(host: str, port: int, **_: object) -> list[tuple[object, ...]]:
+        asked[host] += 1
+        if host == "hangs.example":
+            answers.wait()
+        return [(None, None, None, "", ("8.8.8.8", port))]
+
+    names = Names(ask)
+    waiting = [asyncio.create_task(names.resolve("hangs.example", 443)) for _ in range(100)]
+    try:
+        for n in range(100):
+            assert await names.resolve(f"n{n}.example", 443) == ["8.8.8.8"]
+        assert asked["hangs.example"] == 1 and not any(task.done() for task in waiting)
+        waiting[0].cancel()
+    finally:
+        answers.set()
+    results = await asyncio.gather(*waiting, return_exceptions=True)
+    assert results[1:] == [["8.8.8.8"]] * 99, "who gave up took nothing from the others"
+    assert await names.resolve("hangs.example", 443) == ["8.8.8.8"] and asked["hangs.example"] == 2
+    names.close()

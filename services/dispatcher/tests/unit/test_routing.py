@@ -1,5 +1,6 @@
 """Which provider is next."""
 
+from collections.abc import Callable
 from typing import Any
 
 from dispatcher.domain.message import Queue
@@ -7,13 +8,13 @@ from dispatcher.domain.routing import Network, Nowhere, To, choose, has_another,
 from postrider.contracts.definitions import ProviderDefinition, ProviderGroupDefinition, Route, What
 
 
-def network(archived: tuple[str, ...] = (), routes: list[Route] | None = None) -> Network:
+def network(archived: tuple[str, ...] = (), routes: list[Route] | None = None, spills: bool = False) -> Network:
     providers = {
         id: ProviderDefinition(id, 1, id, "sandbox", {}, "", "t", status="archived" if id in archived else "active")
         for id in ("a", "b", "c", "d")
     }
     groups = {
-        "g": ProviderGroupDefinition("g", 1, "g", ["a", "b", "c"], routes=routes or []),
+        "g": ProviderGroupDefinition("g", 1, "g", ["a", "b", "c"], routes=routes or [], failover_on_rate_limit=spills),
         "default": ProviderGroupDefinition("default", 1, "default", ["d"], is_default=True),
     }
     return Network(providers, groups)
@@ -78,7 +79,23 @@ def test_has_another_ignores_breakers() -> None:
     assert not has_another(network(archived=("c",)), what(), None, ("a", "b"))
 
 
+def test_the_next_takes_what_one_has_no_room_for_if_the_group_says_so() -> None:
+    def room_at(*ids: str) -> Callable[[str], bool]:
+        return lambda id: id in ids
+
+    assert choose(network(), what(), None, (), everything, room_at("c")) == To("a"), "it waits for its provider"
+    spilling = network(spills=True)
+    assert choose(spilling, what(), None, (), everything, room_at("a", "b", "c")) == To("a")
+    assert choose(spilling, what(), None, (), everything, room_at("c")) == To("c")
+    assert choose(spilling, what(), None, (), everything, room_at()) == To("a"), "all wait: by priority"
+    assert choose(spilling, what(), None, ("c",), everything, room_at("c")) == To("a"), "never to who refused it"
+    assert choose(spilling, what(), None, (), lambda id: id == "b", room_at("c")) == To("b"), "nor to who is ill"
+    assert choose(spilling, what(provider_id="b"), None, (), everything, room_at("c")) == To("b"), "no group is asked"
+    assert choose(network(routes=[Route("IN", ["b", "a"])], spills=True), what(), "IN", (), everything,
+                  room_at("a", "c")) == To("a")  # fmt: skip
+
+
 def test_a_queue_has_one_name() -> None:
-    for queue in (Queue("cmp_1", 2, "IN", ("a", "b")), Queue("cmp_1", 1, None)):
+    for queue in (Queue("cmp_1", 2, "IN", ("a", "b")), Queue("cmp_1", 1, None), Queue("c", 1, "IN", (), True)):
         assert Queue.parse(queue.name) == queue
     assert "cmp_1|" <= Queue("cmp_1", 1, None).name < "cmp_1}"

@@ -13,11 +13,14 @@ from dispatcher.domain.outcomes import Outcome, SubmitResult
 
 FIRST_WAIT_SECONDS = 2.0
 LONGEST_WAIT_SECONDS = 120.0
+PATIENCE_SECONDS = 30.0
+"""A provider that wants to be left alone for longer is as good as down: the next one of the group takes over."""
 
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """`started_at`: the moment of the mark. `has_another`: a provider is left that has not refused this text.
+    """`started_at`: the moment of the mark. `has_another`: a provider is left that has not refused this text. `spills`:
+    its group gives the next provider what this one has no room for.
 
     A negative look-up proves something `wait_after_mark_seconds` after the mark (HTTP timeout and the provider's
     in_doubt_wait_seconds) and `wait_after_call_seconds` after the end of the call (the latter alone): a process that
@@ -31,6 +34,7 @@ class Situation:
     has_another: bool
     wait_after_mark_seconds: float
     wait_after_call_seconds: float
+    spills: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +91,12 @@ def after_outcome(result: SubmitResult, situation: Situation) -> Next:
     if result.may_fail_over and result.outcome is Outcome.REJECTED_PROVIDER and situation.has_another:
         return NextProvider(reason)
     wait = result.retry_after_seconds if result.retry_after_seconds is not None else back_off(situation.attempt)
-    until = min(situation.now + timedelta(seconds=max(wait, 0.1)), situation.send_by)
-    if result.outcome is Outcome.REJECTED_LATER and result.may_fail_over and situation.has_another:
-        return NextProvider(reason) if wait > FIRST_WAIT_SECONDS else Deferred(until, reason, forget_refusals=True)
-    return Deferred(until, reason, forget_refusals=True)
+    until = situation.now + timedelta(seconds=max(wait, 0.1))
+    if result.outcome is Outcome.REJECTED_LATER and not result.route_only and situation.has_another:
+        is_patient = not situation.spills and wait <= PATIENCE_SECONDS and until < situation.send_by
+        if not is_patient:
+            return NextProvider(reason)
+    return Deferred(min(until, situation.send_by), reason, forget_refusals=True)
 
 
 def back_off(attempt: int) -> float:

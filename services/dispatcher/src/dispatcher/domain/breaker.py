@@ -9,10 +9,18 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 FAILURES_TO_OPEN = 5
-STALL_SECONDS = 5.0
-"""Calls under way and not one answer for so long counts as failure, so that the breaker opens before timeouts do."""
+STALL_SECONDS = 4.0
+"""A call under way and not one answer for so long counts as failure, so that the breaker opens before timeouts do. The
+whole way from a provider's end to its open breaker shall take no more than five seconds."""
+STALL_TIMES_USUAL = 2.0
+"""A provider that is slow as a rule is given so many times as long."""
 FIRST_OPEN_SECONDS = 2.0
 LONGEST_OPEN_SECONDS = 30.0
+
+
+def stall_seconds(usual_seconds: float) -> float:
+    """`usual_seconds`: what its answers take."""
+    return max(STALL_SECONDS, STALL_TIMES_USUAL * usual_seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +75,7 @@ class Breaker:
         return Breaker(failures, now + self.open_seconds, self.open_seconds)
 
     def stalled(self, now: float) -> Breaker:
-        """Every connection is taken and none has answered for STALL_SECONDS."""
+        """Calls are under way and none has been answered for STALL_SECONDS."""
         if self.open_until is not None:
             return self
         return Breaker(FAILURES_TO_OPEN, now + self.open_seconds, self.open_seconds)

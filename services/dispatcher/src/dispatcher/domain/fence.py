@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+CLAIM_SECONDS = 15.0
+"""The lease of a claim: rendered and marked within it, or claimed anew."""
 BEGIN_WITHIN_SECONDS = 0.5
 """A call that has not begun so long after its mark does not begin: a stop is followed within a second."""
 CONFIRMED_WITHIN_SECONDS = 0.5

@@ -13,7 +13,14 @@ from msgspec import Struct
 from dispatcher.domain.admission import Interval
 from dispatcher.domain.ledger import State, status_of
 
-LIVE, BULK = 0, 1
+LIVE, BULK, TRANSACTIONAL = 0, 1, 2
+BY_PRIORITY = (TRANSACTIONAL, LIVE, BULK)
+LANES = {TRANSACTIONAL: "transactional", LIVE: "live", BULK: "bulk"}
+
+
+def lane_of(lane: int, message_class: str) -> int:
+    """The lane in the ledger of a job that came by this lane of Kafka's."""
+    return TRANSACTIONAL if message_class == "transactional" else lane
 
 
 class Message(Struct, frozen=True):
@@ -67,26 +74,34 @@ class Message(Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """Everything that decides where a text may be routed: texts of one queue go the same way at the same time."""
+    """Everything that decides where a text may be routed: texts of one queue go the same way at the same time.
+    `is_again`: some provider has refused them before, so they go by its retry budget."""
 
     campaign_id: str
     what_version: int
     country: str | None
     tried: tuple[str, ...] = ()
+    is_again: bool = False
 
     @property
     def name(self) -> str:
         """Sorts by campaign, so that a campaign's rows are one stretch of an index."""
-        return f"{self.campaign_id}|{self.what_version}|{self.country or ''}|{','.join(self.tried)}"
+        again = f"|{_AGAIN}" if self.is_again else ""
+        return f"{self.campaign_id}|{self.what_version}|{self.country or ''}|{','.join(self.tried)}{again}"
 
     @classmethod
     def parse(cls, name: str) -> Queue:
-        campaign, version, country, tried = name.split("|")
-        return cls(campaign, int(version), country or None, tuple(tried.split(",")) if tried else ())
+        campaign, version, country, tried, *again = name.split("|")
+        providers = tuple(tried.split(",")) if tried else ()
+        return cls(campaign, int(version), country or None, providers, again == [_AGAIN])
+
+
+_AGAIN = "again"
 
 
 def queue_of(message: Message, tried: tuple[str, ...]) -> str:
-    return Queue(message.campaign_id, message.what_version, message.country, tried).name
+    """Of a text that goes on after a refusal, or after a provider was passed over before any call."""
+    return Queue(message.campaign_id, message.what_version, message.country, tried, message.attempt > 0).name
 
 
 def reference(message_id: str, attempt: int) -> str:

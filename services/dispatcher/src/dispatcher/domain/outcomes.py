@@ -40,7 +40,8 @@ class SubmitResult:
     for, bounded by the adapter. `suppress`: a suppression reason (`provider_opt_out`) when the refusal says that the
     person opted out. `unknown_code`: the vendor said something that is in no table: raise an alarm.
     `not_begun`: not one byte of the request reached the provider (connect failure, or refused by us before the call).
-    `route_only`: the refusal concerns this recipient's route (country, sender pair), not the provider's health.
+    `route_only`: the refusal concerns this recipient's route (country, sender pair), not the provider's health; of one
+    for now: this text, which the same provider takes later, and not the provider's load.
     """
 
     outcome: Outcome
@@ -76,6 +77,16 @@ class SubmitResult:
     def may_fail_over(self) -> bool:
         """Another provider of the group may carry this text. A recipient or content refusal holds everywhere."""
         return self.outcome in _MAY_FAIL_OVER
+
+    @property
+    def is_throttled(self) -> bool:
+        """The provider has more than it can do."""
+        return self.outcome is Outcome.REJECTED_LATER and not self.route_only
+
+    @property
+    def is_of_use(self) -> bool:
+        """The provider has taken the text, or said what is wrong with it."""
+        return self.outcome in (Outcome.ACCEPTED, Outcome.REJECTED_RECIPIENT, Outcome.REJECTED_CONTENT)
 
     @property
     def counts_for_breaker(self) -> bool:

@@ -1,7 +1,7 @@
 """Which provider a text goes to next. Whether it may go to another one at all is decided in `after_outcome.py`.
 
-Pure. A provider that has definitely refused this text is in `tried` and is skipped; so are archived ones and those
-whose breaker is open. The group is looked at as it is now, at submission.
+Pure. A provider that has definitely refused this text is in `tried` and is skipped; so are archived ones, those whose
+breaker is open, and in some groups those whose rate has no room. The group is looked at as it is now, at submission.
 """
 
 from __future__ import annotations
@@ -46,6 +46,11 @@ class Network:
                 return list(route.provider_ids)
         return list(group.provider_ids)
 
+    def spills(self, what: What) -> bool:
+        """Whether the next of its group takes what the first has no room for."""
+        group = None if what.provider_id is not None else self._group(what)
+        return group is not None and group.failover_on_rate_limit
+
     def _group(self, what: What) -> ProviderGroupDefinition | None:
         if what.provider_group_id is not None:
             return self.groups.get(what.provider_group_id)
@@ -57,18 +62,25 @@ class Network:
 
 
 def choose(
-    network: Network, what: What, country: str | None, tried: Collection[str], is_closed: Callable[[str], bool]
+    network: Network,
+    what: What,
+    country: str | None,
+    tried: Collection[str],
+    is_closed: Callable[[str], bool],
+    has_room: Callable[[str], bool] = lambda _: True,
 ) -> To | Nowhere:
-    """The first active candidate by priority that has not refused the text and whose breaker lets calls through."""
+    """The first active candidate by priority that has not refused the text and whose breaker lets calls through. In a
+    group that fails over on rate limits: the first of them that has room; the first when nobody has."""
     active = [provider for provider in network.candidates(what, country) if network.is_active(provider)]
     if not active:
         return Nowhere("no_active_provider")
     untried = [provider for provider in active if provider not in tried]
     if not untried:
         return Nowhere("every_provider_refused", exhausted=True)
-    for provider in untried:
-        if is_closed(provider):
-            return To(provider)
+    takers = [provider for provider in untried if is_closed(provider)]
+    if takers:
+        is_by_room = len(takers) > 1 and network.spills(what)
+        return To(next(filter(has_room, takers), takers[0]) if is_by_room else takers[0])
     return Nowhere("breaker_open", exhausted=len(untried) < len(active))
 
 

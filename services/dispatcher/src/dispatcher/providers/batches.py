@@ -71,5 +71,6 @@ class Alone:
             code=result.code,
             detail="refused together",
             retry_after_seconds=TOGETHER_AGAIN_SECONDS,
+            route_only=True,
         )
         return [again] * len(texts)

@@ -261,8 +261,11 @@ def classify(response: HttpResponse) -> str | SubmitResult:
     text = code.replace(" ", "_") if code is not None else f"http_{response.status}"
     if outcome is None:
         return SubmitResult(DOUBT, code=text, unknown_code=response.status != 503)
-    wait = retry_after(response.headers) or SAME_CALL_SECONDS.get(text)
-    return SubmitResult(outcome, code=text, retry_after_seconds=wait if outcome is LATER else None)
+    own_wait = SAME_CALL_SECONDS.get(text)
+    wait = retry_after(response.headers) or own_wait
+    return SubmitResult(
+        outcome, code=text, retry_after_seconds=wait if outcome is LATER else None, route_only=own_wait is not None
+    )
 
 
 def _known_code(reply: Mapping[str, Any]) -> str | None:

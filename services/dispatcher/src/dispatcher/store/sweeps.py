@@ -24,7 +24,7 @@ _PICK = {
     "deadline": f"""SELECT l.message_id, l.state FROM ledger l, clock
         WHERE l.state IN {WAITING} AND l.send_by <= clock.now ORDER BY l.send_by LIMIT :n""",
     "claimable": f"""SELECT l.message_id, l.state FROM ledger l
-        WHERE l.state IN {CLAIMABLE} AND l.lane IN (0, 1)
+        WHERE l.state IN {CLAIMABLE} AND l.lane IN (0, 1, 2)
           AND l.queue >= :campaign_id || '|' AND l.queue < :campaign_id || '}}' LIMIT :n""",
     "held": """SELECT l.message_id, l.state FROM ledger l
         WHERE l.state = 'HELD' AND l.campaign_id = :campaign_id LIMIT :n""",

@@ -1,0 +1,127 @@
+"""Several dispatchers as processes: one ledger and one rate for all, restarted one after the other under load, and one
+of them killed. Nobody is texted twice, nobody is lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from dispatcher.domain.budget import SLICE_SECONDS, capacity
+from postrider.local.ports import free_port
+from tests.standins.running import twilio_process
+from tests.support.dispatching import ACCOUNT_SID, AUTH_TOKEN, Stage
+from tests.support.dispatching import stage as new_stage
+from tests.support.eventually import eventually
+
+pytestmark = pytest.mark.integration
+TEXTS, RATE = 900, 100
+LATE = 0.5
+"""Seconds, of a busy machine, between the moment a text may leave and its line in the provider's log."""
+
+
+@pytest.fixture
+async def stage(kafka: str, fresh_database: Callable[[], Awaitable[str]], topic_prefix: str) -> AsyncIterator[Stage]:
+    async with new_stage(kafka, await fresh_database(), topic_prefix) as made:
+        yield made
+
+
+@asynccontextmanager
+async def replica(stage: Stage) -> AsyncIterator[asyncio.subprocess.Process]:
+    port = {"POSTRIDER_DISPATCHER_PORT": str(free_port())}
+    started = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "dispatcher", env=os.environ | stage.environment() | port,
+        stdout=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        yield started
+    finally:
+        if started.returncode is None:
+            started.kill()
+        await started.wait()
+
+
+def lines(log: Path) -> list[dict[str, Any]]:
+    return [msgspec.json.decode(line) for line in log.read_bytes().splitlines()] if log.exists() else []
+
+
+async def owners(stage: Stage) -> set[str]:
+    """Who has claimed something, by the marks that are not made yet."""
+    rows = await stage.rows("SELECT DISTINCT owner FROM ledger WHERE state = 'QUEUED' AND owner IS NOT NULL")
+    return {row.owner for row in rows}
+
+
+async def test_replicas_share_a_rate_are_replaced_and_taken_over(stage: Stage, tmp_path: Path) -> None:
+    log = tmp_path / "texts"
+    options = ("--latency-ms", "60")
+    async with AsyncExitStack() as running:
+        port = await running.enter_async_context(
+            twilio_process(log, *options, account_sid=ACCOUNT_SID, auth_token=AUTH_TOKEN)
+        )
+        await stage.twilio("prv_a", port, timeout_seconds=2, in_doubt_wait_seconds=1, parts_per_second=RATE)
+        await stage.group(["prv_a"])
+        await stage.campaign()
+        jobs = stage.jobs(TEXTS)
+        first, second = [await running.enter_async_context(replica(stage)) for _ in range(2)]
+        await stage.order(jobs)
+
+        async def both_send() -> bool:
+            return len(await owners(stage)) == 2
+
+        await eventually(both_send)
+        third = await running.enter_async_context(replica(stage))
+        first.terminate()
+        assert await asyncio.wait_for(first.wait(), 30) == 0
+        fourth = await running.enter_async_context(replica(stage))
+        second.terminate()
+        assert await asyncio.wait_for(second.wait(), 30) == 0
+        await eventually(both_send)
+        assert len(lines(log)) < TEXTS, "all of that under load"
+        assert await stage.rows("SELECT 1 FROM ledger WHERE state = 'IN_DOUBT'") == [], "a restart leaves no doubt"
+        third.kill()
+        await third.wait()
+        await taken_over(stage)
+        fourth.terminate()
+        assert await asyncio.wait_for(fourth.wait(), 30) == 0
+    texts = lines(log)
+    assert Counter(str(text["to"]) for text in texts) == Counter(job.phone for job in jobs)
+    moments = sorted(float(text["at"]) for text in texts)
+    for span in (1.0, 3.0):
+        most = max(sum(1 for moment in moments if begin <= moment < begin + span) for begin in moments)
+        assert most <= RATE * (span + LATE) + capacity(RATE) + 3 * RATE * SLICE_SECONDS, f"within {span} s"
+    funnel = await stage.funnel(TEXTS)
+    assert set(funnel) <= {"awaiting_receipt", "sent"} and sum(funnel.values()) == TEXTS
+
+
+async def taken_over(stage: Stage) -> None:
+    """What the dead one held comes free with its leases: here, as soon as nobody else has anything to do."""
+
+    async def left() -> list[tuple[Any, ...]]:
+        rows = await stage.rows(
+            "SELECT message_id, state, owner, lease_until FROM ledger WHERE state NOT IN ('ACCEPTED', 'SENT')"
+            " ORDER BY message_id"
+        )
+        return [tuple(row) for row in rows]
+
+    async def only_the_dead_ones_are_left() -> bool:
+        before = await left()
+        await asyncio.sleep(0.5)
+        return all(row[2] is not None for row in before) and await left() == before
+
+    await eventually(only_the_dead_ones_are_left)
+    await stage.execute("UPDATE ledger SET lease_until = db_now() WHERE state IN ('QUEUED', 'SUBMITTING')")
+
+    async def all_accepted() -> bool:
+        states = await stage.states()
+        return set(states) <= {"ACCEPTED", "SENT"} and sum(states.values()) == TEXTS
+
+    await eventually(all_accepted)
