@@ -36,6 +36,8 @@ from postrider.contracts.definitions import (
     CAMPAIGN_TYPE,
     GROUP_TYPE,
     PROVIDER_TYPE,
+    SETTINGS_KEY,
+    SETTINGS_TYPE,
     AccountSettings,
     CampaignDefinition,
     ProviderDefinition,
@@ -50,6 +52,7 @@ from postrider.contracts.envelope import Outgoing, envelope_of, headers_of
 from postrider.contracts.ids import message_id
 from postrider.contracts.send_jobs import SEND_JOB, SendJob
 from postrider.contracts.topics import (
+    ACCOUNT_SETTINGS,
     CAMPAIGN_DEFINITIONS,
     DELIVERY_EVENTS,
     PROVIDER_DEFINITIONS,
@@ -161,6 +164,9 @@ class Stage:
             1, {"1": made},
         )  # fmt: skip
         await self._define(CAMPAIGN_DEFINITIONS, campaign_id, CAMPAIGN_TYPE, definition)
+
+    async def define_settings(self, settings: AccountSettings) -> None:
+        await self._define(ACCOUNT_SETTINGS, SETTINGS_KEY, SETTINGS_TYPE, settings)
 
     async def _define(self, topic: Topic, id: str, type: str, definition: msgspec.Struct) -> None:
         headers = headers_of(secrets.token_hex(8), type, "campaign-api", datetime.now(UTC))

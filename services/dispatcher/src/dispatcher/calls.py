@@ -73,10 +73,16 @@ class ProviderTerms:
         return doubt_seconds(self.timeout_seconds, self.in_doubt_wait_seconds)
 
 
+def anybody(phone: str, marked_at: float) -> bool:
+    """Nobody opts out: for who works without a store."""
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class Sending:
     """What all pipelines of a process share. `has_another`: routing's word on failover for a text of this what.
-    `may_carry`: whether the provider is still among those the text may go to, as groups are now."""
+    `may_carry`: whether the provider is still among those the text may go to, as groups are now. `may_text`: whether a
+    call to the phone that was marked at this monotonic moment may begin, by all that is known of opt-outs since."""
 
     database: Database
     database_clock: DatabaseClock
@@ -88,3 +94,9 @@ class Sending:
     has_another: Callable[[Prepared, tuple[str, ...]], bool]
     may_carry: Callable[[Prepared, str], bool]
     on_room: Callable[[], None]
+    may_text: Callable[[str, float], bool] = anybody
+
+
+def may_begin_to(sending: Sending, campaign_id: str, phone: str, marked_at: float) -> bool:
+    """`may_send`, and the person has not opted out since the mark."""
+    return may_send(sending.definitions, campaign_id) and sending.may_text(phone, marked_at)

@@ -97,6 +97,14 @@ class Fleet:
         problems = check_what(self._members[provider_id].takes, msgspec.to_builtins(what.content_for(provider_id)))
         return problems[0].pointer.removeprefix("/") if problems else None
 
+    def answers_keywords(self, provider_id: str, body: str) -> bool:
+        """Whether people who write to this provider are answered with this text: it is so set, and it takes texts."""
+        member = self._members.get(provider_id)
+        if member is None:
+            return False
+        settings = with_defaults(member.definition.kind, member.definition.settings)
+        return settings["keyword_replies"] == "on" and not check_what(member.takes, {"body": body})
+
     def waits(self) -> dict[str, float]:
         """in_doubt_wait_seconds by provider."""
         return {id: member.pipeline.terms.in_doubt_wait_seconds for id, member in self._members.items()}

@@ -33,6 +33,8 @@ RESOLVED = Counter("postrider_dispatcher_resolved_total", "Doubts that ended, by
 RECEIPTS = Counter("postrider_dispatcher_receipts_total", "Receipts, by what came of them.", ["result"])
 CALLBACKS_REFUSED = Counter("postrider_dispatcher_callbacks_refused_total", "Callbacks refused, by why.", ["why"])
 INBOUND = Counter("postrider_dispatcher_inbound_total", "Inbound texts, by keyword.", ["keyword"])
+KEYWORD_REPLIES = Counter("postrider_dispatcher_keyword_replies_total",
+                          "Answers to STOP, START and HELP, by what came of them.", ["result"])  # fmt: skip
 DOUBLES = Counter("postrider_dispatcher_double_evidence_total",
                   "Evidence that one message was accepted twice: look into it.")  # fmt: skip
 PROVIDERS_UNUSABLE = Gauge("postrider_dispatcher_provider_unusable",

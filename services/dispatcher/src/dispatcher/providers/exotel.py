@@ -206,7 +206,13 @@ class ExotelAdapter:
         return reply if isinstance(reply, SubmitResult) else classify(reply)
 
     def _message(self, text: OutgoingText) -> dict[str, str]:
-        message = {"From": self._from, "To": text.to, "Body": text.body, **self._common, "CustomField": text.reference}
+        message = {
+            "From": text.sender or self._from,
+            "To": text.to,
+            "Body": text.body,
+            **self._common,
+            "CustomField": text.reference,
+        }
         template_id = text.filled.template_id or self._template_id
         return {**message, "DltTemplateId": template_id} if template_id else message
 
