@@ -182,6 +182,6 @@ async def test_a_vendor_that_confirms_by_itself_is_not_helped_unless_told(stage:
 
             await eventually(answered)
         taken = [msgspec.json.decode(line) for line in (tmp_path / "a").read_bytes().splitlines()]
-        assert [(each["to"], each["sender"], each["body"]) for each in taken] == [
+        assert [(each["to"], each["from"], each["body"]) for each in taken] == [
             ("+15551230004", NUMBER, TEXTS["en"]["stop"])
         ]

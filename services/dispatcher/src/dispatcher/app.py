@@ -29,6 +29,7 @@ from dispatcher.replies import AT_ONCE as REPLIES_AT_ONCE
 from dispatcher.replies import Replies
 from dispatcher.resolver import Resolver
 from dispatcher.retention import Retention
+from dispatcher.sealed import Keys
 from dispatcher.sending import run_stages
 from dispatcher.settings import Settings
 from dispatcher.settler import Settler
@@ -89,6 +90,7 @@ class Dispatcher:
         self.receipts = Receipts(self.database, self.announcer, settings.hash_key, self._suppressed, self.replies)
         self.news = OptOutNews(self.database, clock)
         self.opt_out = OptOut(self.database, self.announcer, settings.hash_key, self._suppressed, self.replies)
+        self.keys = Keys(settings.sealing_keys)
         policy = AddressPolicy.of(settings.allowed_private_hosts)
         connections = settings.concurrency + settings.look_ups + REPLIES_AT_ONCE
         self.fleet = Fleet(
@@ -97,7 +99,7 @@ class Dispatcher:
             AdapterParts(
                 lambda: AiohttpPort(connection_limit=connections, policy=policy), self.inbox, self.receipts.keep, clock
             ),
-            settings.sealing_key,
+            self.keys,
             settings.public_url,
         )
         self.settler = Settler(
@@ -185,7 +187,7 @@ class Dispatcher:
             )
         )
         token = self.settings.service_token.get_secret_value()
-        app.include_router(internal.router(token, self.database, self.inbox, self.opt_out, self.fleet))
+        app.include_router(internal.router(token, self.database, self.inbox, self.opt_out, self.fleet, self.keys))
         return app
 
     async def close(self) -> None:

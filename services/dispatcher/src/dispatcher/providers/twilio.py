@@ -97,6 +97,7 @@ STATUSES: Mapping[str, ReceiptStatus] = {
     "queued": "accepted",
     "sending": "accepted",
     "sent": "sent",
+    "partially_delivered": "sent",  # of several recipients or parts, as the API description names it
     "delivered": "delivered",
     "read": "delivered",
     "undelivered": "undelivered",
