@@ -35,7 +35,7 @@ for job in json.load(sys.stdin):
     elif kind == "md5hash":
         made.append(Client(key="k", secret="s", signature_secret=secret).signature(form))
     else:
-        made.append(Auth(signature_secret=secret, signature_method=kind).sign_params(form))
+        made.append(Auth(api_key="abcd1234", signature_secret=secret, signature_method=kind).sign_params(form))
 json.dump(made, sys.stdout)
 """
 METHODS = ("md5hash", "md5", "sha1", "sha256", "sha512")
@@ -79,7 +79,20 @@ async def vendor(stage: Stage) -> AsyncIterator[httpx.AsyncClient]:
     ):
         every = ["prv_t", *(f"prv_{method}" for method in METHODS)]
         await eventually(lambda: all(dispatcher.fleet.adapter(each) is not None for each in every))
+        await answering(http)
         yield http
+
+
+async def answering(http: httpx.AsyncClient) -> None:
+    """The door is open."""
+
+    async def is_open() -> bool:
+        try:
+            return (await http.get("/livez")).status_code == 200
+        except httpx.ConnectError:
+            return False
+
+    await eventually(is_open)
 
 
 async def kept(stage: Stage, table: str) -> int:
