@@ -30,6 +30,7 @@ class Prepared:
     parts: int
     leased_until: float
     filled: Filled = NOTHING_FILLED
+    message_class: str = "transactional"
 
     @property
     def shown(self) -> str:

@@ -37,7 +37,8 @@ class OutgoingText:
     callback's query). `validity_seconds`: how long the provider may try, already the smaller of the allowed interval's
     end and `send_by`; None where the message has no end. `callback_url`: the provider's receipts URL without a
     reference; None asks for no receipts. `may_begin` goes into the request as it is (HttpRequest.may_begin). `sender`:
-    in place of the provider's own, the number that a person wrote to, where the vendor takes one.
+    in place of the provider's own, the number that a person wrote to, where the vendor takes one. `message_class`: of
+    the campaign, transactional or promotional.
     """
 
     message_id: str
@@ -53,6 +54,7 @@ class OutgoingText:
     filled: Filled = NOTHING_FILLED
     may_begin: Callable[[], bool] = field(default=always, compare=False, repr=False)
     sender: str | None = None
+    message_class: str = "transactional"
 
 
 @dataclass(frozen=True, slots=True)
