@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
@@ -34,7 +35,7 @@ from postrider.postgres.database import Database, is_outage
 from postrider.sms.encoding import UnsendableText, analyse
 
 AT_ONCE: Final = 4
-"""Calls under way in one process; a provider's pool of connections has room for them."""
+"""Calls under way at one provider, in one process; its pool of connections has room for them."""
 MOST_AN_HOUR: Final = 4
 WINDOW_SECONDS: Final = 3600.0
 """A machine that answers each of our answers with a keyword gets so many, and no more."""
@@ -57,6 +58,7 @@ class Replies:
         self._owner = owner
         self._fleet: Fleet | None = None
         self._under_way: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._calls: Counter[str] = Counter()
         self._wake = asyncio.Event()
 
     def bind(self, fleet: Fleet) -> None:
@@ -108,21 +110,21 @@ class Replies:
     async def _turn(self) -> None:
         async with self._database.begin() as tx:
             lost = await store.abandon(tx)
-            due = await store.due(tx, BATCH)
+            due = await store.due(tx, BATCH, [provider for provider, n in self._calls.items() if n >= AT_ONCE])
         if lost:
             metrics.KEYWORD_REPLIES.labels("in_doubt").inc(lost)
             log.warning("keyword_replies_abandoned", n=lost)
         for reply in due:
             key = (reply.provider_id, reply.inbound_id)
-            if len(self._under_way) >= AT_ONCE:
-                return
-            if key not in self._under_way:
+            if key not in self._under_way and self._calls[reply.provider_id] < AT_ONCE:
                 task = asyncio.create_task(self._answer(reply))
                 self._under_way[key] = task
+                self._calls[reply.provider_id] += 1
                 task.add_done_callback(partial(self._ended, key))
 
     def _ended(self, key: tuple[str, str], task: asyncio.Task[None]) -> None:
         del self._under_way[key]
+        self._calls[key[0]] -= 1
         self._wake.set()
         error = None if task.cancelled() else task.exception()
         if error is not None:

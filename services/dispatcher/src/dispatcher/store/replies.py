@@ -5,6 +5,7 @@ after a doubt. When one is over, phone, sender and text are forgotten.
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -31,7 +32,8 @@ ON CONFLICT DO NOTHING
 _DUE = text(f"""
 WITH {CLOCK}
 SELECT k.provider_id, k.inbound_id, k.reply_id, k.keyword, k.phone, k.sender, k.body, k.created_at, clock.now
-FROM keyword_replies k, clock WHERE k.next_at <= clock.now AND k.state = 'waiting' ORDER BY k.next_at LIMIT :n
+FROM keyword_replies k, clock WHERE k.next_at <= clock.now AND k.state = 'waiting'
+  AND NOT k.provider_id = ANY(CAST(:busy AS text[])) ORDER BY k.next_at LIMIT :n
 """)
 
 _MARK = text(f"""
@@ -110,8 +112,9 @@ async def order(tx: AsyncConnection, heard: Heard, body: str, most: int, window_
     return result.rowcount == 1
 
 
-async def due(tx: AsyncConnection, limit: int) -> list[Reply]:
-    return [Reply(*row) for row in await tx.execute(_DUE, {"n": limit})]
+async def due(tx: AsyncConnection, limit: int, busy: Sequence[str]) -> list[Reply]:
+    """What waits for its call, but of providers whose calls are all taken."""
+    return [Reply(*row) for row in await tx.execute(_DUE, {"n": limit, "busy": list(busy)})]
 
 
 async def mark(tx: AsyncConnection, reply: Reply, owner: str, lease_seconds: float) -> bool:

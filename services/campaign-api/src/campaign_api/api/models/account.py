@@ -41,7 +41,7 @@ class FrequencyCap(Model):
     )
 
 
-ReplyText = Annotated[str, Field(min_length=1, max_length=480, pattern=r"^[^\x00]*\S[^\x00]*$")]
+ReplyText = Annotated[str, Field(min_length=1, max_length=480, pattern=r"^[^\x00]*[^\s\x00][^\x00]*$")]
 ReplyTexts = Annotated[dict[Annotated[str, Field(pattern="^[a-z]{2}$")], ReplyText], Field(max_length=50)]
 
 
