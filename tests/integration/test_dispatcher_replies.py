@@ -140,6 +140,29 @@ async def test_what_is_not_taken_is_never_sent_on_doubt(phone: Phone, stage: Sta
     assert await stage.rows("SELECT 1 FROM sandbox_inbox") == []
 
 
+async def test_a_vendor_that_refuses_the_answer_for_an_opt_out_is_believed(stage: Stage, tmp_path: Path) -> None:
+    """Its own list of opt-outs is longer than ours."""
+    options = ("--refuse-code", "21610")
+    async with twilio_process(tmp_path / "a", *options, account_sid=ACCOUNT_SID, auth_token=AUTH_TOKEN) as port:
+        await stage.twilio("prv_t", port, keyword_replies="on")
+        url = f"http://127.0.0.1:{stage.port}/inbound/prv_t/token-of-prv_t"
+        form = {"MessageSid": "SM1", "From": PERSON, "To": NUMBER, "Body": "HELP"}
+        headers = {"X-Twilio-Signature": sign(AUTH_TOKEN, url, form.items())}
+        async with dispatching(stage) as dispatcher, httpx.AsyncClient(trust_env=False) as http:
+            await eventually(lambda: dispatcher.fleet.adapter("prv_t") is not None)
+            assert (await http.post(url, data=form, headers=headers)).status_code == 204
+
+            async def suppressed() -> bool:
+                rows = await stage.rows("SELECT reason FROM suppressions WHERE suppressed")
+                assert [tuple(row) for row in rows] == [("provider_opt_out",)]
+                return True
+
+            await eventually(suppressed)
+        assert [tuple(row) for row in await stage.rows("SELECT state, code FROM keyword_replies")] == [
+            ("refused", "21610")
+        ]
+
+
 async def test_a_dispatcher_that_died_in_the_call_leaves_no_second_answer(stage: Stage) -> None:
     """The row is as such a process leaves it: marked, its lease over."""
     await stage.execute(

@@ -113,7 +113,7 @@ class Dispatcher:
             self.news.allows,
         )  # fmt: skip
         self.fleet.bind(sending)
-        self.replies.bind(self.fleet)
+        self.replies.bind(self.fleet, self.opt_out.suppress)
         self.sweeper = Sweeper(self.database, self.definitions, self.announcer, self._requeued)
         self.claimer = Claimer(sending, self.fleet, self.pool, self.health.check("postgres"), self.sweeper.look_at)
         self.resolver = Resolver(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from functools import partial
 from typing import Final
@@ -48,6 +48,10 @@ IDLE_SECONDS: Final = 1.0
 BATCH: Final = 50
 
 
+Suppress = Callable[[str, str, str], Awaitable[None]]
+"""(phone, reason, source)"""
+
+
 class Replies:
     """A component (`run`). `account`: its settings, as they are now."""
 
@@ -57,13 +61,15 @@ class Replies:
         self._clock = clock
         self._owner = owner
         self._fleet: Fleet | None = None
+        self._suppress: Suppress | None = None
         self._under_way: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._calls: Counter[str] = Counter()
         self._wake = asyncio.Event()
 
-    def bind(self, fleet: Fleet) -> None:
-        """Providers' receipts are read by parts that know this one, so the fleet comes after it."""
+    def bind(self, fleet: Fleet, suppress: Suppress) -> None:
+        """Receipts and opt-outs are taken by parts that know this one, so these come after it."""
         self._fleet = fleet
+        self._suppress = suppress
 
     async def order(self, tx: AsyncConnection, heard: Heard, *, has_changed: bool) -> None:
         """In the transaction that obeys the keyword; `wake` after its commit. STOP and START are answered when they
@@ -177,6 +183,8 @@ class Replies:
         if result.unknown_code:
             metrics.UNKNOWN_CODES.labels(reply.provider_id).inc()
             log.error("unknown_code", provider=reply.provider_id, code=code)
+        if result.suppress is not None and self._suppress is not None:
+            await self._suppress(reply.phone, result.suppress, f"provider:{reply.provider_id}")
         if result.outcome is Outcome.REJECTED_LATER or (result.may_fail_over and result.not_begun):
             await self._wait(reply, self._owner, code, max(result.retry_after_seconds or 0.0, 2.0))
         elif result.is_definite_rejection:
