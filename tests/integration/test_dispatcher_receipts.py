@@ -152,14 +152,6 @@ async def door(stage: Stage) -> AsyncIterator[httpx.AsyncClient]:
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{stage.port}", trust_env=False) as http,
     ):
         await eventually(lambda: all(dispatcher.fleet.adapter(f"prv_{name}") is not None for name in VENDORS))
-
-        async def is_open() -> bool:
-            try:
-                return (await http.get("/livez")).status_code == 200
-            except httpx.ConnectError:
-                return False
-
-        await eventually(is_open)
         yield http
 
 

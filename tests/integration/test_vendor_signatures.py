@@ -79,20 +79,7 @@ async def vendor(stage: Stage) -> AsyncIterator[httpx.AsyncClient]:
     ):
         every = ["prv_t", *(f"prv_{method}" for method in METHODS)]
         await eventually(lambda: all(dispatcher.fleet.adapter(each) is not None for each in every))
-        await answering(http)
         yield http
-
-
-async def answering(http: httpx.AsyncClient) -> None:
-    """The door is open."""
-
-    async def is_open() -> bool:
-        try:
-            return (await http.get("/livez")).status_code == 200
-        except httpx.ConnectError:
-            return False
-
-    await eventually(is_open)
 
 
 async def kept(stage: Stage, table: str) -> int:

@@ -67,6 +67,7 @@ from postrider.local.ports import free_port
 from postrider.postgres.database import Database, open_database, service_url
 from postrider.postgres.migrate import migrate
 from postrider.runtime import Service, serve
+from tests.support.eventually import eventually
 from tests.support.topic_log import TopicLog
 
 TOKEN = "a-service-token-for-tests"
@@ -272,6 +273,16 @@ async def stage(kafka: str, database_url: str, prefix: str) -> AsyncIterator[Sta
         await database.close()
 
 
+async def is_open(port: int) -> bool:
+    """Whether somebody listens there."""
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
 @asynccontextmanager
 async def dispatching(stage: Stage, **settings: Any) -> AsyncIterator[Dispatcher]:
     """A dispatcher that is ready; drained at the end of the block. One that failed fails the test."""
@@ -286,6 +297,7 @@ async def dispatching(stage: Stage, **settings: Any) -> AsyncIterator[Dispatcher
     try:
         await dispatcher.definitions.wait_until_read()
         await dispatcher.definitions.wait_until_confirmed()
+        await eventually(lambda: is_open(dispatcher.settings.port))
         yield dispatcher
     finally:
         stop.set()
