@@ -18,7 +18,7 @@ from postrider.contracts import codec
 from postrider.contracts.definitions import ProviderDefinition
 from postrider.contracts.topics import PROVIDER_DEFINITIONS
 from tests.standins.running import twilio_process
-from tests.support.campaign_api import Running, running
+from tests.support.campaign_api import Elsewhere, Running, running
 from tests.support.dispatching import ACCOUNT_SID, AUTH_TOKEN, TOKEN, Stage, dispatching
 from tests.support.dispatching import stage as new_stage
 from tests.support.eventually import eventually
@@ -118,8 +118,9 @@ async def test_what_no_dispatcher_can_seal_anew_stays_as_it_is(
         keys = Keys([bytes(OLD)])
         return {"sealed": keys.reseal((await request.json())["sealed"]), "sealed_to": keys.current}
 
-    async with running(kafka, database_url, topic_prefix, POSTRIDER_SEALING_PUBLIC_KEY=text(NEW.public_key)) as after:
-        after.elsewhere.answers["/internal/reseal"] = not_restarted
+    elsewhere = httpx.ASGITransport(Elsewhere({"/internal/reseal": not_restarted}).application())
+    key = text(NEW.public_key)
+    async with running(kafka, database_url, topic_prefix, elsewhere, POSTRIDER_SEALING_PUBLIC_KEY=key) as after:
         await eventually(lambda: asked)
         last = await last_provider(after)
         assert (last.version, last.sealed_credentials) == (1, first.sealed_credentials)
