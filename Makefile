@@ -51,11 +51,11 @@ $(STAMP): deploy/locks/requirements.lock $(PACKAGES:%=%/pyproject.toml)
 	@$(PY) -m pip install -q --disable-pip-version-check --no-input --no-index --no-deps --no-build-isolation $(PACKAGES:%=-e %)
 	@touch $@
 
-setup-sdks: $(SDKS_STAMP) ## the SDKs of Segment and RudderStack in .venv-sdks (test and e2e do it when needed)
+setup-sdks: $(SDKS_STAMP) ## SDKs that tests use as they are published, in .venv-sdks (test, integration and e2e do it)
 	@:
 
 $(SDKS_STAMP): deploy/locks/requirements-sdks.lock $(STAMP)
-	@echo "setup: the SDKs of Segment and RudderStack, for their test"
+	@echo "setup: the SDKs of Segment, RudderStack, Twilio and Vonage, for their tests"
 	@[ -x $(SDKS)/bin/python ] || $(PY) -m venv $(SDKS)
 	@$(SDKS)/bin/python -m pip install -q --disable-pip-version-check --no-input --require-hashes -r $<
 	@touch $@
@@ -87,7 +87,7 @@ format: setup ## rewrite the code as lint wants it
 unit: setup ## unit and contract tests: seconds, nothing real
 	@$(PYTEST) $(wildcard libs/*/tests services/*/tests)
 
-integration: setup ## tests on a real Kafka and Postgres, started by the tests
+integration: setup setup-sdks ## tests on a real Kafka and Postgres, started by the tests
 	@$(PYTEST) -m "not containers" tests/integration
 
 sdk-node: setup ## the Node SDKs of Segment and RudderStack, and kcat, against the suite; needs Node, npm, kcat

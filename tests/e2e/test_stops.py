@@ -12,12 +12,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
+from dispatcher.providers.twilio_signature import sign
 from postrider.local.client import ApiClient, ApiProblem
 from postrider.local.services import DISPATCHER, SCHEDULER, SERVICES
 from postrider.local.suite import Suite
-from tests.support.stops import PROMISED_SECONDS, stopping
+from tests.support.stops import PROMISED_SECONDS, TOKEN, stopping
 
 pytestmark = pytest.mark.e2e
 
@@ -36,6 +38,33 @@ def frozen(*pids: int) -> Iterator[None]:
 async def test_a_stop_in_mid_run(suite: Suite, api: ApiClient, tmp_path: Path) -> None:
     async with stopping(suite, api, tmp_path, 2_000) as scene:
         await scene.check(await scene.stop())
+
+
+async def test_people_who_say_stop_in_mid_run(suite: Suite, api: ApiClient, tmp_path: Path) -> None:
+    """Hundreds of them, to one of two dispatchers, while both send: who was not called by then is not, by either."""
+    people, callers = 2_000, asyncio.Semaphore(20)
+    answered: dict[str, float] = {}
+    async with stopping(suite, api, tmp_path, people) as scene, httpx.AsyncClient(trust_env=False) as vendor:
+
+        async def says_stop(n: int) -> None:
+            phone = f"+1303{5_550_000 + n}"
+            form = {"MessageSid": f"SM{n:032x}", "From": phone, "To": "+12025550100", "Body": "Stop."}
+            signature = {"X-Twilio-Signature": sign(TOKEN, scene.inbound_url, form.items())}
+            async with callers:
+                answer = await vendor.post(scene.inbound_url, data=form, headers=signature, timeout=30)
+            assert answer.status_code == 204, answer.text
+            answered[phone] = time.time()
+
+        await asyncio.gather(*(says_stop(n) for n in range(0, people, 5)))
+        await api.until_campaign(scene.campaign, 90, "completed")
+        counts = (await api.get(f"/v1/campaigns/{scene.campaign}/report"))["funnel"]
+    began = {to: at for at, to in scene.calls()}
+    after = {to: began[to] - at for to, at in answered.items() if to in began}
+    assert {to: seconds for to, seconds in after.items() if seconds > PROMISED_SECONDS} == {}, "seconds after the 2xx"
+    suppressed = answered.keys() - began.keys()
+    assert len(suppressed) > 100, "they stopped in the middle"
+    assert len(began) == len(scene.calls()) == counts["accepted"] == people - len(suppressed)
+    assert counts["suppressed"] == len(suppressed)
 
 
 @pytest.mark.faults

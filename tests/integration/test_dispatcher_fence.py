@@ -21,10 +21,12 @@ from dispatcher.http_port import CalledOff, HttpRequest, HttpResponse
 from dispatcher.opt_out import OptOut
 from dispatcher.planner import MOST_RENDERED
 from dispatcher.providers.registry import AdapterParts, build_adapter
+from dispatcher.replies import Replies
+from dispatcher.sealed import Keys
 from dispatcher.steps import marked_of, rendered
 from dispatcher.store import claims, intake, marks, settles
 from postrider.clock import SystemClock
-from postrider.contracts.definitions import What
+from postrider.contracts.definitions import AccountSettings, What
 from postrider.contracts.send_jobs import Interval
 from postrider.health import Health
 from postrider.postgres.outbox import Outbox
@@ -38,6 +40,8 @@ from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.integration
 
+KEYS = Keys([b"\1" * 32])
+
 
 @pytest.fixture
 async def bench(kafka: str, fresh_database: Callable[[], Awaitable[str]], topic_prefix: str) -> AsyncIterator[Bench]:
@@ -49,7 +53,7 @@ async def test_on_old_news_nobody_claims(bench: Bench) -> None:
     async with bench.stage.database.begin() as tx:
         _, queues = await intake.insert(tx, BULK, [(bench.stage.job(profile={}), b"\0" * 32)])
     bench.news.confirmed = False
-    fleet = Fleet({}, {}, AdapterParts(lambda: pytest.fail("no HTTP here"), bench.inbox, no_receipts), b"\1" * 32, "")
+    fleet = Fleet({}, {}, AdapterParts(lambda: pytest.fail("no HTTP here"), bench.inbox, no_receipts), KEYS, "")
     named: list[str] = []
     claimer = Claimer(bench.sending, fleet, RenderPool(), Health().check("postgres"), named.append)
     bench.news.statuses = ["stopped"]
@@ -140,7 +144,8 @@ async def test_what_changed_under_us_is_not_called(bench: Bench, change: str) ->
 async def test_an_opt_out_is_seen_by_the_mark(bench: Bench) -> None:
     outbox = Outbox(bench.stage.database, bench.stage.publisher, "dispatcher", bench.stage.prefix)
     message = await bench.claimed()
-    opt_out = OptOut(bench.stage.database, Announcer(outbox), b"\0" * 32, lambda _: None)
+    replies = Replies(bench.stage.database, SystemClock(), "me", AccountSettings)
+    opt_out = OptOut(bench.stage.database, Announcer(outbox), b"\0" * 32, lambda _: None, replies)
     await opt_out.suppress(message.phone, "opted_out", "test")
     await bench.stage.execute("UPDATE ledger SET phone_hash = (SELECT phone_hash FROM suppressions)")
     bench.put(message)
@@ -284,7 +289,7 @@ async def test_no_more_is_claimed_than_the_render_worker_can_do_within_a_lease(b
         _, queues = await intake.insert(tx, BULK, [(job, b"\0" * 32) for job in jobs])
     pool = Slow()
     fleet = Fleet(*bench.network(), AdapterParts(lambda: pytest.fail("no HTTP here"), bench.inbox, no_receipts),
-                  b"\1" * 32, "")  # fmt: skip
+                  KEYS, "")  # fmt: skip
     fleet.bind(bench.sending)
     fleet.changed(bench.provider)
     claimer = Claimer(bench.sending, fleet, pool, Health().check("postgres"), lambda _: None)

@@ -114,6 +114,16 @@ async def test_a_reply_to_a_text_suppresses_or_lifts(stage: Stage, tmp_path: Pat
             await says("STOP", 1)  # a repeat, after they changed their mind
             await says("STOP", 3)
             await suppressed([True])
+            for _ in range(2):
+                await says("Ayuda", 5)
+
+            async def answered() -> bool:
+                """Of the number that was written to, and of the language, nothing is known here."""
+                rows = await stage.rows("SELECT keyword, state FROM keyword_replies ORDER BY created_at")
+                assert rows == [(word, "accepted") for word in ("stop", "start", "stop", "help")]
+                return True
+
+            await eventually(answered)
             assert (await says("STOP", 4, meta=None)).status_code == 400
             assert (await vendor.post(PATH, content=b"{}")).status_code == 400
             assert (await vendor.post(f"{PATH}x", json=[])).status_code == 403

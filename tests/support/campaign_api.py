@@ -137,14 +137,18 @@ def settings_of(kafka: str, database_url: str, prefix: str, **more: Any) -> Camp
 
 
 @asynccontextmanager
-async def running(kafka: str, database_url: str, prefix: str, **more: Any) -> AsyncIterator[Running]:
-    """Migrated, topics created, components running; all stopped at the end."""
+async def running(
+    kafka: str, database_url: str, prefix: str, transport: httpx.AsyncBaseTransport | None = None, **more: Any
+) -> AsyncIterator[Running]:
+    """Migrated, topics created, components running; all stopped at the end. `transport`: to real services, in place of
+    `elsewhere`."""
     settings = settings_of(kafka, database_url, prefix, **more)
     await migrate(database_url, SERVICE, "campaign_api")
     await create_topics(KafkaConfig(kafka, f"{prefix}."))
     elsewhere = Elsewhere()
     stop = asyncio.Event()
-    async with build(settings, internal_transport=httpx.ASGITransport(elsewhere.application())) as service:
+    transport = transport or httpx.ASGITransport(elsewhere.application())
+    async with build(settings, internal_transport=transport) as service:
         tasks = [asyncio.ensure_future(component.run(stop)) for component in service.components]
         client = httpx.AsyncClient(
             transport=httpx.ASGITransport(service.app, raise_app_exceptions=False),

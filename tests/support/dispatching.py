@@ -36,6 +36,8 @@ from postrider.contracts.definitions import (
     CAMPAIGN_TYPE,
     GROUP_TYPE,
     PROVIDER_TYPE,
+    SETTINGS_KEY,
+    SETTINGS_TYPE,
     AccountSettings,
     CampaignDefinition,
     ProviderDefinition,
@@ -50,6 +52,7 @@ from postrider.contracts.envelope import Outgoing, envelope_of, headers_of
 from postrider.contracts.ids import message_id
 from postrider.contracts.send_jobs import SEND_JOB, SendJob
 from postrider.contracts.topics import (
+    ACCOUNT_SETTINGS,
     CAMPAIGN_DEFINITIONS,
     DELIVERY_EVENTS,
     PROVIDER_DEFINITIONS,
@@ -64,6 +67,7 @@ from postrider.local.ports import free_port
 from postrider.postgres.database import Database, open_database, service_url
 from postrider.postgres.migrate import migrate
 from postrider.runtime import Service, serve
+from tests.support.eventually import eventually
 from tests.support.topic_log import TopicLog
 
 TOKEN = "a-service-token-for-tests"
@@ -164,6 +168,9 @@ class Stage:
             1, {"1": made},
         )  # fmt: skip
         await self._define(CAMPAIGN_DEFINITIONS, campaign_id, CAMPAIGN_TYPE, definition)
+
+    async def define_settings(self, settings: AccountSettings) -> None:
+        await self._define(ACCOUNT_SETTINGS, SETTINGS_KEY, SETTINGS_TYPE, settings)
 
     async def _define(self, topic: Topic, id: str, type: str, definition: msgspec.Struct) -> None:
         headers = headers_of(secrets.token_hex(8), type, "campaign-api", datetime.now(UTC))
@@ -269,6 +276,16 @@ async def stage(kafka: str, database_url: str, prefix: str) -> AsyncIterator[Sta
         await database.close()
 
 
+async def is_open(port: int) -> bool:
+    """Whether somebody listens there."""
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
 @asynccontextmanager
 async def dispatching(stage: Stage, **settings: Any) -> AsyncIterator[Dispatcher]:
     """A dispatcher that is ready; drained at the end of the block. One that failed fails the test."""
@@ -283,6 +300,7 @@ async def dispatching(stage: Stage, **settings: Any) -> AsyncIterator[Dispatcher
     try:
         await dispatcher.definitions.wait_until_read()
         await dispatcher.definitions.wait_until_confirmed()
+        await eventually(lambda: is_open(dispatcher.settings.port))
         yield dispatcher
     finally:
         stop.set()

@@ -30,7 +30,7 @@ from tests.standins.running import twilio_process
 from tests.support.eventually import eventually
 
 PROMISED_SECONDS = 1.0
-"""docs/guarantee.md: no call begins later than this after the 200 of a stop."""
+"""docs/guarantee.md: no call begins later than this after the 200 of a stop, or the 2xx to a person's STOP."""
 ACCOUNT, TOKEN = "AC" + "0" * 32, "token-of-the-stand-in"
 
 
@@ -44,6 +44,7 @@ class Stopping:
     people: int
     log: Path
     second: int
+    inbound_url: str
 
     def calls(self) -> list[tuple[float, str]]:
         """(when it began, to whom) of every text that the provider took."""
@@ -129,7 +130,7 @@ async def stopping(
             },
         )  # fmt: skip
         await api.post(f"/v1/campaigns/{made['id']}/schedule")
-        scene = Stopping(suite, api, made["id"], people, log, second)
+        scene = Stopping(suite, api, made["id"], people, log, second, provider["inbound_url"])
         await eventually(lambda: len(scene.calls()) >= begun, 60)
         yield scene
 

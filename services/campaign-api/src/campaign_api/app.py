@@ -15,6 +15,7 @@ from campaign_api.api.services import Services
 from campaign_api.definitions import DefinitionPublisher
 from campaign_api.handlers import account
 from campaign_api.housekeeping import Housekeeping
+from campaign_api.resealing import Resealing
 from campaign_api.sealing import Sealer
 from campaign_api.settings import CampaignApiSettings
 from campaign_api.upstream import Part
@@ -113,6 +114,7 @@ async def build(
                 Component("outbox-relay", outbox.run_relay),
                 Component("streams", end_streams),
                 Component("housekeeping", Housekeeping(database, segment_engine).run),
+                Component("resealing", Resealing(database, dispatcher, services.sealer, definitions.wake).run),
             ],
             drain_seconds=settings.drain_seconds,
             on_stopped=[outbox.flush],

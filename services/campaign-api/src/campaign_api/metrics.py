@@ -16,4 +16,7 @@ DEFINITIONS_PUBLISHED = Counter("postrider_campaign_api_definitions_published_to
 DEFINITIONS_WAITING = Gauge("postrider_campaign_api_definitions_waiting", "Changes that are saved and not published.")
 MOVES_APPLIED = Counter("postrider_campaign_api_moves_applied_total", "Funnel moves added to the counters.")
 MOVES_REPEATED = Counter("postrider_campaign_api_moves_repeated_total", "Funnel moves that came again.")
+TO_RESEAL = Gauge(
+    "postrider_campaign_api_credentials_to_reseal", "Providers whose credentials are sealed to another key than ours."
+)
 UPSTREAM_FAILURES = Counter("postrider_campaign_api_upstream_failures_total", "Internal calls that failed.", ["part"])

@@ -9,10 +9,13 @@ from typing import Any
 import msgspec
 from nacl.public import PublicKey, SealedBox
 
+from postrider.sealing import key_name
+
 
 class Sealer:
     def __init__(self, public_key: bytes) -> None:
         self._box = SealedBox(PublicKey(public_key))
+        self.key_name = key_name(public_key)
 
     def seal(self, credentials: Mapping[str, Any]) -> str:
         """Base64 of a libsodium sealed box around the JSON of the credentials."""

@@ -21,10 +21,14 @@ from dispatcher.fleet import Fleet
 from dispatcher.http_aiohttp import AiohttpPort
 from dispatcher.intake import Intake, decode
 from dispatcher.opt_out import OptOut
+from dispatcher.opt_out_news import OptOutNews
 from dispatcher.providers.registry import AdapterParts
 from dispatcher.receipts import Receipts
+from dispatcher.replies import AT_ONCE as REPLIES_AT_ONCE
+from dispatcher.replies import Replies
 from dispatcher.resolver import Resolver
 from dispatcher.retention import Retention
+from dispatcher.sealed import Keys
 from dispatcher.sending import run_stages
 from dispatcher.settings import Settings
 from dispatcher.settler import Settler
@@ -83,11 +87,14 @@ class Dispatcher:
             clock,
             confirm_seconds=CONFIRMED_WITHIN_SECONDS / 3,
         )
-        self.receipts = Receipts(self.database, self.announcer, settings.hash_key, self._suppressed)
-        self.opt_out = OptOut(self.database, self.announcer, settings.hash_key, self._suppressed)
+        self.replies = Replies(self.database, clock, self.owner, lambda: self.definitions.settings)
+        self.receipts = Receipts(self.database, self.announcer, settings.hash_key, self._suppressed, self.replies)
+        self.news = OptOutNews(self.database, clock)
+        self.opt_out = OptOut(self.database, self.announcer, settings.hash_key, self._suppressed, self.replies)
+        self.keys = Keys(settings.sealing_keys)
         policy = AddressPolicy.of(settings.allowed_private_hosts)
         self.names = Names()
-        connections = settings.concurrency + settings.look_ups
+        connections = settings.concurrency + settings.look_ups + REPLIES_AT_ONCE
         self.fleet = Fleet(
             self.definitions.providers,
             self.definitions.groups,
@@ -97,7 +104,7 @@ class Dispatcher:
                 self.receipts.keep,
                 clock,
             ),
-            settings.sealing_key,
+            self.keys,
             settings.public_url,
         )
         self.settler = Settler(
@@ -108,14 +115,15 @@ class Dispatcher:
         sending = Sending(
             self.database, database_clock, clock, self.owner, self.definitions, settings.concurrency,
             self.settler.put, self.fleet.has_another, self.fleet.may_carry, self._room,
-            self.fleet.spills, self.fleet.has_room_elsewhere,
+            spills=self.fleet.spills, has_room_elsewhere=self.fleet.has_room_elsewhere, may_text=self.news.allows,
         )  # fmt: skip
         self.fleet.bind(sending)
+        self.replies.bind(self.fleet, self.opt_out.suppress)
         self.sweeper = Sweeper(self.database, self.definitions, self.announcer, self._requeued)
         self.claimer = Claimer(sending, self.fleet, self.pool, self.health.check("postgres"), self.sweeper.look_at)
         self.resolver = Resolver(
             self.database, database_clock, self.owner, self.fleet, self.definitions, self.announcer,
-            self.settler.put, settings.look_ups,
+            self.settler.put, settings.look_ups, self.news,
         )  # fmt: skip
         self.retention = Retention(self.database, settings.retention_days)
         self.intakes = [
@@ -156,8 +164,9 @@ class Dispatcher:
                 self.resolver.run,
                 self.sweeper.run,
                 self.retention.run,
+                self.replies.run,
             ],
-            [self.fleet.run],
+            [self.fleet.run, self.news.run],
             [self.settler.run, self.receipts.run],
             [self.announcer.run],
             [self.outbox.run_relay],
@@ -183,7 +192,7 @@ class Dispatcher:
             )
         )
         token = self.settings.service_token.get_secret_value()
-        app.include_router(internal.router(token, self.database, self.inbox, self.opt_out, self.fleet))
+        app.include_router(internal.router(token, self.database, self.inbox, self.opt_out, self.fleet, self.keys))
         return app
 
     async def close(self) -> None:

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from dispatcher import metrics
-from dispatcher.calls import Prepared, ProviderTerms, Sending, may_send
+from dispatcher.calls import Prepared, ProviderTerms, Sending, may_begin_to
 from dispatcher.domain.admission import campaign_says
 from dispatcher.domain.after_outcome import Situation, after_outcome
 from dispatcher.domain.breaker import FAILURES_TO_OPEN, Breaker, stall_seconds
@@ -40,12 +40,14 @@ class Marked(NamedTuple):
     validity: int
 
 
-def outgoing_of(sending: Sending, terms: ProviderTerms, marked: Marked) -> OutgoingText:
+def outgoing_of(sending: Sending, terms: ProviderTerms, marked: Marked, started: float = 0.0) -> OutgoingText:
+    """`started`: monotonic, from before the mark."""
     message, text, validity = marked
     return OutgoingText(
         message.message_id, message.attempt, reference(message.message_id, message.attempt), message.phone,
         text.body, text.encoding, text.parts, validity, terms.callback_url, message.campaign_id, text.filled,
-        partial(may_send, sending.definitions, message.campaign_id),
+        partial(may_begin_to, sending, message.campaign_id, message.phone, started),
+        message_class=text.message_class,
     )  # fmt: skip
 
 
@@ -126,7 +128,7 @@ class Caller:
     async def _call(self, adapter: ProviderAdapter, terms: ProviderTerms, marked: Marked, started: float) -> None:
         """The fence is checked last, with nothing awaited between it and the request; what a stop may change is checked
         once more when the adapter has its connection, which can take seconds."""
-        outgoing = outgoing_of(self._sending, terms, marked)
+        outgoing = outgoing_of(self._sending, terms, marked, started)
         clock = self._sending.clock
         begun_at = clock.monotonic()
         if not may_begin(begun_at, started, terms.timeout_seconds) or not outgoing.may_begin():
@@ -157,7 +159,7 @@ class Caller:
         in_time = may_begin(begun_at, started, terms.timeout_seconds)
         going: list[tuple[Marked, OutgoingText]] = []
         for marked in texts:
-            outgoing = outgoing_of(self._sending, terms, marked)
+            outgoing = outgoing_of(self._sending, terms, marked, started)
             if in_time and outgoing.may_begin():
                 going.append((marked, outgoing))
             else:

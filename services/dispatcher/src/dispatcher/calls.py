@@ -30,6 +30,7 @@ class Prepared:
     parts: int
     leased_until: float
     filled: Filled = NOTHING_FILLED
+    message_class: str = "transactional"
 
     @property
     def shown(self) -> str:
@@ -73,11 +74,18 @@ class ProviderTerms:
         return doubt_seconds(self.timeout_seconds, self.in_doubt_wait_seconds)
 
 
+def anybody(phone: str, marked_at: float) -> bool:
+    """Nobody opts out: for who works without a store."""
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class Sending:
     """What all pipelines of a process share. `has_another`: routing's word on failover for a text of this what.
     `may_carry`: whether the provider is still among those the text may go to, as groups are now. `spills`: whether its
-    group gives the next provider what one has no room for; `has_room_elsewhere`: and such a one has room now."""
+    group gives the next provider what one has no room for; `has_room_elsewhere`: and such a one has room now.
+    `may_text`: whether a call to the phone that was marked at this monotonic moment may begin, by all that is known of
+    opt-outs since."""
 
     database: Database
     database_clock: DatabaseClock
@@ -91,3 +99,9 @@ class Sending:
     on_room: Callable[[], None]
     spills: Callable[[Prepared], bool] = lambda _: False
     has_room_elsewhere: Callable[[Prepared, str], bool] = lambda text, provider_id: False
+    may_text: Callable[[str, float], bool] = anybody
+
+
+def may_begin_to(sending: Sending, campaign_id: str, phone: str, marked_at: float) -> bool:
+    """`may_send`, and the person has not opted out since the mark."""
+    return may_send(sending.definitions, campaign_id) and sending.may_text(phone, marked_at)

@@ -1,19 +1,15 @@
 """The providers of the account as they are defined now: an adapter and a pipeline each, rebuilt when a definition
-changes. Opens sealed credentials, and is the only place that does; they go nowhere but into the adapter.
+changes. Opened credentials go nowhere but into the adapter.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from nacl.exceptions import CryptoError
-from nacl.public import PrivateKey, SealedBox
 
 from dispatcher import metrics
 from dispatcher.calls import Prepared, ProviderTerms, Sending
@@ -24,14 +20,11 @@ from dispatcher.domain.routing import Network, Nowhere, To
 from dispatcher.pipeline import Pipeline
 from dispatcher.providers.base import ProviderAdapter
 from dispatcher.providers.registry import AdapterParts, BadProvider, build_adapter
+from dispatcher.sealed import Keys, Unsealable
 from postrider.contracts.definitions import CampaignDefinition, ProviderDefinition, ProviderGroupDefinition, What
 from postrider.contracts.provider_fields import check_parts_per_second, with_defaults
 from postrider.contracts.what_fields import WhatFields, check_what, what_fields
 from postrider.logs import log
-
-
-class Unsealable(Exception):
-    """Sealed to another key, or not sealed at all. Carries no value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +44,12 @@ class Fleet:
         providers: Mapping[str, ProviderDefinition],
         groups: Mapping[str, ProviderGroupDefinition],
         parts: AdapterParts,
-        sealing_key: bytes,
+        keys: Keys,
         public_url: str,
     ) -> None:
         self._network = Network(providers, groups)
         self._parts = parts
-        self._box = SealedBox(PrivateKey(sealing_key))
+        self._keys = keys
         self._public_url = public_url.rstrip("/")
         self._sending: Sending | None = None
         self._members: dict[str, Member] = {}
@@ -96,6 +89,14 @@ class Fleet:
         or a provider prevents it as far as it can."""
         problems = check_what(self._members[provider_id].takes, msgspec.to_builtins(what.content_for(provider_id)))
         return problems[0].pointer.removeprefix("/") if problems else None
+
+    def answers_keywords(self, provider_id: str, body: str) -> bool:
+        """Whether people who write to this provider are answered with this text: it is so set, and it takes texts."""
+        member = self._members.get(provider_id)
+        if member is None:
+            return False
+        settings = with_defaults(member.definition.kind, member.definition.settings)
+        return settings["keyword_replies"] == "on" and not check_what(member.takes, {"body": body})
 
     def waits(self) -> dict[str, float]:
         """in_doubt_wait_seconds by provider."""
@@ -222,11 +223,6 @@ class Fleet:
     def _open(self, definition: ProviderDefinition) -> dict[str, Any]:
         if not definition.sealed_credentials:
             return {}
-        try:
-            opened = self._box.decrypt(base64.b64decode(definition.sealed_credentials, validate=True))
-            credentials = msgspec.json.decode(opened)
-        except (CryptoError, binascii.Error, ValueError, msgspec.DecodeError) as error:
-            raise Unsealable("credentials cannot be opened with this key") from error
-        if not isinstance(credentials, dict):
-            raise Unsealable("credentials are no object")
-        return credentials
+        opened = self._keys.open(definition.sealed_credentials)
+        metrics.SEALED_TO_PREVIOUS.labels(definition.provider_id).set(not opened.is_current)
+        return opened.credentials

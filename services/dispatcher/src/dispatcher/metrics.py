@@ -37,10 +37,15 @@ RESOLVED = Counter("postrider_dispatcher_resolved_total", "Doubts that ended, by
 RECEIPTS = Counter("postrider_dispatcher_receipts_total", "Receipts, by what came of them.", ["result"])
 CALLBACKS_REFUSED = Counter("postrider_dispatcher_callbacks_refused_total", "Callbacks refused, by why.", ["why"])
 INBOUND = Counter("postrider_dispatcher_inbound_total", "Inbound texts, by keyword.", ["keyword"])
+KEYWORD_REPLIES = Counter("postrider_dispatcher_keyword_replies_total",
+                          "Answers to STOP, START and HELP, by what came of them.", ["result"])  # fmt: skip
 DOUBLES = Counter("postrider_dispatcher_double_evidence_total",
                   "Evidence that one message was accepted twice: look into it.")  # fmt: skip
 PROVIDERS_UNUSABLE = Gauge("postrider_dispatcher_provider_unusable",
                            "1 when a definition cannot be served.", ["provider"])  # fmt: skip
+SEALED_TO_PREVIOUS = Gauge("postrider_dispatcher_sealed_to_previous_key",
+                           "1 while credentials are sealed to the key before the current one.",
+                           ["provider"])  # fmt: skip
 FORGOTTEN = Counter("postrider_dispatcher_forgotten_total", "Rows deleted because they are past their retention.",
                     ["table"])  # fmt: skip
 PUBLISH_BACKLOG = Gauge("postrider_dispatcher_publish_backlog", "Committed outbox rows not published yet.")

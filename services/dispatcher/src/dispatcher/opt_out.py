@@ -7,7 +7,9 @@ from collections.abc import Callable
 from dispatcher import metrics
 from dispatcher.announcer import Announcer
 from dispatcher.providers.base import InboundText
+from dispatcher.replies import Replies
 from dispatcher.store import suppressions
+from dispatcher.store.replies import Heard
 from dispatcher.store.suppressions import Suppression
 from postrider.contracts.envelope import Outgoing
 from postrider.logs import log
@@ -19,12 +21,18 @@ class OptOut:
     """`on_suppressed` hears the hash of a phone after the commit."""
 
     def __init__(
-        self, database: Database, announcer: Announcer, hash_key: bytes, on_suppressed: Callable[[bytes], None]
+        self,
+        database: Database,
+        announcer: Announcer,
+        hash_key: bytes,
+        on_suppressed: Callable[[bytes], None],
+        replies: Replies,
     ) -> None:
         self._database = database
         self._announcer = announcer
         self._hash_key = hash_key
         self._on_suppressed = on_suppressed
+        self._replies = replies
 
     async def suppress(self, phone: str, reason: str, source: str) -> None:
         """Returns after the commit: from then on no call to this phone begins. `phone` in E.164."""
@@ -56,8 +64,12 @@ class OptOut:
                     changed = await suppressions.suppress(tx, phone, hashed, "opted_out", source)
                 elif text.keyword == "start":
                     changed = await suppressions.lift(tx, hashed, source)
+                if text.keyword is not None:
+                    heard = Heard(provider_id, inbound_id, text.keyword, text.body, phone, hashed, text.to)
+                    await self._replies.order(tx, heard, has_changed=changed is not None)
             pending = await self._announcer.add(tx, self._told(changed))
         self._announcer.publish_later(pending)
+        self._replies.wake()
         if changed is not None and changed.suppressed:
             self._on_suppressed(hashed)
 

@@ -83,7 +83,16 @@ async def prepare(
         match outcome:
             case Text():
                 ready.append(
-                    Prepared(message, what, outcome.text, outcome.encoding, outcome.parts, leased_until, outcome.filled)
+                    Prepared(
+                        message,
+                        what,
+                        outcome.text,
+                        outcome.encoding,
+                        outcome.parts,
+                        leased_until,
+                        outcome.filled,
+                        campaign.message_class,
+                    )
                 )
             case NotSent():
                 settled.append(_failed(message, outcome.status, outcome.reason))

@@ -18,10 +18,13 @@ from dispatcher.domain.message import parse_reference, reference
 from dispatcher.domain.parts import FURTHEST, PartReceipt, whole_of
 from dispatcher.evidence import Evidence
 from dispatcher.group_commit import GroupCommit
-from dispatcher.providers.base import OPTED_IN, Receipt
+from dispatcher.providers.base import OPTED_IN, REPLY_ATTEMPT, Receipt
+from dispatcher.providers.clevertap_callback import said_of
+from dispatcher.replies import Replies
 from dispatcher.store import evidence as store
 from dispatcher.store import receipts, suppressions
 from dispatcher.store.receipts import StoredReceipt
+from dispatcher.store.replies import Heard
 from postrider.contracts.envelope import Outgoing
 from postrider.logs import failure, log
 from postrider.phones import phone_hash
@@ -39,12 +42,18 @@ class Receipts:
     """A component (`run`)."""
 
     def __init__(
-        self, database: Database, announcer: Announcer, hash_key: bytes, on_suppressed: Callable[[bytes], None]
+        self,
+        database: Database,
+        announcer: Announcer,
+        hash_key: bytes,
+        on_suppressed: Callable[[bytes], None],
+        replies: Replies,
     ) -> None:
         self._database = database
         self._announcer = announcer
         self._hash_key = hash_key
         self._on_suppressed = on_suppressed
+        self._replies = replies
         self._kept: GroupCommit[tuple[str, Receipt], None] = GroupCommit(self._keep_all)
         self._wake = asyncio.Event()
         self._has_early = False
@@ -120,6 +129,7 @@ class Receipts:
             await receipts.done(tx, results)
             pending = await self._announcer.add(tx, outgoing)
         self._announcer.publish_later(pending)
+        self._replies.wake()
         for hashed in suppressed:
             self._on_suppressed(hashed)
         self._has_early = any(wait is not None for _, wait in results.values())
@@ -170,11 +180,12 @@ class Receipts:
         results: Sequence[evidence.Result],
         suppressed: list[bytes],
     ) -> list[Outgoing]:
-        """Receipts that say that the person opted out with the provider, or in a reply, or took it back."""
+        """Receipts that say that the person opted out with the provider, or in a reply, or took it back; and replies
+        that ask for help."""
         wanted = [
             (receipt, item.message_id)
             for (receipt, item), result in zip(named, results, strict=True)
-            if receipt.suppress is not None and result in ("applied", "nothing_new")
+            if (receipt.suppress is not None or said_of(receipt.code)) and result in ("applied", "nothing_new")
         ]
         if not wanted:
             return []
@@ -183,12 +194,16 @@ class Receipts:
         for receipt, message_id in wanted:
             message = messages[message_id]
             hashed = bytes.fromhex(phone_hash(message.phone, self._hash_key))
-            reason = receipt.suppress or "provider_opt_out"
             source = f"provider:{receipt.provider_id}"
-            if reason == OPTED_IN:
+            changed = None
+            if receipt.suppress == OPTED_IN:
                 changed = await suppressions.lift(tx, hashed, source)
-            else:
-                changed = await suppressions.suppress(tx, message.phone, hashed, reason, source)
+            elif receipt.suppress is not None:
+                changed = await suppressions.suppress(tx, message.phone, hashed, receipt.suppress, source)
+            if keyword := said_of(receipt.code):
+                inbound_id = f"{receipt.reference} {receipt.code}"
+                heard = Heard(receipt.provider_id, inbound_id, keyword, keyword, message.phone, hashed, "")
+                await self._replies.order(tx, heard, has_changed=changed is not None)
             if changed is not None:
                 outgoing.append(self._announcer.suppression(changed))
                 if changed.suppressed:
@@ -200,6 +215,9 @@ def _verdict(receipt: StoredReceipt, result: evidence.Result) -> tuple[str, floa
     """The inbox's note, and when to try again: soon for a text being settled, for a while for an id not seen yet."""
     if result == "wait":
         return result, PAUSE_SECONDS
+    named = parse_reference(receipt.reference)
+    if result == "no_such_message" and named is not None and named[1] == REPLY_ATTEMPT:
+        return "reply", None
     age = (receipt.now - receipt.received_at).total_seconds()
     if result == "no_such_message" and age < PATIENCE_SECONDS:
         return result, min(max(age, PAUSE_SECONDS), 30.0)

@@ -29,6 +29,7 @@ from dispatcher.domain.settlement import Attempt, Settlement
 from dispatcher.evidence import Evidence
 from dispatcher.fleet import Fleet
 from dispatcher.http_port import CalledOff
+from dispatcher.opt_out_news import OptOutNews
 from dispatcher.providers.base import (
     Ambiguous,
     Found,
@@ -68,6 +69,7 @@ class Resolver:
         announcer: Announcer,
         settle: Callable[[Settlement], None],
         look_ups: int,
+        news: OptOutNews,
     ) -> None:
         self._database = database
         self._database_clock = database_clock
@@ -77,6 +79,7 @@ class Resolver:
         self._announcer = announcer
         self._settle = settle
         self._look_ups = look_ups
+        self._news = news
         self._looking: set[asyncio.Task[None]] = set()
         self._by_provider: Counter[str] = Counter()
         self._hearing = Hearing()
@@ -264,13 +267,16 @@ class Resolver:
 
     async def _resubmit(self, adapter: ProviderAdapter, message: Message) -> None:
         """Acceptance ends the doubt; nothing else does, since a refusal of the repeat says nothing of the first."""
-        again = self._database_clock.now()
+        again, started = self._database_clock.now(), asyncio.get_running_loop().time()
         async with self._database.begin() as tx:
             allowed = await doubts.may_resubmit(tx, self._owner, message.message_id)
         moment = doubt.later_than(self._database_clock.now(), 1.0)
         minimum = adapter.capabilities.min_validity_seconds
         verdict = admit(moment, message.send_by, message.allowed, message.on_hit, minimum)
-        may_begin = partial(may_send, self._definitions, message.campaign_id)
+
+        def may_begin() -> bool:
+            return may_send(self._definitions, message.campaign_id) and self._news.allows(message.phone, started)
+
         if allowed and isinstance(verdict, Admitted) and may_begin():
             text = OutgoingText(
                 message.message_id, message.attempt, reference(message.message_id, message.attempt),

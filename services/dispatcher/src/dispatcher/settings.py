@@ -14,6 +14,8 @@ class Settings(ServiceSettings):
     port: int = Field(8081, alias="POSTRIDER_DISPATCHER_PORT", ge=0, le=65_535)
     sealing_private_key: SecretStr = Field(alias="POSTRIDER_SEALING_PRIVATE_KEY")
     """Base64 of the 32 bytes that open provider credentials. No other service has it."""
+    sealing_previous_private_key: SecretStr | None = Field(None, alias="POSTRIDER_SEALING_PREVIOUS_PRIVATE_KEY")
+    """While the key is changed: the one before it, which opens what was sealed to it."""
     phone_hash_key: SecretStr = Field(alias="POSTRIDER_PHONE_HASH_KEY")
     """Hex, at least 16 bytes: the key of the HMAC under which suppressed phones travel."""
     concurrency: int = Field(64, alias="POSTRIDER_DISPATCHER_CONCURRENCY", ge=1, le=1_000)
@@ -25,6 +27,11 @@ class Settings(ServiceSettings):
     """How long the ledger remembers a message that is over, its receipts, inbound texts and the sandbox's inbox. It is
     what keeps a repeated send job to one text, so it is longer than the send-jobs topics keep theirs (2 days)."""
     max_callback_bytes: int = Field(65_536, alias="POSTRIDER_DISPATCHER_MAX_CALLBACK_BYTES", ge=1_024)
+
+    @field_validator("sealing_previous_private_key")
+    @classmethod
+    def _is_none_or_a_key(cls, value: SecretStr | None) -> SecretStr | None:
+        return cls._is_a_key(value) if value is not None and value.get_secret_value() else None
 
     @field_validator("sealing_private_key")
     @classmethod
@@ -49,8 +56,10 @@ class Settings(ServiceSettings):
         return value
 
     @property
-    def sealing_key(self) -> bytes:
-        return base64.b64decode(self.sealing_private_key.get_secret_value())
+    def sealing_keys(self) -> list[bytes]:
+        """The current one first."""
+        given = (self.sealing_private_key, self.sealing_previous_private_key)
+        return [base64.b64decode(key.get_secret_value()) for key in given if key is not None]
 
     @property
     def hash_key(self) -> bytes:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from types import ModuleType
 from typing import Any, cast
+from urllib.parse import parse_qs
 
 import pytest
 
@@ -155,3 +156,27 @@ async def test_one_text_that_may_not_begin_calls_off_the_call(row: Row) -> None:
     assert await batching.submit_batch(texts) == [None, None]
     assert len(http.requests) == 1
     await adapter.close()
+
+
+SENDERS: Mapping[str, tuple[str, str]] = {
+    "twilio": ("From", "+15005550009"), "vonage": ("from", "15005550009"), "exotel": ("From", "+15005550009"),
+}  # fmt: skip
+"""The field of the sender, and how the vendor writes a number."""
+
+
+@pytest.mark.parametrize("kind", SENDERS)
+async def test_an_answer_is_from_the_number_that_was_written_to(kind: str) -> None:
+    row = next(row for row in ROWS if row.kind == kind and row.outcome is ACCEPTED and row.step)
+    adapter, http, _ = build(row)
+    await adapter.submit(replace(row.text, sender="+15005550009", callback_url=None))
+    (request,) = http.requests
+    form, (name, sender) = parse_qs(request.body.decode()), SENDERS[kind]
+    assert form[name] == [sender] and "MessagingServiceSid" not in form
+    await adapter.close()
+
+
+async def test_the_sandbox_keeps_the_number_that_was_written_to() -> None:
+    row = next(row for row in ROWS if row.kind == "sandbox" and row.outcome is ACCEPTED)
+    adapter, _, inbox = build(row)
+    await adapter.submit(replace(row.text, sender="+15005550009", callback_url=None))
+    assert [text.from_ for text in inbox.texts] == ["+15005550009"]

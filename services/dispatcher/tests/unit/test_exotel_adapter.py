@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from dataclasses import replace
 from typing import Any
-from urllib.parse import parse_qs, urlencode
+from urllib.parse import parse_qs, unquote_plus, urlencode
 
 import pytest
 
@@ -101,6 +102,24 @@ async def test_what_india_demands() -> None:
     assert [form[name] for name in names] == [["12345"], ["67890"], ["promotional"], ["high"]]
     form = await form_of(text(filled=Filled(template_id="11111")), **settings)
     assert form["DltTemplateId"] == ["11111"], "the campaign's word counts before the provider's"
+
+
+@pytest.mark.parametrize("bulk", ["off", "json", "form"])
+async def test_the_type_follows_the_class_of_the_campaign_if_so_set(bulk: str) -> None:
+    texts = [replace(text(number), message_class=each) for number, each in enumerate(("transactional", "promotional"))]
+    for setting, sent in (
+        ("by_class", {"transactional", "promotional"}),
+        ("promotional", {"promotional"}),
+        (None, set()),
+    ):
+        exotel, http = adapter(OK, OK, sms_type=setting, bulk=bulk)
+        if bulk == "off":
+            for each in texts:
+                await exotel.submit(each)
+        else:
+            await exotel.submit_batch(texts)
+        said = " ".join(unquote_plus(request.body.decode()) for request in http.requests)
+        assert set(re.findall(r"SmsType\]?[\"=: ]+(\w+)", said)) == sent
 
 
 async def test_the_encoding_and_what_was_not_given() -> None:

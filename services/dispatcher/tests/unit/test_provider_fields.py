@@ -137,6 +137,7 @@ def test_defaults() -> None:
         "base_url": "https://api.twilio.com",
         "timeout_seconds": 10.0,
         "in_doubt_wait_seconds": 120,
+        "keyword_replies": "off",
     }
     assert with_defaults("twilio", {**TWILIO, "base_url": "http://a.example/x/"})["base_url"] == "http://a.example/x"
 

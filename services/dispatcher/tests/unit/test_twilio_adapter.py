@@ -301,7 +301,7 @@ def test_an_authentic_callback_that_says_nothing(form: dict[str, str]) -> None:
         ("UNSTOP", None, "start"),
         ("Help", None, "help"),
         ("please stop", None, None),
-        ("stop.", None, None),
+        ("stop.", None, "stop"),
         ("", None, None),
         ("Désabonner", "STOP", "stop"),
         ("oui", "START", "start"),

@@ -261,6 +261,15 @@ class FrequencyCap(Struct, frozen=True):
     days: SmallCount
 
 
+class KeywordReplies(Struct, frozen=True, omit_defaults=True):
+    """What people are answered who send STOP, START or HELP. `texts`: keyword → language → text, in place of ours;
+    `off`: keywords that are not answered; `language`: of words that several languages have."""
+
+    language: Id = "en"
+    texts: dict[str, dict[str, str]] = {}
+    off: list[Id] = []
+
+
 class AccountSettings(Struct, frozen=True):
     """What every service needs of /v1/settings. The defaults hold until the first definition is read."""
 
@@ -278,6 +287,7 @@ class AccountSettings(Struct, frozen=True):
     quiet_hours: QuietHours = QuietHours()
     control_percent: float = 0.0
     smtp_from: str = ""
+    keyword_replies: KeywordReplies = KeywordReplies()
 
 
 Definition = CampaignDefinition | SegmentDefinition | ProviderDefinition | ProviderGroupDefinition | AccountSettings

@@ -35,6 +35,7 @@ SERVICES = (SEGMENT_ENGINE, SCHEDULER, DISPATCHER, CAMPAIGN_API)
 
 OWNERS_OF_A_SECRET: Mapping[str, tuple[str, ...]] = {
     "POSTRIDER_SEALING_PRIVATE_KEY": ("dispatcher",),
+    "POSTRIDER_SEALING_PREVIOUS_PRIVATE_KEY": ("dispatcher",),
     "POSTRIDER_SEALING_PUBLIC_KEY": ("campaign-api",),
     "POSTRIDER_BOOTSTRAP_KEY": ("campaign-api",),
     # Whoever may open the database gets its URL, and nobody needs the password by itself.

@@ -191,7 +191,13 @@ def _settings(resource: Resource) -> d.AccountSettings:
         quiet_hours=_quiet_hours(body.get("quiet_hours")) or d.QuietHours(),
         control_percent=_or(body.get("control_percent"), 0),
         smtp_from=body.get("smtp_from") or "",
+        keyword_replies=_keyword_replies(body.get("keyword_replies") or {}),
     )
+
+
+def _keyword_replies(given: Mapping[str, Any]) -> d.KeywordReplies:
+    texts = {keyword: given[keyword] for keyword in ("stop", "start", "help") if given.get(keyword)}
+    return d.KeywordReplies(given.get("language") or "en", texts, given.get("off") or [])
 
 
 def _cap(cap: Mapping[str, Any]) -> d.FrequencyCap:

@@ -26,7 +26,7 @@ async def create(
 ) -> Resource:
     given = dict(credentials or {})
     _check(body, given)
-    internal = {"sealed_credentials": sealer.seal(given), "token": secrets.token_urlsafe(24)}
+    internal = {**_sealed(given, sealer), "token": secrets.token_urlsafe(24)}
     created = await resources.insert(tx, new_id("provider"), "provider", "active", body, internal)
     await common.publish(tx, created)
     return created
@@ -49,7 +49,7 @@ async def put(
     if credentials is None:
         _refuse(check_kept_credentials(body["kind"], current.body["settings"], body["settings"]))
     else:
-        internal = {**internal, "sealed_credentials": sealer.seal(credentials)}
+        internal = {**internal, **_sealed(credentials, sealer)}
     around = await resources.surroundings(tx, await resources.get_settings(tx))
     takes = {**around.takes, id: what_fields(body["kind"], body["settings"])}
     await common.check_nobody_misfits(tx, around, replace(around, takes=takes))
@@ -82,6 +82,10 @@ async def delete(tx: AsyncConnection, id: str) -> Resource:
     if await funnel.uses_provider(tx, id):
         raise Conflict("texts were given to this provider: archive it instead, receipts still need it")
     return await common.store(tx, replace(current, deleted=True))
+
+
+def _sealed(credentials: Mapping[str, Any], sealer: Sealer) -> dict[str, str]:
+    return {"sealed_credentials": sealer.seal(credentials), "sealed_to": sealer.key_name}
 
 
 def _check(body: Mapping[str, Any], credentials: Mapping[str, Any] | None) -> None:

@@ -23,6 +23,8 @@ ReceiptStatus = Literal["accepted", "sent", "delivered", "undelivered", "unknown
 Keyword = Literal["stop", "start", "help"]
 
 REFERENCE_PARAMETER = "reference"
+REPLY_ATTEMPT = 0
+"""In references of answers to keyword texts, which are in no ledger of messages; calls of messages count from 1."""
 OPTED_IN = "opted_in"
 """In place of a reason to suppress: the person takes an opt-out back."""
 
@@ -34,7 +36,9 @@ class OutgoingText:
     `reference` is ours, opaque to the provider, and comes back in receipts (in the vendor's field for it, or in the
     callback's query). `validity_seconds`: how long the provider may try, already the smaller of the allowed interval's
     end and `send_by`; None where the message has no end. `callback_url`: the provider's receipts URL without a
-    reference; None asks for no receipts. `may_begin` goes into the request as it is (HttpRequest.may_begin).
+    reference; None asks for no receipts. `may_begin` goes into the request as it is (HttpRequest.may_begin). `sender`:
+    in place of the provider's own, the number that a person wrote to, where the vendor takes one. `message_class`: of
+    the campaign, transactional or promotional.
     """
 
     message_id: str
@@ -49,6 +53,8 @@ class OutgoingText:
     campaign_id: str = ""
     filled: Filled = NOTHING_FILLED
     may_begin: Callable[[], bool] = field(default=always, compare=False, repr=False)
+    sender: str | None = None
+    message_class: str = "transactional"
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from dispatcher.providers.base import OPTED_IN, BadWebhook, Receipt
+from dispatcher.providers.base import OPTED_IN, BadWebhook, Keyword, Receipt
 from dispatcher.providers.keywords import keyword_of
 
 SUPPRESSING = frozenset({"901", "903", "913"})
@@ -31,6 +31,7 @@ MANDATORY: Mapping[str, tuple[str, ...]] = {
     "replied": ("incomingText",),
 }
 """By event, besides `ts` and `meta`."""
+_KEYWORDS: tuple[Keyword, ...] = ("stop", "start", "help")
 MOST_READ = 512
 """Characters of a reply that count."""
 ACCEPTED_REPLY = b'{"status":"success","message":"Callback processed successfully"}'
@@ -46,6 +47,15 @@ def receipts_of(raw_body: bytes) -> list[Receipt]:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadWebhook("expected JSON") from error
     return [_receipt(event, data) for event, data in _items(body)]
+
+
+def said_of(code: str) -> Keyword | None:
+    """The keyword of a reply, by the code of its receipt."""
+    word, colon, moment = code.partition(":")
+    for keyword in _KEYWORDS:
+        if colon and word == keyword and moment.isdigit():
+            return keyword
+    return None
 
 
 def _items(body: Any) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -94,7 +104,7 @@ def _receipt(event: str, data: Mapping[str, Any]) -> Receipt:
                 meta,
                 "delivered",
                 event,
-                code=f"{keyword}:{moment}"[:16] if keyword in ("stop", "start") else None,
+                code=f"{keyword}:{moment}"[:19] if keyword is not None else None,
                 reference=meta,
                 suppress={"stop": "opted_out", "start": OPTED_IN}.get(keyword or ""),
             )

@@ -180,7 +180,9 @@ class ExotelAdapter:
         self._bulk = str(settings["bulk"])
         self._country = str(settings["number_country"])
         self._template_id: str | None = settings.get("dlt_template_id")
-        common = {"DltEntityId": settings.get("dlt_entity_id"), "SmsType": settings.get("sms_type")}
+        sms_type = settings.get("sms_type")
+        self._type_by_class = sms_type == "by_class"
+        common = {"DltEntityId": settings.get("dlt_entity_id"), "SmsType": None if self._type_by_class else sms_type}
         self._common = {name: str(value) for name, value in common.items() if value}
         self._priority = {"Priority": str(settings["priority"])} if settings.get("priority") else {}
         self.origin = origin_of(self._account_url, self._from)
@@ -206,7 +208,15 @@ class ExotelAdapter:
         return reply if isinstance(reply, SubmitResult) else classify(reply)
 
     def _message(self, text: OutgoingText) -> dict[str, str]:
-        message = {"From": self._from, "To": text.to, "Body": text.body, **self._common, "CustomField": text.reference}
+        message = {
+            "From": text.sender or self._from,
+            "To": text.to,
+            "Body": text.body,
+            **self._common,
+            "CustomField": text.reference,
+        }
+        if self._type_by_class:
+            message["SmsType"] = text.message_class
         template_id = text.filled.template_id or self._template_id
         return {**message, "DltTemplateId": template_id} if template_id else message
 

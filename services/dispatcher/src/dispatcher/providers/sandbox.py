@@ -102,7 +102,7 @@ class SandboxAdapter:
             attempt=text.attempt,
             reference=text.reference,
             to=text.to,
-            from_=SENDER,
+            from_=text.sender or SENDER,
             body=text.body,
             encoding=text.encoding,
             parts=text.parts,

@@ -97,6 +97,7 @@ STATUSES: Mapping[str, ReceiptStatus] = {
     "queued": "accepted",
     "sending": "accepted",
     "sent": "sent",
+    "partially_delivered": "sent",  # of several recipients or parts, as the API description names it
     "delivered": "delivered",
     "read": "delivered",
     "undelivered": "undelivered",
@@ -171,7 +172,8 @@ class TwilioAdapter:
 
     def _form(self, text: OutgoingText) -> str:
         """What is the same for every text is encoded once: this is on the way of each."""
-        form = f"{self._sender}&To={quote_plus(text.to)}&Body={quote_plus(text.body)}"
+        sender = self._sender if text.sender is None else urlencode({"SmartEncoded": "false", "From": text.sender})
+        form = f"{sender}&To={quote_plus(text.to)}&Body={quote_plus(text.body)}"
         if text.validity_seconds is not None:
             form += f"&ValidityPeriod={min(text.validity_seconds, MAX_VALIDITY_SECONDS)}"
         if text.callback_url is not None:

@@ -261,7 +261,7 @@ class VonageAdapter:
 def _form(text: OutgoingText, sender: str) -> dict[str, str]:
     """`type` is ours to say: sent as `text`, a character outside of GSM-7 becomes a question mark."""
     form = {
-        "from": sender,
+        "from": sender if text.sender is None else text.sender.removeprefix("+"),
         "to": text.to.removeprefix("+"),
         "text": text.body,
         "type": "unicode" if text.encoding == "UCS-2" else "text",

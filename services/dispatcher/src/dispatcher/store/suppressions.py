@@ -16,7 +16,9 @@ INSERT INTO suppressions AS s (phone_hash, suppressed, version, reason, source, 
 SELECT :phone_hash, true, 1, :reason, :source, :phone, clock.now FROM clock
 ON CONFLICT (phone_hash) DO UPDATE SET suppressed = true, version = s.version + 1, reason = excluded.reason,
     source = excluded.source, at = excluded.at, phone = excluded.phone
-    WHERE NOT s.suppressed OR s.reason <> excluded.reason
+    WHERE NOT s.suppressed
+        OR (s.reason <> excluded.reason AND (s.reason = ANY(CAST(:liftable AS text[]))
+                                             OR NOT excluded.reason = ANY(CAST(:liftable AS text[]))))
 RETURNING version, reason, source, at
 """)
 
@@ -26,6 +28,13 @@ UPDATE suppressions s SET suppressed = false, version = s.version + 1, source = 
 FROM clock WHERE s.phone_hash = :phone_hash AND s.suppressed AND s.reason = ANY(CAST(:reasons AS text[]))
 RETURNING version, reason, source, at
 """)
+
+_SINCE = text(f"""
+WITH {CLOCK}
+SELECT s.phone, s.suppressed FROM suppressions s, clock WHERE s.at > clock.now - make_interval(secs => :seconds)
+""")
+
+_REASON = text("SELECT reason FROM suppressions WHERE phone_hash = :phone_hash AND suppressed")
 
 _LIST = text("""
 SELECT phone, reason, source, at, phone_hash FROM suppressions
@@ -56,10 +65,10 @@ class Suppression:
 
 
 async def suppress(tx: AsyncConnection, phone: str, phone_hash: bytes, reason: str, source: str) -> Suppression | None:
-    """None when it is suppressed already for the same reason."""
-    row = (
-        await tx.execute(_SUPPRESS, {"phone_hash": phone_hash, "phone": phone, "reason": reason, "source": source})
-    ).first()
+    """None when it is suppressed already for the same reason, or for one that the person cannot lift: an opt-out does
+    not take its place, or START would end a block."""
+    given = {"phone_hash": phone_hash, "phone": phone, "reason": reason, "source": source, "liftable": list(OPT_OUTS)}
+    row = (await tx.execute(_SUPPRESS, given)).first()
     return None if row is None else Suppression(phone_hash, True, row.version, row.reason, row.source, row.at)
 
 
@@ -67,6 +76,17 @@ async def lift(tx: AsyncConnection, phone_hash: bytes, source: str) -> Suppressi
     """Ends an opt-out. None when there is none."""
     row = (await tx.execute(_LIFT, {"phone_hash": phone_hash, "source": source, "reasons": list(OPT_OUTS)})).first()
     return None if row is None else Suppression(phone_hash, False, row.version, row.reason, row.source, row.at)
+
+
+async def reason_of(tx: AsyncConnection, phone_hash: bytes) -> str | None:
+    """Why the phone is suppressed, or None."""
+    row = (await tx.execute(_REASON, {"phone_hash": phone_hash})).first()
+    return None if row is None else str(row.reason)
+
+
+async def since(tx: AsyncConnection, seconds: float) -> set[str]:
+    """Phones whose suppression is not older than this."""
+    return {row.phone for row in await tx.execute(_SINCE, {"seconds": seconds}) if row.suppressed}
 
 
 async def keep_inbound(tx: AsyncConnection, provider_id: str, provider_message_id: str, keyword: str) -> bool:

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from dispatcher.fleet import Fleet
 from dispatcher.opt_out import OptOut
 from dispatcher.providers.base import BadWebhook, WebhookRequest
+from dispatcher.sealed import Keys, Unsealable
 from dispatcher.store import suppressions
 from dispatcher.store.sandbox import PostgresInbox
 from postrider.logs import failure, log
@@ -65,7 +66,17 @@ class ReplyIn(BaseModel):
     body: str = Field(max_length=1_600)
 
 
-def router(token: str, database: Database, inbox: PostgresInbox, opt_out: OptOut, fleet: Fleet) -> APIRouter:
+class SealedIn(BaseModel):
+    """Credentials that are sealed to the key of this dispatcher, or to the one before it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    sealed: str = Field(max_length=200_000)
+
+
+def router(
+    token: str, database: Database, inbox: PostgresInbox, opt_out: OptOut, fleet: Fleet, keys: Keys
+) -> APIRouter:
     async def authorised(authorization: Annotated[str, Header()] = "") -> None:
         if not hmac.compare_digest(authorization.encode(), f"Bearer {token}".encode()):
             raise HTTPException(401, "the service token is missing or wrong")
@@ -115,6 +126,14 @@ def router(token: str, database: Database, inbox: PostgresInbox, opt_out: OptOut
             raise HTTPException(422, "phone is not E.164")
         await opt_out.suppress(phone, body.reason, body.source)
         return {"phone": phone, "reason": body.reason, "source": body.source}
+
+    @routes.post("/reseal")
+    async def reseal(body: SealedIn) -> dict[str, str]:
+        """The same credentials, sealed to the current key: nobody who asks can read either."""
+        try:
+            return {"sealed": keys.reseal(body.sealed), "sealed_to": keys.current}
+        except Unsealable as error:
+            raise HTTPException(422, str(error)) from None
 
     @routes.get("/suppressions")
     async def list_suppressions(

@@ -57,8 +57,9 @@ KIND = ProviderKind(
         ProviderField(
             "sms_type",
             "choice",
-            "SmsType of every text; left out, Exotel finds it by its own templates.",
-            choices=("transactional", "transactional_opt_in", "promotional"),
+            "SmsType of every text; by_class: as the campaign's message_class; left out, Exotel finds it by its own "
+            "templates.",
+            choices=("transactional", "transactional_opt_in", "promotional", "by_class"),
         ),
         ProviderField("priority", "choice", "Priority of every text; high costs more.", choices=("normal", "high")),
         ProviderField(

@@ -57,7 +57,8 @@ class ProviderKind:
     credentials_for: Callable[[Mapping[str, Any]], frozenset[str]] | None = None
 
 
-def common(base_url: str | None) -> tuple[ProviderField, ...]:
+def common(base_url: str | None, keyword_replies: Literal["on", "off"] = "on") -> tuple[ProviderField, ...]:
+    """`keyword_replies`: the default of that setting."""
     return (
         ProviderField(
             "base_url", "url", "Where the vendor's API is: another region, a proxy, a stand-in.", default=base_url
@@ -77,5 +78,12 @@ def common(base_url: str | None) -> tuple[ProviderField, ...]:
             default=DEFAULT_IN_DOUBT_WAIT_SECONDS,
             minimum=0,
             maximum=86_400,
+        ),
+        ProviderField(
+            "keyword_replies",
+            "choice",
+            "Whether people who send STOP, START or HELP are answered by this provider; off where the vendor does it.",
+            default=keyword_replies,
+            choices=("on", "off"),
         ),
     )

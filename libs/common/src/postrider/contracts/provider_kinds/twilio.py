@@ -15,7 +15,7 @@ from postrider.contracts.provider_kinds.fields import (
 KIND = ProviderKind(
     kind="twilio",
     settings=(
-        *common("https://api.twilio.com"),
+        *common("https://api.twilio.com", keyword_replies="off"),
         ProviderField(
             "account_sid",
             "text",

@@ -41,6 +41,24 @@ class FrequencyCap(Model):
     )
 
 
+ReplyText = Annotated[str, Field(min_length=1, max_length=480, pattern=r"^[^\x00]*[^\s\x00][^\x00]*$")]
+ReplyTexts = Annotated[dict[Annotated[str, Field(pattern="^[a-z]{2}$")], ReplyText], Field(max_length=50)]
+
+
+class KeywordReplies(Model):
+    """What a person is answered who sends STOP, START or HELP, in the language of the word (docs/providers.md)."""
+
+    language: str = Field(
+        "en", pattern="^[a-z]{2}$", description="ISO 639-1: for words that several languages have, STOP itself too."
+    )
+    stop: ReplyTexts | None = Field(None, description="Texts by language, in place of ours; null: ours.")
+    start: ReplyTexts | None = Field(None, description="The same for START.")
+    help: ReplyTexts | None = Field(None, description="The same for HELP: say who you are and how you are reached.")
+    off: Annotated[list[Literal["stop", "start", "help"]], Field(max_length=3)] = Field(
+        [], description="Keywords that are not answered. They are obeyed all the same."
+    )
+
+
 class SettingsIn(Writable):
     """What holds for the whole account. What is left out takes its default."""
 
@@ -53,6 +71,7 @@ class SettingsIn(Writable):
                     "require_consent": False,
                     "send_by": {"scheduled": "PT4H", "live": "PT15M"},
                     "price_per_part": "0.0079",
+                    "keyword_replies": {"help": {"en": "Acme texts. Call +1 202 555 0100. Reply STOP to opt out."}},
                 }
             ]
         }
@@ -91,6 +110,9 @@ class SettingsIn(Writable):
     click_domain: Annotated[Any, NotBuilt(None)] = Field(None, description="Not built yet: null.")
     smtp_from: str | None = Field(
         None, min_length=3, max_length=254, description="Sender of e-mails to owners of campaigns; null: none is sent."
+    )
+    keyword_replies: KeywordReplies | None = Field(
+        None, description="Answers to STOP, START and HELP; null: ours, in English where the word has no language."
     )
 
 
