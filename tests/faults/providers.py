@@ -20,7 +20,6 @@ from tests.standins.running import standin_started
 
 TIMEOUT_SECONDS = 3
 IN_DOUBT_WAIT_SECONDS = 8
-WITH_RECEIPTS = {"twilio", "vonage", "msg91", "exotel", "generic", "generic-batch"}
 LOOKS_UP = {"twilio"}
 """Names of accounts whose texts can be looked up."""
 
@@ -43,7 +42,7 @@ def misbehaviour(name: str, seed: int) -> list[str]:
     if name != "twilio":
         share("cut-reply", 0.03)
     # Of odd seeds receipts settle most doubts of Twilio's; of even ones there are none and only look-ups can.
-    if name in WITH_RECEIPTS and (name != "twilio" or seed % 2):
+    if ACCOUNTS[name].reports and (name != "twilio" or seed % 2):
         options.extend(("--receipts", "delivered", "--receipt-chaos"))
         share("lose-receipts", 0.10)
     if name == "vonage":

@@ -21,9 +21,7 @@ MSG91_KEY = "msg91-key-of-the-stand-in"
 @dataclass(frozen=True)
 class Account:
     """`module`: of `tests.standins`. `options`: what it needs on its command line to know the account.
-
-    `names_callback`: whether each text says where its receipts go; otherwise the account does (`POST /_account`).
-    `plays_inbound`: whether a person's text can be played (`POST /_inbound`).
+    `plays_inbound`: whether a person's text can be played (`POST /_inbound`). `reports`: whether it has receipts.
     """
 
     module: str
@@ -31,8 +29,8 @@ class Account:
     options: tuple[str, ...]
     settings: Mapping[str, Any]
     credentials: Mapping[str, Any]
-    names_callback: bool = True
     plays_inbound: bool = True
+    reports: bool = True
     takes_bodies: bool = True
 
     def definition(self, name: str, port: int, **settings: Any) -> dict[str, Any]:
@@ -62,7 +60,7 @@ ACCOUNTS: Mapping[str, Account] = {
     ),
     "msg91": Account(
         "msg91", "msg91", ("--auth-key", MSG91_KEY), {"sender": "ACMESH"}, {"auth_key": MSG91_KEY},
-        names_callback=False, plays_inbound=False, takes_bodies=False,
+        plays_inbound=False, takes_bodies=False,
     ),
     "exotel": Account(
         "exotel", "exotel",
@@ -75,7 +73,7 @@ ACCOUNTS: Mapping[str, Account] = {
         {"feed_id": netcore.FEED, "sender_id": "ACMESH",
          "reply": {"codes": {"7": "rejected_recipient", "3": "rejected_provider"}}},
         {"username": netcore.USERNAME, "password": netcore.PASSWORD},
-        names_callback=False, plays_inbound=False,
+        plays_inbound=False, reports=False,
     ),
     "generic": Account(
         "generic", "generic", (),
@@ -88,7 +86,7 @@ ACCOUNTS: Mapping[str, Account] = {
                           "401": "rejected_provider"},
             },
         },
-        {"secrets": {"apikey": generic.API_KEY}}, names_callback=False,
+        {"secrets": {"apikey": generic.API_KEY}},
     ),
     "generic-batch": Account(
         "generic", "generic", (),
@@ -104,6 +102,6 @@ ACCOUNTS: Mapping[str, Account] = {
                             "error_code": "/code"},
             },
         },
-        {"client_secret": generic.CLIENT_SECRET}, names_callback=False,
+        {"client_secret": generic.CLIENT_SECRET},
     ),
 }  # fmt: skip

@@ -7,7 +7,7 @@ per call) before its reply leaves: the ledger that a checker compares ours with.
 earlier texts. Raw asyncio and httptools, because it is the benchmark's sink too and must not be what is measured.
 
 GET /_stats counts; POST /_inbound {"from", "body"}, with "to" and "url" if need be, posts a signed inbound text;
-POST /_account {"inbound_url"} says where to.
+POST /_account {"inbound_url"} says where to; POST /_faults {"hang": 1, …} changes the misbehaviour.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import argparse
 import asyncio
 import base64
 import contextlib
+import dataclasses
 import os
 import random
 import signal
@@ -101,6 +102,9 @@ class Twilio:
             reply(200, _json({"accepted": len(self.texts), "pid": os.getpid(), **self.stats}), b"")
         elif path == b"/_account" and request.method == "POST":
             self.inbound_url = msgspec.json.decode(request.body).get("inbound_url", self.inbound_url)
+            reply(204, b"", b"")
+        elif path == b"/_faults" and request.method == "POST":
+            self.behaviour = dataclasses.replace(self.behaviour, **msgspec.json.decode(request.body))
             reply(204, b"", b"")
         elif path == b"/_inbound" and request.method == "POST":
             self._inbound(msgspec.json.decode(request.body), reply)
