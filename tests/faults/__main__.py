@@ -12,21 +12,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import subprocess
 import sys
 from pathlib import Path
 
-from tests.faults.run import Plan, play
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.faults.run import Plan, judged, play
 
 
-def judge(folder: Path) -> int:
+def main() -> int:
     """The checker's exit code."""
-    return subprocess.run([sys.executable, "-m", "tests.faults.checker", str(folder)], cwd=ROOT, check=False).returncode
-
-
-if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kills", type=int, default=30)
@@ -35,4 +28,8 @@ if __name__ == "__main__":
     given = parser.parse_args()
     base = Path(os.environ.get("POSTRIDER_HOME", ".local")).resolve()
     plan = Plan(given.seed, given.people, given.kills, outages=given.outages)
-    sys.exit(judge(asyncio.run(play(plan, base))))
+    return judged(asyncio.run(play(plan, base, base / "kafka" / "libs"))).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

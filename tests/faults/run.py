@@ -9,6 +9,8 @@ import json
 import os
 import random
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -47,6 +49,7 @@ from tests.faults.witness import Witness
 from tests.standins.accounts import ACCOUNTS
 from tests.standins.postgres_proxy import PostgresProxy
 
+ROOT = Path(__file__).resolve().parents[2]
 OUTAGE_SECONDS = 240.0
 DRAIN_SECONDS = 240.0
 SECONDS_AHEAD = 10.0
@@ -87,8 +90,8 @@ class Plan:
         return sorted({name for key in (*self.campaigns, LIVE) for name in GROUPS[key]})
 
 
-async def play(plan: Plan, base: Path) -> Path:
-    """The run; returns the folder with the ledgers."""
+async def play(plan: Plan, base: Path, jars: Path) -> Path:
+    """The run; returns the folder with the ledgers, in `base`."""
     folder = base / f"{'outages' if plan.outages else 'faults'}-{plan.seed}"
     shutil.rmtree(folder, ignore_errors=True)
     people, shoppers = make_people(plan.people, plan.seed), make_shoppers(plan.shoppers)
@@ -103,7 +106,6 @@ async def play(plan: Plan, base: Path) -> Path:
     async with AsyncExitStack() as running:
         enter = running.enter_async_context
         providers = await enter(Providers.started(folder / "providers", plan.providers, plan.seed))
-        jars = base / "kafka" / "libs"
         parts = await enter(Suite(folder / "parts", env, say, jars=jars, services=()))
         assert parts.addresses is not None
         address = make_url(parts.addresses.database_url)
@@ -133,6 +135,12 @@ async def play(plan: Plan, base: Path) -> Path:
             await asyncio.gather(watching, return_exceptions=True)
     say(f"{chaos.kills} kills; {dict(sorted(chaos.acts.items()))}, cut {wire.cuts}; {dict(stage.meddling.acts)}")
     return folder
+
+
+def judged(folder: Path, *, quiet: bool = False) -> subprocess.CompletedProcess[str]:
+    """The checker's verdict on it; what it says is kept with `quiet`, else printed."""
+    command = [sys.executable, "-m", "tests.faults.checker", str(folder)]
+    return subprocess.run(command, cwd=ROOT, check=False, text=True, capture_output=quiet)
 
 
 @asynccontextmanager

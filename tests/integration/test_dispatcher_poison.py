@@ -1,5 +1,5 @@
 """Poison among what a campaign gives a provider, wherever it stands, costs its own texts and nobody else's: templates
-that spin or eat memory, values that nothing can render.
+that spin, values that nothing can render.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from tests.support.eventually import eventually
 pytestmark = pytest.mark.integration
 
 SPIN = "{% for i in (1..1000000000) limit: 1 offset: 900000000 %}{% endfor %}x"
-HUNGRY = "{% for i in (1..100000000) reversed limit: 90000000 %}{% endfor %}x"
 LOOPING = "{% for i in (1..3) %}{{ Profile.name }} {% endfor %}"
 GOOD: dict[str, Any] = {
     "template_id": "t",
@@ -29,7 +28,7 @@ GOOD: dict[str, Any] = {
 POISONED: dict[str, dict[str, Any]] = {
     "variable": {"template_variables": ["fine", SPIN]},
     "message_pair": {"message_pairs": {"extra": SPIN}},
-    "header_pair": {"header_pairs": {"route": HUNGRY}},
+    "header_pair": {"header_pairs": {"route": SPIN}},
     "global_pair": {"global_pairs": {"everybody": SPIN}},
     "template": {"template_id": SPIN},
 }
@@ -88,7 +87,6 @@ async def test_poison_anywhere_in_what_one_provider_is_given(stage: Stage) -> No
     for row in reasons:
         by_campaign.setdefault(row.campaign_id, set()).add(row.reason)
     for where in (*POISONED, "body"):
-        expected = "limit_memory" if where == "header_pair" else "limit_cpu"
-        assert expected in by_campaign[where] <= {expected, "limit_poison_template"}, by_campaign
+        assert by_campaign[where] == {"limit_cpu", "limit_poison_template"}, by_campaign
     ((attempts,),) = await stage.rows("SELECT sum(attempt) FROM ledger WHERE state = 'FAILED'")
     assert attempts == 0, "what cannot be rendered is never marked"
