@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import asyncpg
 from sqlalchemy import make_url
 
 from postrider.local.client import ApiClient, ApiProblem
@@ -42,6 +41,7 @@ from postrider.local.supervisor import Supervisor
 from postrider.postgres.database import role_password
 from tests.faults.chaos import SECONDS_A_KILL, Chaos
 from tests.faults.insisting import insist
+from tests.faults.leftovers import leftovers
 from tests.faults.meddling import Meddling
 from tests.faults.people import BODY, CART, CART_BODY, RULE, VARIABLES, Person, make_people, make_shoppers
 from tests.faults.providers import LOOKS_UP, Providers
@@ -129,7 +129,8 @@ async def play(plan: Plan, base: Path, jars: Path) -> Path:
             await suite.until_ready()
             await asyncio.sleep(3)
             await stage.drained()
-            await leftovers(parts.addresses.database_url, folder)
+            left = await leftovers(parts.addresses.database_url, parts.addresses.bootstrap_servers)
+            (folder / "leftovers.json").write_text(json.dumps(left))
         finally:
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
@@ -303,25 +304,6 @@ class Stage:
         report = await insist(lambda: self.api.get(f"/v1/campaigns/{id}/report"))
         (folder / "report.json").write_text(json.dumps(report, indent=1))
         write_lines(folder / "messages.jsonl", messages)
-
-
-async def leftovers(database_url: str, folder: Path) -> None:
-    """What every service still has to do, as its tables say: open texts, unsent records, due timers."""
-    connection = await asyncpg.connect(
-        make_url(database_url).set(drivername="postgresql").render_as_string(hide_password=False)
-    )
-    try:
-        counts: dict[str, int] = {}
-        for row in await connection.fetch("SELECT schemaname, tablename FROM pg_tables WHERE tablename LIKE '%outbox'"):
-            name = f"{row['schemaname']}.{row['tablename']}"
-            counts[name] = await connection.fetchval(f"SELECT count(*) FROM {name}")
-        for state in ("QUEUED", "HELD", "DEFERRED", "SUBMITTING", "IN_DOUBT"):
-            counts[f"ledger {state}"] = await connection.fetchval(
-                "SELECT count(*) FROM dispatcher.ledger WHERE state = $1", state
-            )
-    finally:
-        await connection.close()
-    (folder / "leftovers.json").write_text(json.dumps(counts))
 
 
 def write_lines(path: Path, lines: Iterable[dict[str, Any]]) -> None:
