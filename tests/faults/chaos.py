@@ -47,7 +47,7 @@ class Wire(Protocol):
 
 class Chaos:
     """`run`: every few seconds SIGKILL, to one service or several, until `kills` are made; meanwhile, one after the
-    other, services stand still and providers hang or are down. With `outages` the parts go away first, in every way
+    other, services stand still, a deploy rolls over them, and providers hang or are down. With `outages` the parts go away first, in every way
     there is, in an order of the seed. The launchers start again what died.
 
     `ledger` gets a line for each outage that everybody has to notice: what was away, from when to when; one without
@@ -97,7 +97,11 @@ class Chaos:
     async def _stand_still(self) -> None:
         while True:
             await asyncio.sleep(self._chance.uniform(1.0, 8.0))
-            if self._chance.random() < 0.6:
+            lot = self._chance.random()
+            if lot < 0.15:
+                await self._roll()
+                continue
+            if lot < 0.6:
                 service = self._chance.choices(SERVICES, WEIGHTS)[0]
                 async with self._noted((), service=service):
                     await self._stop_for(self._chance.choice(STOPS_SECONDS), (service,))
@@ -136,6 +140,12 @@ class Chaos:
         self._wire.cut_share = 0.0
 
     # Ways to be away
+
+    async def _roll(self) -> None:
+        """A deploy: each service in turn is asked to stop, and another takes its place."""
+        for service in self._chance.sample(SERVICES, len(SERVICES)):
+            self._signal_one(service, signal.SIGTERM)
+            await asyncio.sleep(self._chance.uniform(1.0, 4.0))
 
     async def _restart(self, part: str, number: signal.Signals) -> None:
         self._signal_one(part, number)
