@@ -47,8 +47,8 @@ class Wire(Protocol):
 
 class Chaos:
     """`run`: every few seconds SIGKILL, to one service or several, until `kills` are made; meanwhile, one after the
-    other, services stand still, a deploy rolls over them, and providers hang or are down. With `outages` the parts go away first, in every way
-    there is, in an order of the seed. The launchers start again what died.
+    other, services stand still, a deploy rolls over them, and providers hang or are down. With `outages` the parts go
+    away first, in every way there is, in an order of the seed. The launchers start again what died.
 
     `ledger` gets a line for each outage that everybody has to notice: what was away, from when to when; one without
     parts for the time in which no service is touched; and one of each service that stood still, and each provider.

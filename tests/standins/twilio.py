@@ -36,11 +36,10 @@ from dispatcher.providers.twilio_signature import sign
 from tests.standins.durable_log import DurableLog, ToldLog
 from tests.standins.http_connection import Connection, Reply, Request
 from tests.standins.twilio_text import Text, resource, wrong_with
+from tests.standins.vendor import OUR_NUMBER, SLOW_SECONDS
 
 WEBHOOK_SENDERS = 16
 WEBHOOK_TRIES = 3
-SLOW_SECONDS = 2.0
-OUR_NUMBER = "+12025550100"
 SHARES = (
     "drop-after-accept", "error-500-after-accept", "hang", "garbage-reply", "slow", "reject-429", "lose-receipts",
 )  # fmt: skip
