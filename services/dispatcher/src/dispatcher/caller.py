@@ -149,11 +149,13 @@ class Caller:
         except Exception as error:  # noqa: BLE001  # as above
             results = [self._adapter_failed(error)] * len(going)
         self._call_seconds.observe(clock.monotonic() - begun_at)
+        # Acceptance last: whoever takes one text of a call is well, however many it forgets to name.
+        for said in sorted((each for each in results if each is not None), key=lambda each: each.is_accepted):
+            self._learn(said)
         for (marked, _), result in zip(going, results, strict=True):
             if result is None:
                 self._call_off(marked.message)
             else:
-                self._learn(result)
                 self._settle(terms, marked, result)
 
     def _adapter_failed(self, error: Exception) -> SubmitResult:
