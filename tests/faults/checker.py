@@ -54,12 +54,14 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 class Meddled:
     """What the run did on purpose, and what it was told. `stops`: phone → when its STOP was answered, None: perhaps
     never; `campaign_stop`: when that of this campaign was; `told`: references whose receipts were taken;
-    `looks_up`: provider ids whose texts can be looked up; `away`: when providers or dispatchers stood still."""
+    `looks_up`: provider ids whose texts can be looked up; `names`: of provider ids, as texts have them; `away`: when
+    providers or dispatchers stood still."""
 
     stops: dict[str, float | None] = field(default_factory=dict)
     campaign_stop: float | None = None
     told: frozenset[str] = frozenset()
     looks_up: frozenset[str] = frozenset()
+    names: dict[str, str] = field(default_factory=dict)
     away: tuple[tuple[float, float], ...] = ()
 
 
@@ -121,6 +123,8 @@ def _person(person: dict[str, Any], row: dict[str, Any], got: list[dict[str, Any
             broken.append(f"the text is not the one rendered: {got[0]}")
         elif row["body"] not in (person["body"], _shown(got[0])):
             broken.append(f"the log's body is not the text: {row['body']!r}")
+        elif meddled.names and meddled.names.get(row["provider_id"]) != got[0]["provider"]:
+            broken.append(f"{got[0]['provider']} has the text, and the log says {row['provider_id']}")
     elif status == "unknown":
         if expected == "sent":
             allowed.add("unknown")
@@ -304,9 +308,10 @@ def meddled_with(folder: Path, outages: list[dict[str, Any]], meddling: list[dic
     told = [line for path in (folder / "providers").glob("*.told") for line in path.read_text().split()]
     providers = json.loads((folder / "providers.json").read_text())
     looks_up = frozenset(id for id, said in providers.items() if said["looks_up"])
+    names = {id: said["name"] for id, said in providers.items()}
     still = [each for each in outages if "provider" in each or each.get("service", "").startswith("dispatcher")]
     away = tuple((each["began"], each["ended"]) for each in still)
-    return Meddled(stops, None, frozenset(told), looks_up, away)
+    return Meddled(stops, None, frozenset(told), looks_up, names, away)
 
 
 def main() -> int:

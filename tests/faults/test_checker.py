@@ -119,6 +119,16 @@ def test_who_said_stop_may_be_suppressed_and_nobody_else() -> None:
     assert verdict(people, messages, report_of(messages), accepted, Meddled(stops={phone: None}))
 
 
+def test_the_wrong_provider_in_the_log_is_seen() -> None:
+    people, messages, report, accepted = honest_run()
+    for row in messages:
+        row["provider_id"] = "prv_1"
+    for text in accepted:
+        text["provider"] = "vonage"
+    assert verdict(people, messages, report, accepted, Meddled(names={"prv_1": "vonage"})) == []
+    assert verdict(people, messages, report, accepted, Meddled(names={"prv_1": "twilio", "prv_2": "vonage"}))
+
+
 def test_texts_of_every_vendor_are_read(tmp_path: Path) -> None:
     lines = {
         "twilio": {"to": "+1200", "body": "K1 Hi", "reference": "a.1", "at": 2.0, "began": 1.0},
