@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import random
 import shutil
 import subprocess
 import sys
@@ -60,7 +59,8 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "K4": ("generic-batch", "vonage", "exotel"),
     "KL": ("twilio", "generic", "vonage"),
 }
-"""By the campaign's key, with which each of its texts begins: the providers it can be sent by."""
+"""By the campaign's key, with which each of its texts begins: the providers it can be sent by, until it is edited the
+first of them."""
 LIVE, STOPPED = "KL", "K4"
 
 
@@ -186,10 +186,8 @@ async def prepare(
         await api.batch(messages[start : start + 1000])
     groups: dict[str, tuple[str, ...]] = {}
     campaigns: dict[str, str] = {}
-    chance = random.Random(f"{plan.seed} groups")
     for key in (*plan.campaigns, LIVE):
-        names = chance.sample(GROUPS[key], len(GROUPS[key]))
-        given = {"name": key, "provider_ids": providers.ids(names), "is_default": key == LIVE}
+        given = {"name": key, "provider_ids": providers.ids(GROUPS[key]), "is_default": key == LIVE}
         group = await api.post("/v1/provider-groups", given)
         groups[group["id"]] = GROUPS[key]
         campaigns[key] = (await api.post("/v1/campaigns", definition(key, group["id"], providers)))["id"]
