@@ -15,6 +15,7 @@ PACKAGES := libs/common services/campaign-api services/segment-engine services/s
 SOURCES := libs services tests demo $(if $(wildcard benchmarks/*.py),benchmarks)
 TEST_FOLDERS := $(wildcard libs/*/tests services/*/tests tests)
 SEED ?= 1
+KILLS ?= 30
 LANES ?= 3
 UV ?= uv
 KAFKA_HERE := KAFKA_BOOTSTRAP_SERVERS=$${KAFKA_BOOTSTRAP_SERVERS:-127.0.0.1:$${POSTRIDER_KAFKA_PORT:-9092}}
@@ -60,8 +61,8 @@ $(SDKS_STAMP): deploy/locks/requirements-sdks.lock $(STAMP)
 	@$(SDKS)/bin/python -m pip install -q --disable-pip-version-check --no-input --require-hashes -r $<
 	@touch $@
 
-run: setup ## the whole suite in the foreground, until Ctrl-C; data in .local
-	@exec $(PY) -m postrider.local.run --stop-with-parent
+run: setup ## the whole suite in the foreground, until Ctrl-C; data in .local; STANDINS=1: and a stand-in of each vendor
+	@exec $(PY) -m $(if $(STANDINS),demo.standins,postrider.local.run) --stop-with-parent
 
 demo: setup ## a story on real input: imports, campaigns, failover, funnel; leaves nothing running
 	@exec $(PY) -m demo
@@ -112,11 +113,11 @@ compose-smoke: setup images ## deploy/compose.yaml up, campaigns through its por
 containers: setup images ## all tests that need a container engine, compose-smoke's among them
 	@$(PYTEST) -m containers tests
 
-faults: setup ## kills and stops services at random moments during a campaign; SEED=<number>
-	@exec $(PY) -m tests.faults --seed $(SEED)
+faults: setup ## kills and stops services while campaigns go out through ill providers; SEED=<number> KILLS=<number> (30)
+	@exec $(PY) -m tests.faults --seed $(SEED) --kills $(KILLS)
 
 outages: setup ## the same, and Kafka, Postgres and the provider go away too, commits are cut; up to nine minutes; SEED=<number>
-	@exec $(PY) -m tests.faults --seed $(SEED) --outages
+	@exec $(PY) -m tests.faults --seed $(SEED) --kills $(KILLS) --outages
 
 bench: setup ## throughput and latency, beside a naive sender
 	@exec $(PY) -m benchmarks

@@ -1,5 +1,5 @@
-"""Kills and stops the suite's services and parts at random moments, by the pids in the run files, and nothing else; and
-cuts the wire to Postgres.
+"""Kills and stops the suite's processes at random moments, by the pids in the run files, and nothing else; cuts the
+wire to Postgres; takes providers away.
 """
 
 from __future__ import annotations
@@ -13,10 +13,17 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-SERVICES = ("campaign-api", "segment-engine", "scheduler", "dispatcher")
+from tests.faults.providers import Providers
+
+SERVICES = ("campaign-api", "segment-engine", "scheduler", "dispatcher", "dispatcher-2")
+WEIGHTS = (2, 3, 3, 4, 4)
 PARTS = ("kafka", "postgres")
+SECONDS_A_KILL = 2.2
+"""About; with what the launcher waits before it starts what died again."""
+STOPS_SECONDS = (1.0, 4.0, 12.0, 28.0, 50.0)
+"""Of a service: shorter and longer than a lease (22 s) and a session (45 s)."""
 STEADY_SECONDS = 8.0
 """Between two outages: time for everybody to be back."""
 LAUNCHER_SECONDS = 15.0
@@ -39,44 +46,71 @@ class Wire(Protocol):
 
 
 class Chaos:
-    """`run` until cancelled: each few seconds SIGKILL, or SIGSTOP for a while, one service. With `outages` the parts
-    and the provider go away first, in every way there is, in an order of the seed. The launchers start again what died.
+    """`run`: every few seconds SIGKILL, to one service or several, until `kills` are made; meanwhile, one after the
+    other, services stand still, a deploy rolls over them, and providers hang or are down. With `outages` the parts go
+    away first, in every way there is, in an order of the seed. The launchers start again what died.
 
-    `ledger` gets a line for each outage that everybody has to notice: what was away, from when to when; and one without
-    parts for the time in which no service is touched.
+    `ledger` gets a line for each outage that everybody has to notice: what was away, from when to when; one without
+    parts for the time in which no service is touched; and one of each service that stood still, and each provider.
     """
 
     def __init__(
         self,
         run_files: Sequence[Path],
+        providers: Providers,
         seed: int,
         say: Callable[[str], None],
         ledger: Path,
         wire: Wire,
         *,
+        kills: int,
         outages: bool = False,
     ) -> None:
         self._run_files = run_files
+        self._providers = providers
         self._chance = random.Random(seed)
         self._say = say
         self._ledger = ledger
         self._wire = wire
+        self._wanted = kills
         self._outages = outages
-        self.steady = asyncio.Event()
-        """The outages are over, or there were none."""
+        self.kills = 0
         self.acts: dict[str, int] = {}
 
     async def run(self) -> None:
         if self._outages:
             await self._take_parts_away()
-        self.steady.set()
+        standing_still = asyncio.create_task(self._stand_still())
+        try:
+            while self.kills < self._wanted:
+                await asyncio.sleep(self._chance.uniform(0.3, 5.0))
+                if standing_still.done():
+                    await standing_still  # it ends by itself only by an error
+                most = self._chance.choices((1, 2, len(SERVICES)), (6, 3, 1))[0]
+                for service in dict.fromkeys(self._chance.choices(SERVICES, WEIGHTS, k=most)):
+                    if self.kills < self._wanted and self._signal_one(service, signal.SIGKILL):
+                        self.kills += 1
+        finally:
+            standing_still.cancel()
+            await asyncio.gather(standing_still, return_exceptions=True)
+
+    async def _stand_still(self) -> None:
         while True:
-            await asyncio.sleep(self._chance.uniform(0.3, 3.0))
-            service = self._chance.choices(SERVICES, weights=(1, 2, 2, 4))[0]
-            if self._chance.random() < 0.7:
-                self._signal_one(service, signal.SIGKILL)
+            await asyncio.sleep(self._chance.uniform(1.0, 8.0))
+            lot = self._chance.random()
+            if lot < 0.15:
+                await self._roll()
+                continue
+            if lot < 0.6:
+                service = self._chance.choices(SERVICES, WEIGHTS)[0]
+                async with self._noted((), service=service):
+                    await self._stop_for(self._chance.choice(STOPS_SECONDS), (service,))
+                continue
+            name = self._chance.choice(list(self._providers.standins))
+            if self._chance.random() < 0.5:
+                await self._provider_hangs(name, self._chance.choice((5.0, 30.0)))
             else:
-                await self._stop_for(self._chance.choice((1.0, 4.0, 12.0, 28.0)), (service,))
+                await self._provider_is_down(name, self._chance.uniform(5.0, 15.0))
 
     async def _take_parts_away(self) -> None:
         """Restarts, hangs, refusals, a dead wire, cut commits: some of what can happen, in any order."""
@@ -92,7 +126,7 @@ class Chaos:
             self._kill_again_and_again("kafka", 25.0),
             self._refuse(20.0),
             self._black_hole(chance.choice((8.0, 25.0))),
-            self._stop_for(20.0, ("provider",)),
+            self._provider_hangs(chance.choice(list(self._providers.standins)), 20.0),
         ]
         chance.shuffle(acts)
         self._wire.cut_share = CUT_SHARE
@@ -106,6 +140,12 @@ class Chaos:
         self._wire.cut_share = 0.0
 
     # Ways to be away
+
+    async def _roll(self) -> None:
+        """A deploy: each service in turn is asked to stop, and another takes its place."""
+        for service in self._chance.sample(SERVICES, len(SERVICES)):
+            self._signal_one(service, signal.SIGTERM)
+            await asyncio.sleep(self._chance.uniform(1.0, 4.0))
 
     async def _restart(self, part: str, number: signal.Signals) -> None:
         self._signal_one(part, number)
@@ -136,31 +176,54 @@ class Chaos:
         async with self._noted(("postgres",)), self._wire.black_hole():
             await asyncio.sleep(seconds)
 
+    async def _provider_hangs(self, name: str, seconds: float) -> None:
+        pid = self._providers.standins[name].pid
+        if pid is not None:
+            async with self._noted((), provider=name):
+                await self._stop_pids([pid], f"provider {name}", seconds)
+
+    async def _provider_is_down(self, name: str, seconds: float) -> None:
+        """Killed, texts in its hands; connections are refused until it is back."""
+        self._count(f"provider {name} down", f"for {seconds:.0f} s")
+        standin = self._providers.standins[name]
+        async with self._noted((), provider=name):
+            await standin.kill()
+            try:
+                await asyncio.sleep(seconds)
+            finally:
+                await standin.start()
+
     @contextlib.asynccontextmanager
-    async def _noted(self, parts: Sequence[str]) -> AsyncIterator[None]:
+    async def _noted(self, parts: Sequence[str], **more: Any) -> AsyncIterator[None]:
         began = time.time()
         try:
             yield
         finally:
             with self._ledger.open("a") as file:
-                file.write(json.dumps({"parts": list(parts), "began": began, "ended": time.time()}) + "\n")
+                line = {"parts": list(parts), "began": began, "ended": time.time(), **more}
+                file.write(json.dumps(line) + "\n")
 
     # Signals
 
     async def _stop_for(self, seconds: float, names: Sequence[str]) -> None:
         pids = [each for name in names if (pid := self._pid(name)) is not None for each in _tree(pid)]
-        self._count(f"SIGSTOP {' and '.join(names)}", f"for {seconds:.0f} s")
+        await self._stop_pids(pids, " and ".join(names), seconds)
+
+    async def _stop_pids(self, pids: Sequence[int], whose: str, seconds: float) -> None:
+        self._count(f"SIGSTOP {whose}", f"for {seconds:.0f} s")
         self._signal(pids, signal.SIGSTOP)
         try:
             await asyncio.sleep(seconds)
         finally:
             self._signal(pids, signal.SIGCONT)
 
-    def _signal_one(self, name: str, number: signal.Signals) -> None:
+    def _signal_one(self, name: str, number: signal.Signals) -> bool:
+        """Whether there was somebody to get it."""
         pid = self._pid(name)
-        if pid is not None:
-            self._count(f"{number.name} {name}")
-            self._signal([pid], number)
+        if pid is None or not self._signal([pid], number):
+            return False
+        self._count(f"{number.name} {name}")
+        return True
 
     def _count(self, act: str, more: str = "") -> None:
         self._say(f"chaos: {act} {more}".rstrip())
@@ -173,12 +236,14 @@ class Chaos:
                 return int(entry["pid"])
         return None
 
-    def _signal(self, pids: Sequence[int], number: signal.Signals) -> None:
+    def _signal(self, pids: Sequence[int], number: signal.Signals) -> int:
+        """How many of them are there: the launcher starts some of them again just now."""
+        reached = 0
         for pid in pids:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
-            except ProcessLookupError:
-                self._say(f"chaos: pid {pid} was gone already")
+                reached += 1
+        return reached
 
 
 def _tree(pid: int) -> list[int]:

@@ -8,7 +8,7 @@ the person before (duplicate_phone, the first by user_id gets it), every 47th la
 from __future__ import annotations
 
 import random
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 ZONES = (
@@ -21,6 +21,8 @@ ZONES = (
 )
 EVENT = "Order Completed"
 BODY = "Hi {{ Profile.first_name }}, your code is {{ Profile.code }}."
+VARIABLES = ("{{ Profile.first_name }}", "{{ Profile.code }}")
+"""The same for a provider that has the text itself, as a template."""
 RULE: dict[str, Any] = {"all": [{"did": {"event": EVENT, "where": [{"property": "amount", "op": "gt", "value": 50}]}}]}
 
 
@@ -39,6 +41,16 @@ class Person:
     expected: str
     body: str
     event: str = EVENT
+    shares_phone: bool = False
+
+    @property
+    def variables(self) -> list[str]:
+        return [self.first_name or "", self.code]
+
+    @property
+    def may_say_stop(self) -> bool:
+        """Whether the run may let this person opt out: nobody else is meant by it."""
+        return self.qualifies and self.expected == "sent" and not self.shares_phone
 
     def identify(self) -> dict[str, Any]:
         traits: dict[str, Any] = {"code": self.code, "timezone": self.zone, "sms_consent": self.consent}
@@ -54,8 +66,9 @@ class Person:
             "properties": {"amount": self.amount},
         }  # fmt: skip
 
-    def line(self) -> dict[str, Any]:
-        return asdict(self)
+    def line(self, key: str = "") -> dict[str, Any]:
+        """`key`: the campaign's, which its texts begin with."""
+        return asdict(self) | {"body": f"{key} {self.body}".lstrip(), "variables": self.variables}
 
 
 CART = "Cart Filled"
@@ -66,8 +79,8 @@ def make_shoppers(count: int) -> list[Person]:
     """People of the live campaign: each fills a cart once, worth an amount of his own, and must be texted for it."""
     return [
         Person(
-            f"s-{number:06}", f"+1201555{number:04}", True, f"Shopper{number}", "", "America/New_York", 1000.5 + number,
-            True, "sent", f"Hi Shopper{number}, your cart is worth {1000.5 + number}.", CART,
+            f"s-{number:06}", f"+1700555{number:03}5", True, f"Shopper{number}", "", "America/New_York",
+            1000.5 + number, True, "sent", f"Hi Shopper{number}, your cart is worth {1000.5 + number}.", CART,
         )
         for number in range(1, count + 1)
     ]  # fmt: skip
@@ -78,12 +91,13 @@ def make_people(count: int, seed: int) -> list[Person]:
     chance = random.Random(seed)
     people: list[Person] = []
     for number in range(1, count + 1):
-        phone: str | None = f"+1{200 + number // 10_000}555{number % 10_000:04}"
+        phone: str | None = f"+1{200 + number // 1000}555{number % 1000:03}5"
         if number % 40 == 0:
             phone = None
         before = people[-1] if people else None
         if number % 43 == 0 and before is not None and before.phone is not None:
             phone = before.phone
+            people[-1] = replace(before, shares_phone=True)
         consent = number % 41 != 0
         name = None if number % 47 == 0 else f"Name{number}"
         qualifies = number % 53 != 0
@@ -109,6 +123,7 @@ def make_people(count: int, seed: int) -> list[Person]:
                 qualifies,
                 expected,
                 f"Hi {name}, your code is {code}.",
+                shares_phone=shares,
             )
         )
     return people

@@ -10,7 +10,18 @@ from typing import Any
 
 import pytest
 
-from tests.faults.checker import NOT_SENT, OPEN, SENT, leaks, told, verdict
+from tests.faults.checker import (
+    NOT_SENT,
+    OPEN,
+    SENT,
+    Meddled,
+    leaks,
+    texts_of,
+    told,
+    twice_by_reference,
+    unbelieved,
+    verdict,
+)
 from tests.faults.people import make_people, make_shoppers
 
 Ledgers = tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, Any], list[dict[str, Any]]]
@@ -18,7 +29,8 @@ Ledgers = tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, Any], list
 
 def honest_run() -> Ledgers:
     people = [person.line() for person in make_people(500, 1)]
-    messages, accepted = [], []
+    messages: list[dict[str, Any]] = []
+    accepted: list[dict[str, Any]] = []
     for person in people:
         if not person["qualifies"]:
             continue
@@ -26,7 +38,9 @@ def honest_run() -> Ledgers:
         status = "delivered" if sent else person["expected"]
         messages.append({"user_id": person["user_id"], "status": status, "body": person["body"] if sent else ""})
         if sent:
-            accepted.append({"to": person["phone"], "body": person["body"]})
+            accepted.append(
+                {"to": person["phone"], "body": person["body"], "reference": f"r-{len(accepted)}", "began": 5.0}
+            )
     return people, messages, report_of(messages), accepted
 
 
@@ -59,11 +73,81 @@ def test_a_lost_person_is_seen() -> None:
     assert any("lost" in line for line in verdict(people, messages[1:], report, accepted))
 
 
-@pytest.mark.parametrize("status", ["pending", "in_doubt", "unknown", "cancelled"])
+@pytest.mark.parametrize("status", ["pending", "in_doubt", "cancelled", "suppressed"])
 def test_a_person_who_was_texted_and_is_recorded_otherwise_is_seen(status: str) -> None:
     people, messages, _, accepted = honest_run()
     _sent(messages)["status"] = status
     assert verdict(people, messages, report_of(messages), accepted)
+
+
+def test_unknown_is_excused_by_silence_alone() -> None:
+    people, messages, _, accepted = honest_run()
+    row = _sent(messages)
+    row |= {"status": "unknown", "provider_id": "prv_1"}
+    phone = next(person["phone"] for person in people if person["user_id"] == row["user_id"])
+    text = next(text for text in accepted if text["to"] == phone)
+    without = [each for each in accepted if each is not text]
+
+    def broken(texts: list[dict[str, Any]], **changes: Any) -> list[str]:
+        return verdict(people, messages, report_of(messages), texts, Meddled(**changes))
+
+    assert broken(accepted) == broken(without) == []
+    assert broken(accepted, told=frozenset({text["reference"]}))
+    assert broken(accepted, looks_up=frozenset({"prv_1"})) and broken(without, looks_up=frozenset({"prv_1"}))
+    assert broken([*accepted, text])
+
+
+@pytest.mark.parametrize("began", [5.9, 6.1])
+@pytest.mark.parametrize("away", [(), ((1.0, 4.5),), ((1.0, 4.0),)])
+def test_a_text_after_a_stop_is_seen(began: float, away: tuple[tuple[float, float], ...]) -> None:
+    people, messages, report, accepted = honest_run()
+    accepted[0]["began"] = began
+    is_late = began == 6.1 and away != ((1.0, 4.5),)
+    by_person = verdict(people, messages, report, accepted, Meddled(stops={accepted[0]["to"]: 5.0}, away=away))
+    by_owner = verdict(people, messages, report, accepted, Meddled(campaign_stop=5.0, away=away))
+    assert bool(by_person) == bool(by_owner) == is_late
+
+
+def test_who_said_stop_may_be_suppressed_and_nobody_else() -> None:
+    people, messages, _, accepted = honest_run()
+    row = _sent(messages)
+    row["status"] = "suppressed"
+    phone = next(person["phone"] for person in people if person["user_id"] == row["user_id"])
+    left = [text for text in accepted if text["to"] != phone]
+    assert verdict(people, messages, report_of(messages), left, Meddled(stops={phone: None})) == []
+    assert verdict(people, messages, report_of(messages), left)
+    assert verdict(people, messages, report_of(messages), accepted, Meddled(stops={phone: None}))
+
+
+def test_the_wrong_provider_in_the_log_is_seen() -> None:
+    people, messages, report, accepted = honest_run()
+    for row in messages:
+        row["provider_id"] = "prv_1"
+    for text in accepted:
+        text["provider"] = "vonage"
+    assert verdict(people, messages, report, accepted, Meddled(names={"prv_1": "vonage"})) == []
+    assert verdict(people, messages, report, accepted, Meddled(names={"prv_1": "twilio", "prv_2": "vonage"}))
+
+
+def test_texts_of_every_vendor_are_read(tmp_path: Path) -> None:
+    lines = {
+        "twilio": {"to": "+1200", "body": "K1 Hi", "reference": "a.1", "at": 2.0, "began": 1.0},
+        "vonage": {"to": "1200", "body": "K1 Hi", "reference": "a.1", "at": 2.0},
+        "msg91": {"mobiles": "1200", "template_id": "K1", "variables": {"VAR1": "x"}, "crqid": "b.1", "at": 2.0},
+    }
+    for name, line in lines.items():
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(line) + "\n")
+    texts = texts_of(tmp_path)
+    assert [(text["provider"], text["to"], text["campaign"], text["began"]) for text in texts] == [
+        ("msg91", "+1200", "K1", 2.0), ("twilio", "+1200", "K1", 1.0), ("vonage", "+1200", "K1", 2.0),
+    ]  # fmt: skip
+    assert twice_by_reference(texts) == ["accepted twice: reference a.1"]
+
+
+def test_a_forgery_that_is_believed_is_seen() -> None:
+    forged = {"what": "forged", "provider": "vonage"}
+    assert unbelieved([forged | {"status": 403}, {"what": "group_edit"}]) == []
+    assert unbelieved([forged | {"status": 204}])
 
 
 def test_a_text_that_never_went_out_is_seen() -> None:
@@ -145,7 +229,7 @@ def leaked(tmp_path: Path, line: str, name: str = "scheduler.log") -> list[str]:
 
 @pytest.mark.parametrize(
     "value",
-    ["+12015550007", "12015550007", "Shopper7", "s3cret-token", "ada@example.org", "your cart is worth 1007.5."],
+    ["+17005550075", "17005550075", "Shopper7", "s3cret-token", "ada@example.org", "your cart is worth 1007.5."],
 )
 def test_what_must_not_be_logged_is_seen(tmp_path: Path, value: str) -> None:
     assert len(leaked(tmp_path, json.dumps({"event": "bad", "detail": f"it was {value}!"}))) == 1

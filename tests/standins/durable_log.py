@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ class DurableLog:
     """JSON lines, fsynced in groups: whoever appends while a sync runs shares the next one."""
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         self.earlier: list[dict[str, Any]] = []
         whole = 0
         if path.exists():
@@ -59,3 +60,17 @@ class DurableLog:
 
     def close(self) -> None:
         os.close(self._fd)
+
+
+class ToldLog:
+    """Which texts were reported to us, and we said that we have it: a checker expects us to know. Beside the log of
+    the texts, `texts.jsonl` → `texts.told`, a reference a line."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path.with_suffix(".told")
+
+    def append(self, references: Sequence[str | None]) -> None:
+        named = [reference for reference in references if reference]
+        if named:
+            with self._path.open("a") as file:
+                file.write("".join(f"{reference}\n" for reference in named))

@@ -23,7 +23,6 @@ from typing import Any
 from urllib.parse import urlencode
 from xml.sax.saxutils import escape
 
-import aiohttp
 from aiohttp import web
 
 from tests.standins.durable_log import DurableLog
@@ -59,7 +58,6 @@ class Exotel(Vendor):
         root = "/v1/Accounts/{account}"
         router.add_post(root + r"/Sms/{verb:send|bulksend}{suffix:(\.json)?}", self.handle)
         router.add_get(root + r"/SMS/Messages/{sid:[^.]+}{suffix:(\.json)?}", self.details)
-        router.add_post("/_inbound", self.inbound)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         self.count("calls")
@@ -139,7 +137,7 @@ class Exotel(Vendor):
         await self.keep(texts)
         for text in texts:
             self.texts[text["sid"]] = text
-            if text["status_callback"] and self.faults.receipts != "none":
+            if text["status_callback"] and self.reports():
                 status, detailed, number = RECEIPTS[self.faults.receipts]
                 steps = [("submitted", "PENDING_ON_OPERATOR", 21020), (status, detailed, number)]
                 for step in self.disorder(steps):
@@ -154,13 +152,11 @@ class Exotel(Vendor):
             return self._reply(request, 200, {"Message": "No matching results"})
         return self._reply(request, 200, {"SMSMessage": message(text, self.account_sid)})
 
-    async def inbound(self, request: web.Request) -> web.Response:
-        order = await request.json()
+    def text_from_person(self, order: dict[str, str]) -> Callback | None:
+        url = order.get("url", self.inbound_url)
         form = {"SmsSid": f"in{self.random.getrandbits(64):016x}", "AccountSid": self.account_sid}
         form |= {"From": order["from"], "To": order["to"], "Body": order["body"]}
-        async with aiohttp.ClientSession() as session:
-            status = await self.post(session, Callback(order["url"], urlencode(form).encode(), FORM))
-        return web.json_response({"status": status})
+        return None if url is None else Callback(url, urlencode(form).encode(), FORM)
 
     def _error(
         self, request: web.Request, status: int, code: str, said: str, headers: dict[str, str] | None = None
@@ -247,7 +243,7 @@ def receipt(text: dict[str, Any], status: str, detailed: str, number: int) -> Ca
     }
     if text["reference"]:
         form["CustomField"] = text["reference"]
-    return Callback(text["status_callback"], urlencode(form).encode(), FORM)
+    return Callback(text["status_callback"], urlencode(form).encode(), FORM, (text["reference"],))
 
 
 def main(arguments: list[str]) -> None:

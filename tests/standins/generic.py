@@ -9,7 +9,8 @@
 
 Every accepted text is one JSON line in PATH, on disk before its reply leaves. Numbers that end in 11 are refused as
 unknown, in 12 as opted out. With `--receipts`, callbacks in CleverTap's shape go to `--callback-url`. `POST /_revoke`
-ends all tokens; `GET /_stats` counts. `--forget-records 0.1`: one text in ten is missing in the reply to its call.
+ends all tokens; `GET /_stats` counts; `POST /_inbound {"from", "body"}` answers the last text to that number.
+`--forget-records 0.1`: one text in ten is missing in the reply to its call.
 """
 
 from __future__ import annotations
@@ -36,10 +37,11 @@ MOST_IN_CALL = 100
 
 @dataclass
 class Gateway(Vendor):
-    callback_url: str | None = None
     token_seconds: float = 600
     forget_records: float = 0.0
     tokens: dict[str, float] = field(default_factory=dict)
+    texts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """The last one to each number."""
 
     def routes(self, router: web.UrlDispatcher) -> None:
         router.add_get("/http/send", self.http_send)
@@ -119,18 +121,24 @@ class Gateway(Vendor):
         """Accepted: with an id, and on disk."""
         taken = [{"id": f"g-{self.random.getrandbits(64):016x}", "at": time.time(), **line} for line in lines]
         await self.keep(taken)
-        if self.callback_url is not None and self.faults.receipts != "none":
-            for line in self.disorder(taken):
-                self.callbacks.put_nowait(self.callback(self.callback_url, line))
+        self.texts |= {line["to"]: line for line in taken}
+        if self.callback_url is not None:
+            for line in self.disorder([line for line in taken if self.reports()]):
+                self.callbacks.put_nowait(self.callback(self.callback_url, line, self.faults.receipts))
         return taken
 
-    def callback(self, url: str, line: Mapping[str, Any]) -> Callback:
-        event = self.faults.receipts
+    def text_from_person(self, order: dict[str, str]) -> Callback | None:
+        """An answer to the last text to that number, which is how such gateways know whose it is."""
+        line, url = self.texts.get(order["from"]), order.get("url", self.callback_url)
+        return None if line is None or url is None else self.callback(url, line, "replied", order["body"])
+
+    def callback(self, url: str, line: Mapping[str, Any], event: str, answer: str = "STOP") -> Callback:
         data = {"ts": int(time.time()), "meta": line["reference"], "description": "as told"}
-        data |= {"failed": {"code": "904"}, "replied": {"incomingText": "STOP"}, "clicked": {"url": "a.example"}}.get(
+        data |= {"failed": {"code": "904"}, "replied": {"incomingText": answer}, "clicked": {"url": "a.example"}}.get(
             event, {}
         )
-        return Callback(url, msgspec.json.encode([{"event": event, "data": [data]}]), "application/json")
+        body = msgspec.json.encode([{"event": event, "data": [data]}])
+        return Callback(url, body, "application/json", (line["reference"],))
 
     async def token(self, request: web.Request) -> web.Response:
         self.count("tokens_asked")

@@ -40,7 +40,6 @@ OURS = ("mobiles", "CRQID")
 @dataclass
 class Msg91(Vendor):
     auth_key: str = ""
-    webhook_url: str | None = None
     webhook_version: str = "v2"
     crqid: bool = True
     refuse_with: str | None = None
@@ -83,7 +82,8 @@ class Msg91(Vendor):
         return None if numbers and all(re.fullmatch(r"[0-9]{10,15}", number) for number in numbers) else "202"
 
     def _report(self, texts: list[dict[str, Any]]) -> None:
-        if self.webhook_url is None or self.faults.receipts == "none":
+        told = [each for each in texts if self.reports()]
+        if self.callback_url is None or not told:
             return
         status, description, event, code = RECEIPTS[self.faults.receipts]
         reports = [
@@ -97,7 +97,7 @@ class Msg91(Vendor):
                 "failedReason": "",
                 "INMSID": "0",
             }
-            for each in texts
+            for each in told
         ]
         request_id, sender = texts[0]["request_id"], texts[0]["sender"]
         for callback in self.disorder(self._callbacks(reports, request_id, sender, event, code)):
@@ -106,11 +106,12 @@ class Msg91(Vendor):
     def _callbacks(
         self, reports: list[dict[str, str]], request_id: str, sender: str | None, event: str, code: str | None
     ) -> list[Callback]:
-        assert self.webhook_url is not None
+        assert self.callback_url is not None
+        about = [report["CRQID"] if report["CRQID"] != "0" else None for report in reports]
         if self.webhook_version == "v2":
             data = json.dumps([{"senderId": sender, "requestId": request_id, "report": reports, "userId": "27"}])
             form = urlencode({"data": data}).encode()
-            return [Callback(self.webhook_url, form, "application/x-www-form-urlencoded")]
+            return [Callback(self.callback_url, form, "application/x-www-form-urlencoded", tuple(about))]
         if self.webhook_version == "v3":
             said: list[Any] = [{**report, "requestId": request_id, "senderId": sender} for report in reports]
         else:
@@ -118,7 +119,10 @@ class Msg91(Vendor):
             for report in reports:
                 now = {"meta": report["CRQID"], "ts": int(time.time()), "description": report["desc"], "INMSID": "0"}
                 said.append([{"event": event, "data": [now | ({"code": code} if code else {})]}])
-        return [Callback(self.webhook_url, json.dumps(each).encode(), "application/json") for each in said]
+        return [
+            Callback(self.callback_url, json.dumps(each).encode(), "application/json", (reference,))
+            for each, reference in zip(said, about, strict=True)
+        ]
 
 
 def text(recipient: dict[str, Any], order: dict[str, Any], request_id: str) -> dict[str, Any]:
@@ -151,7 +155,7 @@ def main(arguments: list[str]) -> None:
         faults_of(given),
         DurableLog(given.log),
         auth_key=given.auth_key,
-        webhook_url=given.webhook_url,
+        callback_url=given.webhook_url,
         webhook_version=given.webhook_version,
         crqid=not given.no_crqid,
         refuse_with=given.refuse_with,

@@ -11,9 +11,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@contextlib.asynccontextmanager
-async def standin_process(kind: str, log: Path, *options: str) -> AsyncIterator[int]:
-    """The port of the stand-in `tests.standins.<kind>` that ends with the block."""
+async def standin_started(kind: str, log: Path, *options: str) -> tuple[asyncio.subprocess.Process, int]:
+    """The stand-in `tests.standins.<kind>` as a process, and its port. The caller ends it."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -25,8 +24,20 @@ async def standin_process(kind: str, log: Path, *options: str) -> AsyncIterator[
     )
     assert process.stdout is not None
     try:
-        line = await asyncio.wait_for(process.stdout.readline(), 20)
-        yield int(line)
+        return process, int(await asyncio.wait_for(process.stdout.readline(), 20))
+    except BaseException:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+        raise
+
+
+@contextlib.asynccontextmanager
+async def standin_process(kind: str, log: Path, *options: str) -> AsyncIterator[int]:
+    """The port of the stand-in `tests.standins.<kind>` that ends with the block."""
+    process, port = await standin_started(kind, log, *options)
+    try:
+        yield port
     finally:
         if process.returncode is None:
             process.terminate()

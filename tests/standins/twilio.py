@@ -6,7 +6,8 @@ The first line of stdout is its port. Every accepted text is one JSON line in PA
 per call) before its reply leaves: the ledger that a checker compares ours with. A restart with the same PATH remembers
 earlier texts. Raw asyncio and httptools, because it is the benchmark's sink too and must not be what is measured.
 
-GET /_stats counts; POST /_inbound {"from", "to", "body", "url"} posts a signed inbound text to `url`.
+GET /_stats counts; POST /_inbound {"from", "body"}, with "to" and "url" if need be, posts a signed inbound text;
+POST /_account {"inbound_url"} says where to; POST /_faults {"hang": 1, …} changes the misbehaviour.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import argparse
 import asyncio
 import base64
 import contextlib
+import dataclasses
 import os
 import random
 import signal
@@ -24,30 +26,38 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 
 import aiohttp
 import msgspec
 import uvloop
 
 from dispatcher.providers.twilio_signature import sign
-from tests.standins.durable_log import DurableLog
+from tests.standins.durable_log import DurableLog, ToldLog
 from tests.standins.http_connection import Connection, Reply, Request
 from tests.standins.twilio_text import Text, resource, wrong_with
+from tests.standins.vendor import OUR_NUMBER, SLOW_SECONDS
 
 WEBHOOK_SENDERS = 16
 WEBHOOK_TRIES = 3
+SHARES = (
+    "drop-after-accept", "error-500-after-accept", "hang", "garbage-reply", "slow", "reject-429", "lose-receipts",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Behaviour:
-    """Shares are of all sends, 0 to 1, drawn in this order: 429, then, the text being accepted: drop, 500, hang."""
+    """Shares are of all sends, 0 to 1, drawn in this order: 429, then, the text being accepted: drop, 500, hang,
+    garbage, slow. `lose_receipts`: of the texts, how many are never reported."""
 
     account_sid: str
     auth_token: str
     drop_after_accept: float = 0.0
     error_500_after_accept: float = 0.0
     hang: float = 0.0
+    garbage_reply: float = 0.0
+    slow: float = 0.0
+    lose_receipts: float = 0.0
     reject_429: float = 0.0
     refuse_code: int | None = None
     latency_ms: float = 0.0
@@ -67,6 +77,7 @@ class Twilio:
     by_number: dict[str, list[Text]] = field(default_factory=dict)
     stats: dict[str, int] = field(default_factory=dict)
     webhooks: asyncio.Queue[tuple[str, list[tuple[str, str]]]] = field(default_factory=asyncio.Queue)
+    inbound_url: str | None = None
 
     def __post_init__(self) -> None:
         self._random = random.Random(self.behaviour.seed)
@@ -74,6 +85,7 @@ class Twilio:
         self._authorization = b"Basic " + base64.b64encode(user)
         self._account_path = f"/2010-04-01/Accounts/{self.behaviour.account_sid}".encode()
         self._messages_path = self._account_path + b"/Messages.json"
+        self._told = ToldLog(self.log.path)
         self._timers: set[asyncio.Task[None]] = set()
         for line in self.log.earlier:
             self._keep(Text.from_line(line))
@@ -87,6 +99,12 @@ class Twilio:
         path, _, query = request.url.partition(b"?")
         if path == b"/_stats":
             reply(200, _json({"accepted": len(self.texts), "pid": os.getpid(), **self.stats}), b"")
+        elif path == b"/_account" and request.method == "POST":
+            self.inbound_url = msgspec.json.decode(request.body).get("inbound_url", self.inbound_url)
+            reply(204, b"", b"")
+        elif path == b"/_faults" and request.method == "POST":
+            self.behaviour = dataclasses.replace(self.behaviour, **msgspec.json.decode(request.body))
+            reply(204, b"", b"")
         elif path == b"/_inbound" and request.method == "POST":
             self._inbound(msgspec.json.decode(request.body), reply)
         elif request.authorization != self._authorization:
@@ -134,6 +152,8 @@ class Twilio:
                     ("dropped", behaviour.drop_after_accept),
                     ("error_500", behaviour.error_500_after_accept),
                     ("hung", behaviour.hang),
+                    ("garbage", behaviour.garbage_reply),
+                    ("slow", behaviour.slow),
                 )
                 if self._happens(share)
             ),
@@ -145,7 +165,8 @@ class Twilio:
     def _on_disk(self, text: Text, fate: str, reply: Reply, drop: Callable[[], None]) -> None:
         self._keep(text)
         self.count(fate)
-        if text.status_callback and self.behaviour.receipts != "none":
+        is_reported = self.behaviour.receipts != "none" and not self._happens(self.behaviour.lose_receipts)
+        if text.status_callback and is_reported:
             self._start(self._receipts(text))
         if fate == "hung":
             return
@@ -153,13 +174,15 @@ class Twilio:
             self._later(drop)
         elif fate == "error_500":
             self._later(lambda: reply(500, _error(20500, "Internal Server Error", 500), b""))
+        elif fate == "garbage":
+            self._later(lambda: reply(201, b"<html>\x00{it works!", b""))
         else:
             body = _json(resource(text, self.behaviour.account_sid))
-            self._later(lambda: reply(201, body, b""))
+            self._later(lambda: reply(201, body, b""), SLOW_SECONDS if fate == "slow" else 0.0)
 
-    def _later(self, act: Callable[[], None]) -> None:
-        if self.behaviour.latency_ms:
-            asyncio.get_running_loop().call_later(self.behaviour.latency_ms / 1000, act)
+    def _later(self, act: Callable[[], None], more_seconds: float = 0.0) -> None:
+        if self.behaviour.latency_ms or more_seconds:
+            asyncio.get_running_loop().call_later(self.behaviour.latency_ms / 1000 + more_seconds, act)
         else:
             act()
 
@@ -218,13 +241,16 @@ class Twilio:
             await asyncio.sleep(0.01)
 
     def _inbound(self, order: dict[str, str], reply: Reply) -> None:
+        url = order.get("url", self.inbound_url)
+        if url is None:
+            return reply(404, _json({"error": "nowhere to push it to"}), b"")
         sid = f"SM{self._random.getrandbits(128):032x}"
         form = [
             ("MessageSid", sid),
             ("SmsSid", sid),
             ("AccountSid", self.behaviour.account_sid),
             ("From", order["from"]),
-            ("To", order["to"]),
+            ("To", order.get("to", OUR_NUMBER)),
             ("Body", order["body"]),
             ("NumMedia", "0"),
         ]
@@ -232,12 +258,13 @@ class Twilio:
         async def post() -> None:
             async with aiohttp.ClientSession() as session:
                 try:
-                    status = await self.post_signed(session, order["url"], form)
+                    status = await self.post_signed(session, url, form)
                 except (aiohttp.ClientError, TimeoutError) as error:
                     return reply(502, _json({"error": type(error).__name__}), b"")
             return reply(200, _json({"status": status, "sid": sid}), b"")
 
         self._start(post())
+        return None
 
     async def post_signed(self, session: aiohttp.ClientSession, url: str, form: list[tuple[str, str]]) -> int:
         headers = {"X-Twilio-Signature": sign(self.behaviour.auth_token, url, form)}
@@ -257,6 +284,7 @@ class Twilio:
                     try:
                         if await self.post_signed(session, url, form) < 300:
                             self.count("receipts_taken")
+                            self._told.append(parse_qs(urlsplit(url).query).get("reference", []))
                             break
                     except (aiohttp.ClientError, TimeoutError):
                         self.count("receipts_failed")
@@ -302,7 +330,7 @@ def parse(arguments: list[str]) -> tuple[Behaviour, Path, int]:
     parser.add_argument("--log", type=Path, required=True)
     parser.add_argument("--account-sid", required=True)
     parser.add_argument("--auth-token", required=True)
-    for share in ("drop-after-accept", "error-500-after-accept", "hang", "reject-429"):
+    for share in SHARES:
         parser.add_argument(f"--{share}", type=float, default=0.0, metavar="SHARE")
     parser.add_argument("--refuse-code", type=int, help="every send is refused with this error")
     parser.add_argument("--latency-ms", type=float, default=0.0)

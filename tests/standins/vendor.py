@@ -19,24 +19,32 @@ from typing import Any, TypeVar
 import aiohttp
 from aiohttp import web
 
-from tests.standins.durable_log import DurableLog
+from tests.standins.durable_log import DurableLog, ToldLog
 
 WEBHOOK_SENDERS = 8
 WEBHOOK_TRIES = 3
-SHARES = ("reject_429", "drop_after_accept", "error_500_after_accept", "cut_reply", "hang")
+SLOW_SECONDS = 2.0
+OUR_NUMBER = "+12025550100"
+SHARES = (
+    "reject_429", "drop_after_accept", "error_500_after_accept", "cut_reply", "garbage_reply", "hang", "slow",
+)  # fmt: skip
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """Shares are of all sends, 0 to 1, drawn in this order; all but the first befall calls that were accepted."""
+    """Shares are of all sends, 0 to 1, drawn in this order; all but the first befall calls that were accepted.
+    `lose_receipts`: of the texts, how many are never reported."""
 
     reject_429: float = 0.0
     drop_after_accept: float = 0.0
     error_500_after_accept: float = 0.0
     cut_reply: float = 0.0
+    garbage_reply: float = 0.0
     hang: float = 0.0
+    slow: float = 0.0
+    lose_receipts: float = 0.0
     latency_ms: float = 0.0
     receipts: str = "none"
     receipt_chaos: bool = False
@@ -45,22 +53,31 @@ class Faults:
 
 @dataclass(frozen=True, slots=True)
 class Callback:
+    """`about`: our references of the texts that it reports."""
+
     url: str
     body: bytes
     content_type: str
+    about: tuple[str | None, ...] = ()
 
 
 @dataclass
 class Vendor:
-    """`keep` writes texts, `answer` replies to the call that brought them, as the faults will have it."""
+    """`keep` writes texts, `answer` replies to the call that brought them, as the faults will have it.
+
+    `callback_url`, `inbound_url`: where the account has its callbacks sent, unless a text or an order says it.
+    """
 
     faults: Faults
     log: DurableLog
+    callback_url: str | None = None
+    inbound_url: str | None = None
     stats: dict[str, int] = field(default_factory=dict)
     callbacks: asyncio.Queue[Callback] = field(default_factory=asyncio.Queue)
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.faults.seed)
+        self._told = ToldLog(self.log.path)
         self._work: set[asyncio.Task[None]] = set()
         self.stats["remembered"] = len(self.log.earlier)
 
@@ -69,6 +86,10 @@ class Vendor:
 
     def happens(self, share: float) -> bool:
         return share > 0 and self.random.random() < share
+
+    def reports(self) -> bool:
+        """Whether a text that was taken just now is ever reported."""
+        return self.faults.receipts != "none" and not self.happens(self.faults.lose_receipts)
 
     async def keep(self, lines: Sequence[dict[str, Any]]) -> None:
         """Returns when they are on disk."""
@@ -88,6 +109,10 @@ class Vendor:
         self.count(fate)
         if fate == "hang":
             await asyncio.Event().wait()
+        if fate == "slow":
+            await asyncio.sleep(SLOW_SECONDS)
+        if fate == "garbage_reply":
+            return web.Response(status=reply.status, text="<html>\x00{it works!", content_type="text/html")
         if fate == "error_500_after_accept":
             return web.Response(status=500, text="Internal Server Error")
         if fate == "cut_reply":
@@ -132,13 +157,38 @@ class Vendor:
                     try:
                         if await self.post(session, callback) < 300:
                             self.count("callbacks_taken")
+                            self._told.append(callback.about)
                             break
                     except (aiohttp.ClientError, TimeoutError):
                         self.count("callbacks_failed")
 
+    async def inbound(self, request: web.Request) -> web.Response:
+        """{"from", "body"}, and if need be "to" and "url": somebody's text, pushed to us."""
+        order = {"to": OUR_NUMBER, **await request.json()}
+        callback = self.text_from_person(order)
+        if callback is None:
+            return web.json_response({"error": "nobody of whom this is known, or nowhere to push it to"}, status=404)
+        try:
+            async with aiohttp.ClientSession() as session:
+                status = await self.post(session, callback)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            return web.json_response({"error": type(error).__name__}, status=502)
+        return web.json_response({"status": status})
+
+    def text_from_person(self, order: dict[str, str]) -> Callback | None:
+        """In the vendor's shape, where it has one."""
+        return None
+
     async def misbehave(self, request: web.Request) -> web.Response:
         """What is said counts from now on, as long as nothing else is said."""
         self.faults = dataclasses.replace(self.faults, **await request.json())
+        return web.Response(status=204)
+
+    async def set_up(self, request: web.Request) -> web.Response:
+        """What one enters in the vendor's panel."""
+        said = await request.json()
+        self.callback_url = said.get("callback_url", self.callback_url)
+        self.inbound_url = said.get("inbound_url", self.inbound_url)
         return web.Response(status=204)
 
     async def statistics(self, request: web.Request) -> web.Response:
@@ -150,6 +200,7 @@ def fault_arguments(parser: argparse.ArgumentParser, receipts: Sequence[str]) ->
     parser.add_argument("--log", type=Path, required=True)
     for name in SHARES:
         parser.add_argument(f"--{name.replace('_', '-')}", type=float, default=0.0, metavar="SHARE")
+    parser.add_argument("--lose-receipts", type=float, default=0.0, metavar="SHARE", help="of the texts")
     parser.add_argument("--latency-ms", type=float, default=0.0)
     parser.add_argument("--receipts", choices=(*receipts, "none"), default="none")
     parser.add_argument("--receipt-chaos", action="store_true", help="receipts doubled and out of order")
@@ -165,6 +216,8 @@ async def serve(vendor: Vendor, routes: Callable[[web.UrlDispatcher], object], p
     app = web.Application(client_max_size=8 << 20)
     app.router.add_get("/_stats", vendor.statistics)
     app.router.add_post("/_faults", vendor.misbehave)
+    app.router.add_post("/_account", vendor.set_up)
+    app.router.add_post("/_inbound", vendor.inbound)
     routes(app.router)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()

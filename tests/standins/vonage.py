@@ -49,7 +49,6 @@ class Vonage(Vendor):
     def routes(self, router: web.UrlDispatcher) -> None:
         router.add_post("/sms/json", self.send)
         router.add_get("/account/get-balance", self.balance)
-        router.add_post("/_inbound", self.inbound)
 
     async def balance(self, request: web.Request) -> web.Response:
         if request.headers.get("Authorization") != aiohttp.BasicAuth(self.api_key, self.api_secret).encode():
@@ -102,7 +101,7 @@ class Vonage(Vendor):
 
     def _report(self, text: Text) -> None:
         """Two receipts for each part."""
-        if text.callback is None or self.faults.receipts == "none":
+        if text.callback is None or not self.reports():
             return
         said = []
         for number, id in enumerate(text.ids, start=1):
@@ -111,25 +110,23 @@ class Vonage(Vendor):
                 kind = "failed" if number == text.parts else "delivered"
             said += [receipt(text, id, *each, self.api_key) for each in (("buffered", "0"), RECEIPTS[kind])]
         for each in self.disorder(said):
-            self.callbacks.put_nowait(self._callback(text.callback, each))
+            self.callbacks.put_nowait(self._callback(text.callback, each, (text.client_ref,)))
 
-    async def inbound(self, request: web.Request) -> web.Response:
-        order = await request.json()
+    def text_from_person(self, order: dict[str, str]) -> Callback | None:
+        url = order.get("url", self.inbound_url)
         said = {
             "api-key": self.api_key,
-            "msisdn": order["from"],
-            "to": order["to"],
+            "msisdn": order["from"].lstrip("+"),
+            "to": order["to"].lstrip("+"),
             "messageId": f"{self.random.getrandbits(64):016X}",
             "text": order["body"],
             "type": "text" if order["body"].isascii() else "unicode",
             "keyword": order["body"].split()[0].upper(),
             "message-timestamp": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime()),
         }
-        async with aiohttp.ClientSession() as session:
-            status = await self.post(session, self._callback(order["url"], said))
-        return web.json_response({"status": status, "id": said["messageId"]})
+        return None if url is None else self._callback(url, said)
 
-    def _callback(self, url: str, said: dict[str, str]) -> Callback:
+    def _callback(self, url: str, said: dict[str, str], about: tuple[str | None, ...] = ()) -> Callback:
         """Signed once, before it is pushed for the first time; HMACs in capitals."""
         method = self.signature_method
         if method is not None:
@@ -137,9 +134,9 @@ class Vonage(Vendor):
             signature = sign(method, self.signature_secret, said)
             said["sig"] = signature if method == "md5hash" else signature.upper()
         if self.callbacks_by == BY_GET:
-            return Callback(f"{url}{'&' if '?' in url else '?'}{urlencode(said)}", b"", BY_GET)
-        return Callback(url, (json.dumps(said) if self.callbacks_by == JSON else urlencode(said)).encode(),
-                        self.callbacks_by)  # fmt: skip
+            return Callback(f"{url}{'&' if '?' in url else '?'}{urlencode(said)}", b"", BY_GET, about)
+        body = json.dumps(said) if self.callbacks_by == JSON else urlencode(said)
+        return Callback(url, body.encode(), self.callbacks_by, about)
 
     async def post(self, session: aiohttp.ClientSession, callback: Callback) -> int:
         if callback.content_type != BY_GET:

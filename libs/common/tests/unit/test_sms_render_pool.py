@@ -108,6 +108,24 @@ async def test_a_poison_template_is_not_tried_for_ever_and_spares_the_others() -
     assert good == [Rendered("ok")] * 5
 
 
+async def test_poison_that_is_known_costs_a_call_one_rendering_until_it_renders() -> None:
+    """However many texts a campaign has: its next claims hold the worker up for as little as can be."""
+    source = "{% if Profile.bad %}" + SPIN + "{% endif %}{{ Profile.name }}"
+    bad, good = Values({"bad": True}), Values({"name": "ok"})
+    async with RenderPool() as pool:
+        assert await pool.render_many(source, True, [bad] * 5) == (
+            [LimitExceeded("cpu")] * 3 + [LimitExceeded("poison_template")] * 2
+        )
+        assert await pool.render_many(source, True, [bad] * 5) == (
+            [LimitExceeded("cpu")] + [LimitExceeded("poison_template")] * 4
+        )
+        then = await pool.render_many(source, True, [good, bad, bad])
+        assert then == [Rendered("ok"), LimitExceeded("cpu"), LimitExceeded("poison_template")]
+        for _ in range(2):  # few bad values among good ones do not make it known as poison
+            assert await pool.render_many(source, True, [bad]) == [LimitExceeded("cpu")]
+        assert await pool.render_many(source, True, [bad, bad, good]) == [LimitExceeded("cpu")] * 2 + [Rendered("ok")]
+
+
 async def test_one_bad_value_spares_the_rest_of_its_batch() -> None:
     source = "{% if Profile.bad %}" + SPIN + "{% endif %}{{ Profile.name }}"
     values = [Values({"name": str(n), "bad": n == 2}) for n in range(5)]

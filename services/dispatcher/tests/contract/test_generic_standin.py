@@ -15,18 +15,18 @@ from typing import Any
 
 import aiohttp
 import pytest
-from aiohttp import web
 
 from dispatcher.domain.outcomes import Outcome
 from dispatcher.egress import AddressPolicy
 from dispatcher.http_aiohttp import AiohttpPort
-from dispatcher.providers.base import Filled, OutgoingText, Receipt, WebhookRequest
+from dispatcher.providers.base import Filled, OutgoingText, Receipt
 from dispatcher.providers.generic import GenericAdapter
 from postrider.contracts.provider_fields import check_provider, with_defaults
 from tests.standins.generic import API_KEY, CLIENT_SECRET, PASSWORD
 from tests.standins.running import ROOT, standin_process
 from tests.support.batches import all_begun
 from tests.support.eventually import eventually
+from tests.support.webhooks import webhooks
 
 HOSTILE = 'é ✓ 😀 & = # ? % + "quoted" \\ / <b>\r\nX-Evil: 1 $$To'
 CREDENTIALS: dict[str, dict[str, Any]] = {
@@ -195,6 +195,7 @@ async def test_templates(tmp_path: Path) -> None:
         (["--drop-after-accept", "1"], Outcome.IN_DOUBT, 1),
         (["--error-500-after-accept", "1"], Outcome.IN_DOUBT, 1),
         (["--cut-reply", "1"], Outcome.IN_DOUBT, 1),
+        (["--garbage-reply", "1"], Outcome.IN_DOUBT, 1),
         (["--hang", "1"], Outcome.IN_DOUBT, 1),
         (["--reject-429", "1"], Outcome.REJECTED_LATER, 0),
     ],
@@ -206,24 +207,6 @@ async def test_misbehaviour(tmp_path: Path, misbehaviour: list[str], outcome: Ou
     async with provider("GET gateway", log, *misbehaviour, timeout_seconds=seconds) as (adapter, _):
         assert (await adapter.submit(text(1))).outcome is outcome
         assert len(lines(log)) == accepted
-
-
-@contextlib.asynccontextmanager
-async def webhooks() -> AsyncIterator[tuple[str, list[WebhookRequest]]]:
-    """A receiver of callbacks, as the dispatcher is one: (its URL, what came)."""
-    came: list[WebhookRequest] = []
-
-    async def take(request: web.BaseRequest) -> web.Response:
-        came.append(WebhookRequest(request.method, str(request.url), dict(request.headers), await request.read()))
-        return web.Response()
-
-    runner = web.ServerRunner(web.Server(take))
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}/receipts/prv_1/tok", came
-    finally:
-        await runner.cleanup()
 
 
 async def test_receipts_name_our_reference(tmp_path: Path) -> None:

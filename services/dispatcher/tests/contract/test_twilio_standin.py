@@ -13,16 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import ClientSession, web
+from aiohttp import ClientSession
 
 from dispatcher.domain.outcomes import Outcome
 from dispatcher.egress import AddressPolicy
 from dispatcher.http_aiohttp import AiohttpPort
-from dispatcher.providers.base import Found, LookUp, NotFound, OutgoingText, Receipt, WebhookRequest
+from dispatcher.providers.base import Found, LookUp, NotFound, OutgoingText, Receipt
 from dispatcher.providers.twilio import TwilioAdapter
 from postrider.contracts.provider_fields import with_defaults
 from tests.standins.running import twilio_process
 from tests.support.eventually import eventually
+from tests.support.webhooks import webhooks
 
 SID, TOKEN, TO, FROM = "ACtest", "token", "+15005550006", "+15005550001"
 
@@ -103,6 +104,7 @@ async def test_a_wrong_token_is_refused_for_good(tmp_path: Path) -> None:
     [
         (["--drop-after-accept", "1"], Outcome.IN_DOUBT, 1),
         (["--error-500-after-accept", "1"], Outcome.IN_DOUBT, 1),
+        (["--garbage-reply", "1"], Outcome.IN_DOUBT, 1),
         (["--hang", "1"], Outcome.IN_DOUBT, 1),
         (["--reject-429", "1"], Outcome.REJECTED_LATER, 0),
         (["--refuse-code", "21606"], Outcome.REJECTED_PROVIDER, 0),
@@ -144,29 +146,10 @@ async def test_the_list_lags_behind_as_told(tmp_path: Path) -> None:
         assert await adapter.look_up(look_up(text(1))) == NotFound()
 
 
-@contextlib.asynccontextmanager
-async def webhooks() -> AsyncIterator[tuple[str, list[WebhookRequest]]]:
-    """A receiver of callbacks, as the dispatcher is one: (its URL, what came)."""
-    came: list[WebhookRequest] = []
-
-    async def take(request: web.BaseRequest) -> web.Response:
-        came.append(WebhookRequest(request.method, str(request.url), dict(request.headers), await request.read()))
-        return web.Response(status=204)
-
-    runner = web.ServerRunner(web.Server(take))
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}", came
-    finally:
-        await runner.cleanup()
-
-
 @pytest.mark.parametrize("receipts", ["delivered", "undelivered"])
 async def test_receipts_are_signed_and_name_our_reference(tmp_path: Path, receipts: str) -> None:
     more = ["--receipts", receipts, "--receipt-chaos", "--seed", "3"]
-    async with webhooks() as (url, came), provider(tmp_path / "texts", *more) as (adapter, _):
+    async with webhooks("") as (url, came), provider(tmp_path / "texts", *more) as (adapter, _):
         result = await adapter.submit(text(1, f"{url}/receipts/prv_1/tok"))
 
         def taken() -> list[Receipt]:
@@ -179,7 +162,7 @@ async def test_receipts_are_signed_and_name_our_reference(tmp_path: Path, receip
 
 
 async def test_a_person_answers(tmp_path: Path) -> None:
-    async with webhooks() as (url, came), provider(tmp_path / "texts") as (adapter, port):
+    async with webhooks("") as (url, came), provider(tmp_path / "texts") as (adapter, port):
         order = {"from": TO, "to": FROM, "body": "STOP", "url": f"{url}/inbound/prv_1/tok"}
         async with ClientSession() as session:
             async with session.post(f"http://127.0.0.1:{port}/_inbound", json=order) as response:

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import ClientSession, web
+from aiohttp import ClientSession
 
 from dispatcher.domain.outcomes import Outcome
 from dispatcher.domain.parts import PartReceipt, whole_of
 from dispatcher.egress import AddressPolicy
 from dispatcher.http_aiohttp import AiohttpPort
-from dispatcher.providers.base import OutgoingText, Receipt, WebhookRequest
+from dispatcher.providers.base import OutgoingText, Receipt
 from dispatcher.providers.vonage import VonageAdapter
 from postrider.clock import SystemClock
 from postrider.contracts.provider_fields import with_defaults
@@ -27,6 +27,7 @@ from postrider.contracts.provider_kinds.vonage import SIGNATURE_METHODS
 from postrider.sms.encoding import analyse
 from tests.standins.running import standin_process
 from tests.support.eventually import eventually
+from tests.support.webhooks import webhooks
 
 KEY, SECRET, SIGNING, TO, FROM = "abcd1234", "api-secret", "signature-secret", "+447700900000", "Acme"
 
@@ -103,6 +104,7 @@ async def test_wrong_credentials_are_refused_for_good(tmp_path: Path) -> None:
         (["--drop-after-accept", "1"], Outcome.IN_DOUBT, 1),
         (["--error-500-after-accept", "1"], Outcome.IN_DOUBT, 1),
         (["--cut-reply", "1"], Outcome.IN_DOUBT, 1),
+        (["--garbage-reply", "1"], Outcome.IN_DOUBT, 1),
         (["--hang", "1"], Outcome.IN_DOUBT, 1),
         (["--reject-429", "1"], Outcome.REJECTED_LATER, 0),
         (["--refuse-status", "9"], Outcome.REJECTED_PROVIDER, 0),
@@ -119,26 +121,6 @@ async def test_misbehaviour(tmp_path: Path, misbehaviour: list[str], outcome: Ou
         assert len(lines(log)) == accepted
         if outcome is Outcome.ACCEPTED:
             assert (result.code, result.detail) == ("1", "1 of 2 parts accepted")
-
-
-@contextlib.asynccontextmanager
-async def webhooks() -> AsyncIterator[tuple[str, list[WebhookRequest]]]:
-    """A receiver of callbacks, as the dispatcher is one: (its URL, what came)."""
-    came: list[WebhookRequest] = []
-
-    async def take(request: web.BaseRequest) -> web.Response:
-        url = f"http://{request.host}{request.raw_path}"
-        came.append(WebhookRequest(request.method, url, dict(request.headers), await request.read()))
-        return web.Response(status=204)
-
-    runner = web.ServerRunner(web.Server(take))
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}", came
-    finally:
-        await runner.cleanup()
 
 
 @pytest.mark.parametrize(

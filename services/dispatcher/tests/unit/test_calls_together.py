@@ -85,6 +85,21 @@ async def test_a_call_that_comes_too_late_after_its_mark_does_not_begin() -> Non
     assert {event for event, _ in bench.said().values()} == {Event.UNMARK} and len(bench.settled) == 4
 
 
+async def test_a_provider_that_takes_one_text_of_a_call_is_well() -> None:
+    bench = Bench()
+    doubt = SubmitResult(Outcome.IN_DOUBT, code="not_named")
+    many = [marked(f"m{n}") for n in range(FAILURES_TO_OPEN + 1)]
+    for place in (0, -1):
+
+        def forgets(texts: Sequence[OutgoingText], place: int = place) -> list[SubmitResult | None]:
+            results: list[SubmitResult | None] = [doubt] * len(texts)
+            results[place] = accepted(texts[place])
+            return results
+
+        await bench.call(Vendor(forgets), many)
+        assert bench.caller.breaker.state == "closed"
+
+
 async def test_an_adapter_that_fails_or_answers_too_few_leaves_all_in_doubt() -> None:
     def breaks(texts: Sequence[OutgoingText]) -> list[SubmitResult | None]:
         raise ValueError

@@ -54,6 +54,7 @@ _RESULTS: Final[dict[str, Callable[[Any], Result]]] = {
 }
 _CPU_SIGNALS: Final = frozenset({-signal.SIGPROF, -signal.SIGXCPU})
 _POISON_AFTER: Final = 3
+_MOST_POISON: Final = 100
 _CHUNK: Final = 100
 _START_SECONDS: Final = 60.0
 _SLICE_SECONDS: Final = 0.005
@@ -81,6 +82,8 @@ class RenderPool:
         self._limits = limits or RenderLimits()
         self._idle: list[Process] = []
         self._closed = False
+        self._poison: dict[str, None] = {}
+        """Templates of which the last call was given up and no rendering ended well, the newest last."""
         self._slots = asyncio.Semaphore(workers)
 
     async def __aenter__(self) -> RenderPool:
@@ -94,12 +97,14 @@ class RenderPool:
     ) -> list[Result]:
         """One result per element of `values`, in order. Raises TemplateError like compile_body.
 
-        After three renderings that hit a limit the rest of the call is `LimitExceeded("poison_template")` unrendered.
+        After three renderings that hit a limit the rest of the call is `LimitExceeded("poison_template")` unrendered;
+        after one where the last call was given up without one that ended well, so that others wait for it no more than
+        they must.
         """
         compile_body(source, kind_is_live=kind_is_live)
         async with self._slots:
             results: list[Result] = []
-            poisoned, again = 0, False
+            poisoned, again = _POISON_AFTER - 1 if source in self._poison else 0, False
             while len(results) < len(values) and poisoned < _POISON_AFTER:
                 before = len(results)
                 work = {"source": source, "kind_is_live": kind_is_live, "max_length": max_length}
@@ -111,7 +116,16 @@ class RenderPool:
                 if not again:
                     results.append(LimitExceeded(end))
                     poisoned += 1
+            given_up = poisoned == _POISON_AFTER
+            self._remember(source, is_poison=given_up and all(isinstance(result, LimitExceeded) for result in results))
             return results + [LimitExceeded("poison_template")] * (len(values) - len(results))
+
+    def _remember(self, source: str, *, is_poison: bool) -> None:
+        self._poison.pop(source, None)
+        if is_poison:
+            self._poison[source] = None
+            if len(self._poison) > _MOST_POISON:
+                del self._poison[next(iter(self._poison))]
 
     async def render_messages(self, message: Message, values: Sequence[Values]) -> list[Outcome]:
         """render_message for many, whatever the templates: simple ones in the process, others in a worker."""
