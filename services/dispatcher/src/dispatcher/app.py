@@ -19,7 +19,7 @@ from dispatcher.domain.fence import CONFIRMED_WITHIN_SECONDS
 from dispatcher.domain.message import BULK, LIVE
 from dispatcher.egress import AddressPolicy
 from dispatcher.fleet import Fleet
-from dispatcher.http_aiohttp import AiohttpPort
+from dispatcher.http_httptools import HttptoolsPort
 from dispatcher.intake import Intake, decode
 from dispatcher.opt_out import OptOut
 from dispatcher.providers.registry import AdapterParts
@@ -90,7 +90,10 @@ class Dispatcher:
             self.definitions.providers,
             self.definitions.groups,
             AdapterParts(
-                lambda: AiohttpPort(connection_limit=connections, policy=policy), self.inbox, self.receipts.keep, clock
+                lambda: HttptoolsPort(connection_limit=connections, policy=policy),
+                self.inbox,
+                self.receipts.keep,
+                clock,
             ),
             settings.sealing_key,
             settings.public_url,
