@@ -14,7 +14,6 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from aiohappyeyeballs import start_connection
-from yarl import URL
 
 from dispatcher.egress import AddressNotAllowed, AddressPolicy, Resolve, resolve_checked, resolve_with_system
 from dispatcher.http_checks import (
@@ -22,6 +21,7 @@ from dispatcher.http_checks import (
     KEEP_ALIVE_SECONDS,
     MAX_REPLY_BYTES,
     CheckedUrls,
+    Origin,
     checked_headers,
     connect_seconds,
 )
@@ -71,7 +71,7 @@ class HttptoolsPort:
         self._urls = CheckedUrls(policy)
         self._loop = asyncio.get_running_loop()
         self._calls = asyncio.Semaphore(connection_limit)
-        self._hosts: dict[tuple[str, str, int], _Host] = {}
+        self._hosts: dict[Origin, _Host] = {}
         self._open: set[Connection] = set()
         self._all_lost = asyncio.Event()
         self._sweep: asyncio.TimerHandle | None = None
@@ -82,12 +82,12 @@ class HttptoolsPort:
         return self._limit
 
     async def send(self, request: HttpRequest) -> HttpResponse:
-        url = self._urls.check(request)
-        message = _written(request, url)
+        origin, target = self._urls.check(request)
+        message = _written(request, origin, target)
         if self._closed:
             raise NotSent("closed")
         deadline = self._loop.time() + request.timeout_seconds
-        host = self._host(url)
+        host = self._host(origin)
         connection = await self._connection(host, connect_seconds(request.timeout_seconds))
         try:
             if not request.may_begin():
@@ -113,12 +113,10 @@ class HttptoolsPort:
 
     # Connections
 
-    def _host(self, url: URL) -> _Host:
-        assert url.raw_host is not None and url.port is not None
-        key = (url.scheme, url.raw_host, url.port)
-        host = self._hosts.get(key)
+    def _host(self, origin: Origin) -> _Host:
+        host = self._hosts.get(origin)
         if host is None:
-            host = self._hosts[key] = _Host(url.raw_host, url.port, url.scheme == "https")
+            host = self._hosts[origin] = _Host(origin.host, origin.port, origin.scheme == "https")
         return host
 
     async def _connection(self, host: _Host, seconds: float) -> Connection:
@@ -232,17 +230,17 @@ class HttptoolsPort:
             self._all_lost.set()
 
 
-def _written(request: HttpRequest, url: URL) -> bytes:
+def _written(request: HttpRequest, origin: Origin, target: str) -> bytes:
     """The request as it goes out."""
     if request.method in _HEAD_ONLY:
         raise NotSent("invalid_request")
-    lines = [f"{request.method} {url.raw_path_qs or '/'} HTTP/1.1"]
+    lines = [f"{request.method} {target} HTTP/1.1"]
     has_host = False
     for name, value in checked_headers(request.headers).items():
         has_host = has_host or name.lower() == "host"
         lines.append(f"{name}: {value}")
     if not has_host:
-        lines.insert(1, f"Host: {url.host_port_subcomponent}")
+        lines.insert(1, f"Host: {origin.authority}")
     if request.body or request.method not in _WITHOUT_BODY:
         lines.append(f"Content-Length: {len(request.body)}")
     return "\r\n".join((*lines, "", "")).encode() + request.body
