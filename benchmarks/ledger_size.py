@@ -18,10 +18,9 @@ from collections import defaultdict
 from benchmarks import nginx_sink
 from benchmarks.debian import unpacked
 from benchmarks.sending import ROUNDS, TEXTS, WARM_UP, define_generic, tell
-from benchmarks.sending_stage import Cost, Sending, sending, told
+from benchmarks.sending_stage import Cost, Sending, running_parts, sending, told
 from postrider.local.parts import print_line as say
 from tests.support.dispatching import Stage
-from tests.support.parts import session_parts
 
 ROWS = int(os.environ.get("BENCH_LEDGER", "10000000"))
 AT_ONCE = 500_000
@@ -77,7 +76,7 @@ async def told_sizes(world: Stage) -> None:
 
 
 async def main() -> int:
-    async with session_parts() as parts:
+    async with running_parts() as parts:
         async with nginx_sink.sink(unpacked("nginx", nginx_sink.PACKAGES)) as sink:
             define = define_generic(sink.port)
             pids = {"nginx": sink.pid}

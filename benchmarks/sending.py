@@ -25,12 +25,10 @@ from benchmarks import kannel as peer
 from benchmarks import nginx_sink
 from benchmarks.debian import Unavailable, Unpacked, unpacked
 from benchmarks.processes import spent, usage_of
-from benchmarks.sending_stage import Cost, sending, told
-from postrider.local.parts import Parts
+from benchmarks.sending_stage import Cost, Running, running_parts, sending, told
 from postrider.local.parts import print_line as say
 from tests.standins.running import twilio_process
 from tests.support.dispatching import ACCOUNT_SID, AUTH_TOKEN, Stage
-from tests.support.parts import session_parts
 
 TEXTS = int(os.environ.get("BENCH_TEXTS", "20000"))
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
@@ -92,7 +90,7 @@ async def kannel_once(packages: Unpacked, manner: peer.Manner, sink: nginx_sink.
         return Cost(TEXTS, per_second, spent(before, usage_of(pids)), 0)
 
 
-async def instant(parts: Parts) -> None:
+async def instant(parts: Running) -> None:
     """Rounds in turns, everybody to the same nginx."""
     nginx = unpacked("nginx", nginx_sink.PACKAGES)
     kannel: Unpacked | None = None
@@ -117,7 +115,7 @@ async def instant(parts: Parts) -> None:
     report(results)
 
 
-async def slow(parts: Parts) -> None:
+async def slow(parts: Running) -> None:
     """A provider that answers in 50 ms, and puts each text on disk before."""
     with tempfile.TemporaryDirectory(prefix="bench-", dir=".local") as folder:
         options = ["--latency-ms", str(SLOW_MS)]
@@ -156,7 +154,7 @@ def report(results: dict[str, list[Cost]]) -> None:
 
 
 async def main() -> int:
-    async with session_parts() as parts:
+    async with running_parts() as parts:
         try:
             await instant(parts)
         except Unavailable as error:

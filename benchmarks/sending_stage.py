@@ -20,10 +20,10 @@ from postrider.contracts import codec
 from postrider.contracts.envelope import Outgoing, headers_of
 from postrider.contracts.send_jobs import SEND_JOB
 from postrider.contracts.topics import SEND_JOBS_BULK
-from postrider.local.parts import Parts
+from postrider.local.parts import Addresses
 from postrider.local.postgres import EmbeddedPostgres
 from tests.support.dispatching import Stage, stage
-from tests.support.parts import create_database, drop_database, topic_prefix
+from tests.support.parts import create_database, drop_database, session_parts, topic_prefix
 
 DURABILITY = ("fsync", "synchronous_commit", "full_page_writes")
 GIVE_UP_SECONDS = 180.0
@@ -49,6 +49,14 @@ class Cost:
     @property
     def wal_per_text(self) -> float:
         return self.wal_bytes / self.texts
+
+
+@dataclass(frozen=True)
+class Running:
+    """`pids`: of what was started here."""
+
+    addresses: Addresses
+    pids: dict[str, int]
 
 
 @dataclass
@@ -106,24 +114,24 @@ class Sending:
 
 @asynccontextmanager
 async def sending(
-    parts: Parts, define: Callable[[Stage], Awaitable[None]], more_pids: dict[str, int], **settings: str
+    running: Running, define: Callable[[Stage], Awaitable[None]], more_pids: dict[str, int], **settings: str
 ) -> AsyncIterator[Sending]:
     """Fresh topics and a fresh database on running parts. `define` publishes providers, groups, campaigns; `settings`
     are further variables of the dispatcher's environment."""
-    kafka, owner = await parts.start_kafka(), await parts.start_postgres()
-    url = await create_database(owner)
+    url = await create_database(running.addresses.database_url)
     try:
-        async with stage(kafka, url, topic_prefix()) as world:
+        async with stage(running.addresses.bootstrap_servers, url, topic_prefix()) as world:
             await define(world)
             environment = os.environ | world.environment() | settings
-            log = Path(".local/bench-dispatcher.log").open("wb")  # noqa: ASYNC230, SIM115
+            log = Path(f".local/bench-dispatcher-{world.port}.log").open("wb")  # noqa: ASYNC230, SIM115
             with log:
                 process = await asyncio.create_subprocess_exec(sys.executable, "-m", "dispatcher", env=environment,
                                                                stdout=log, stderr=log)  # fmt: skip
             try:
                 await _ready(world, process)
-                pids = {"dispatcher": process.pid, "load": os.getpid(), **parts_pids(parts), **more_pids}
+                pids = {"dispatcher": process.pid, "load": os.getpid(), **running.pids, **more_pids}
                 yield Sending(world, pids)
+                await asyncio.to_thread(Path(log.name).unlink)
             finally:
                 if process.returncode is None:
                     process.terminate()
@@ -136,7 +144,7 @@ async def _ready(world: Stage, process: asyncio.subprocess.Process) -> None:
     async with httpx.AsyncClient(trust_env=False) as http, asyncio.timeout(60):
         while True:
             if process.returncode is not None:
-                raise RuntimeError("the dispatcher has ended: see .local/bench-dispatcher.log")
+                raise RuntimeError("the dispatcher has ended: see .local/bench-dispatcher-*.log")
             try:
                 if (await http.get(f"http://127.0.0.1:{world.port}/readyz")).status_code == 200:
                     return
@@ -146,12 +154,17 @@ async def _ready(world: Stage, process: asyncio.subprocess.Process) -> None:
             await asyncio.sleep(0.1)
 
 
-def parts_pids(parts: Parts) -> dict[str, int]:
-    return {
-        "Postgres" if isinstance(part, EmbeddedPostgres) else "Kafka": part.child.pid
-        for part in parts.embedded()
-        if part.child is not None
-    }
+@asynccontextmanager
+async def running_parts() -> AsyncIterator[Running]:
+    """A Kafka and a Postgres of this run, which both worlds of a comparison share."""
+    async with session_parts() as parts:
+        addresses = await parts.start()
+        pids = {
+            "Postgres" if isinstance(part, EmbeddedPostgres) else "Kafka": part.child.pid
+            for part in parts.embedded()
+            if part.child is not None
+        }
+        yield Running(addresses, pids)
 
 
 def told(costs: dict[str, float]) -> str:
