@@ -21,7 +21,7 @@ UV ?= uv
 KAFKA_HERE := KAFKA_BOOTSTRAP_SERVERS=$${KAFKA_BOOTSTRAP_SERVERS:-127.0.0.1:$${POSTRIDER_KAFKA_PORT:-9092}}
 PYTEST := $(PY) -m pytest -p tests.support.totals $(ARGS)
 
-.PHONY: help setup setup-sdks sdk-node run demo test lint types format unit integration e2e images compose-smoke containers faults outages stops bench bench-memory bench-events bench-heavy-user bench-segments bench-timers bench-audience bench-hang check-times simulate simulate-month import-events replay-history export-events dead-letters replay-dead-letters lock stop clean
+.PHONY: help setup setup-sdks sdk-node run demo test lint types format unit integration e2e images compose-smoke containers faults outages stops bench bench-http bench-kannel bench-ledger bench-memory bench-events bench-heavy-user bench-segments bench-timers bench-audience bench-hang check-times simulate simulate-month import-events replay-history export-events dead-letters replay-dead-letters lock stop clean
 
 help: ## this list
 	@echo "Postrider. Needs Python >= 3.11, Java >= 17 and Maven (or Docker); make setup fetches the rest."
@@ -121,6 +121,15 @@ outages: setup ## the same, and Kafka, Postgres and the provider go away too, co
 
 bench: setup ## throughput and latency, beside a naive sender
 	@exec $(PY) -m benchmarks
+
+bench-http: setup ## HTTP clients that could carry provider calls, side by side
+	@exec $(PY) -m benchmarks.http_clients
+
+bench-kannel: setup ## job to 2xx beside Kannel (Debian's, fetched by apt) and a naive sender, and a provider that takes 50 ms
+	@exec $(PY) -m benchmarks.sending
+
+bench-ledger: setup ## the same with an empty ledger and with one of 10 M texts, in turns; BENCH_LEDGER=<fewer>
+	@exec $(PY) -m benchmarks.ledger_size
 
 bench-memory: setup ## memory of each service while 200,000 texts go out
 	@exec $(PY) -m benchmarks.memory

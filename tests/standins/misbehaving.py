@@ -29,6 +29,7 @@ class Seen:
     begun: int = 0
     requests: int = 0
     ended_early: int = 0
+    strays: int = 0
     heads: list[bytes] = field(default_factory=list)
 
 
@@ -206,6 +207,50 @@ async def cookie(reader: Reader, writer: Writer, seen: Seen) -> None:
     while await read_request(reader, seen):
         writer.write(b"HTTP/1.1 200 OK\r\nSet-Cookie: a=b; Path=/\r\nContent-Length: 0\r\n\r\n")
         await writer.drain()
+
+
+async def interim_first(reader: Reader, writer: Writer, seen: Seen) -> None:
+    """Replies that are none yet, before the one that is."""
+    while await read_request(reader, seen):
+        writer.write(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + REPLY)
+        await writer.drain()
+
+
+async def chunked(reader: Reader, writer: Writer, seen: Seen) -> None:
+    while await read_request(reader, seen):
+        writer.write(b"HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for piece in (b'{"sid"', b':"SM"}'):
+            writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+            await writer.drain()
+        writer.write(b"0\r\n\r\n")
+        await writer.drain()
+
+
+async def until_closed(reader: Reader, writer: Writer, seen: Seen) -> None:
+    """No length: the body ends with the connection."""
+    if await read_request(reader, seen):
+        writer.write(b'HTTP/1.1 201 Created\r\n\r\n{"sid":"SM"}')
+        await writer.drain()
+
+
+STRAY = REPLY.replace(b"SM", b"NO")
+
+
+async def replies_twice(reader: Reader, writer: Writer, seen: Seen) -> None:
+    """A second reply that nobody asked for: taken for the next call's, it would be somebody else's acceptance."""
+    while await read_request(reader, seen):
+        writer.write(REPLY + STRAY)
+        await writer.drain()
+
+
+async def replies_again_later(reader: Reader, writer: Writer, seen: Seen) -> None:
+    while await read_request(reader, seen):
+        writer.write(REPLY)
+        await writer.drain()
+        await asyncio.sleep(0.02)
+        writer.write(STRAY)
+        await writer.drain()
+        seen.strays += 1
 
 
 async def close_at_once(reader: Reader, writer: Writer, seen: Seen) -> None:

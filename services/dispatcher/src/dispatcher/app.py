@@ -18,7 +18,7 @@ from dispatcher.domain.fence import CONFIRMED_WITHIN_SECONDS
 from dispatcher.domain.message import BULK, LIVE
 from dispatcher.egress import AddressPolicy, Names
 from dispatcher.fleet import Fleet
-from dispatcher.http_aiohttp import AiohttpPort
+from dispatcher.http_httptools import HttptoolsPort
 from dispatcher.intake import Intake, decode
 from dispatcher.opt_out import OptOut
 from dispatcher.opt_out_news import OptOutNews
@@ -99,7 +99,7 @@ class Dispatcher:
             self.definitions.providers,
             self.definitions.groups,
             AdapterParts(
-                lambda: AiohttpPort(connection_limit=connections, policy=policy, resolve=self.names.resolve),
+                lambda: HttptoolsPort(connection_limit=connections, policy=policy, resolve=self.names.resolve),
                 self.inbox,
                 self.receipts.keep,
                 clock,

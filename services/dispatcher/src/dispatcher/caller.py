@@ -221,9 +221,11 @@ class Caller:
         now = self._sending.database_clock.now()
         started_at = message.marked_at or now
         tried = (*message.tried, terms.provider_id)
+        # Only of a refusal does it matter who else there is.
+        has_another = result.is_definite_rejection and self._sending.has_another(text, tried)
         situation = Situation(
-            message.attempt, started_at, now, message.send_by, self._sending.has_another(text, tried),
-            terms.doubt_seconds, terms.in_doubt_wait_seconds, self._sending.spills(text),
+            message.attempt, started_at, now, message.send_by, has_another, terms.doubt_seconds,
+            terms.in_doubt_wait_seconds, result.is_definite_rejection and self._sending.spills(text),
         )  # fmt: skip
         attempt = Attempt(
             message.attempt, terms.provider_id, started_at, result.outcome.value, result.code or "",

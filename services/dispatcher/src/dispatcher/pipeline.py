@@ -278,13 +278,17 @@ class Pipeline:
         started: float,
     ) -> None:
         # The group, or this provider, may have been edited since they were claimed: then they are routed again.
-        await self._give_back([text for text in group if not self._sending.may_carry(text, terms.provider_id)])
+        astray = [text for text in group if not self._sending.may_carry(text, terms.provider_id)]
+        if astray:
+            await self._give_back(astray)
+            gone = {text.message.message_id for text in astray}
+            group = [
+                text
+                for text in group
+                if text.message.message_id not in gone and self._sending.may_carry(text, terms.provider_id)
+            ]
         now = self._sending.clock.monotonic()
-        admitted = [
-            (text, validity)
-            for text in group
-            if self._sending.may_carry(text, terms.provider_id) and (validity := self._admit(text, now)) is not None
-        ]
+        admitted = [(text, validity) for text in group if (validity := self._admit(text, now)) is not None]
         if not admitted:
             return
         mark = secrets.token_hex(8)

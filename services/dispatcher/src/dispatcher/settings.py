@@ -18,8 +18,9 @@ class Settings(ServiceSettings):
     """While the key is changed: the one before it, which opens what was sealed to it."""
     phone_hash_key: SecretStr = Field(alias="POSTRIDER_PHONE_HASH_KEY")
     """Hex, at least 16 bytes: the key of the HMAC under which suppressed phones travel."""
-    concurrency: int = Field(64, alias="POSTRIDER_DISPATCHER_CONCURRENCY", ge=1, le=1_000)
-    """Calls under way at one provider, at most, in this process."""
+    concurrency: int = Field(192, alias="POSTRIDER_DISPATCHER_CONCURRENCY", ge=1, le=1_000)
+    """Calls under way at one provider, at most, in this process: enough for 2,000 texts a second where a provider takes
+    50 ms. A crash leaves no more than these in doubt."""
     look_ups: int = Field(8, alias="POSTRIDER_DISPATCHER_LOOK_UPS", ge=1, le=100)
     """Look-ups under way at one provider, at most, in this process."""
     database_connections: int = Field(16, alias="POSTRIDER_DISPATCHER_DATABASE_CONNECTIONS", ge=4, le=100)

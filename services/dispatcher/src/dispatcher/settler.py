@@ -35,6 +35,8 @@ BATCH = 200
 GATHER_SECONDS = 0.01
 ENOUGH = 100
 """Fewer settlements than this wait a moment for more: a transaction costs the same for one as for many."""
+MOMENTS, MANY = 3, 16
+"""While at least so many come in a moment, it waits for a few moments."""
 RETRY_SECONDS = (0.05, 0.2, 0.5, 1.0, 2.0)
 
 
@@ -82,11 +84,18 @@ class Settler:
                     self._wake.clear()
                     continue
                 if len(self._waiting) < ENOUGH and not stop.is_set():
-                    await asyncio.sleep(GATHER_SECONDS)
+                    await self._gather(stop)
                 batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
                 await self._write(batch)
         finally:
             stopping.cancel()
+
+    async def _gather(self, stop: asyncio.Event) -> None:
+        for _ in range(MOMENTS):
+            before = len(self._waiting)
+            await asyncio.sleep(GATHER_SECONDS)
+            if len(self._waiting) >= ENOUGH or len(self._waiting) - before < MANY or stop.is_set():
+                return
 
     async def _write(self, batch: Sequence[Settlement]) -> None:
         attempt = 0

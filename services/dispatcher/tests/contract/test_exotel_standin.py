@@ -15,7 +15,7 @@ from aiohttp import ClientSession
 
 from dispatcher.domain.outcomes import Outcome
 from dispatcher.egress import AddressPolicy
-from dispatcher.http_aiohttp import AiohttpPort
+from dispatcher.http_httptools import HttptoolsPort
 from dispatcher.providers.base import Filled, OutgoingText, Receipt
 from dispatcher.providers.exotel import ExotelAdapter
 from postrider.contracts.provider_fields import with_defaults
@@ -35,7 +35,7 @@ async def provider(
     """(adapter, port) against a stand-in of its own."""
     account = ("--account-sid", SID, "--api-key", KEY, "--api-token", TOKEN)
     async with standin_process("exotel", log, *account, *more) as port:
-        http = AiohttpPort(connection_limit=16, policy=AddressPolicy.of(["127.0.0.0/8"]))
+        http = HttptoolsPort(connection_limit=16, policy=AddressPolicy.of(["127.0.0.0/8"]))
         given = {
             "account_sid": SID,
             "sender_id": FROM,

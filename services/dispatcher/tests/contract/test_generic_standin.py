@@ -18,7 +18,7 @@ import pytest
 
 from dispatcher.domain.outcomes import Outcome
 from dispatcher.egress import AddressPolicy
-from dispatcher.http_aiohttp import AiohttpPort
+from dispatcher.http_httptools import HttptoolsPort
 from dispatcher.providers.base import Filled, OutgoingText, Receipt
 from dispatcher.providers.generic import GenericAdapter
 from postrider.contracts.provider_fields import check_provider, with_defaults
@@ -55,7 +55,7 @@ async def provider(
         settings["timeout_seconds"] = timeout_seconds
         credentials = credentials or CREDENTIALS[name]
         assert check_provider("generic", settings, credentials) == []
-        http = AiohttpPort(connection_limit=16, policy=AddressPolicy.of(["127.0.0.0/8"]))
+        http = HttptoolsPort(connection_limit=16, policy=AddressPolicy.of(["127.0.0.0/8"]))
         adapter = GenericAdapter("prv_1", with_defaults("generic", settings), credentials, http)
         try:
             yield adapter, address

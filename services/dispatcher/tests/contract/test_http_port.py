@@ -12,7 +12,7 @@ import pytest
 import trustme
 
 from dispatcher.egress import AddressPolicy
-from dispatcher.http_aiohttp import AiohttpPort
+from dispatcher.http_httptools import HttptoolsPort
 from dispatcher.http_port import CalledOff, HttpFailure, HttpPort, HttpRequest, HttpResponse, InDoubt, NotSent
 from tests.standins import misbehaving
 from tests.support.eventually import eventually
@@ -26,7 +26,7 @@ async def no_such_name(host: str, port: int) -> list[str]:
     raise OSError(f"no address for {host}")
 
 
-@pytest.fixture(params=[AiohttpPort], ids=["aiohttp"])
+@pytest.fixture(params=[HttptoolsPort], ids=["httptools"])
 async def new_port(request: pytest.FixtureRequest) -> AsyncIterator[NewPort]:
     """Another client adapter passes the same suite by joining the parameters."""
     made: list[HttpPort] = []
@@ -65,6 +65,59 @@ async def test_a_reply_is_handed_over_whole(new_port: NewPort) -> None:
     assert responses[0].headers["content-type"] == "application/json"
     assert (seen.requests, seen.connections) == (3, 1)
     assert b"Basic eDp5" in seen.heads[0]
+
+
+@pytest.mark.parametrize("behaviour", [misbehaving.interim_first, misbehaving.chunked, misbehaving.until_closed])
+async def test_a_reply_in_any_frame_is_whole(new_port: NewPort, behaviour: misbehaving.Behaviour) -> None:
+    async with misbehaving.serving(behaviour) as seen:
+        http = new_port()
+        for _ in range(2):
+            response = await http.send(post(seen.port))
+            assert (response.status, response.body) == (201, b'{"sid":"SM"}')
+        assert seen.requests == 2
+
+
+async def test_a_reply_that_nobody_asked_for_is_nobodys(new_port: NewPort) -> None:
+    for behaviour in (misbehaving.replies_twice, misbehaving.replies_again_later):
+        async with misbehaving.serving(behaviour) as seen:
+            http = new_port()
+            for n in range(1, 4):
+                response = await http.send(post(seen.port))
+                assert (response.body, seen.requests) == (b'{"sid":"SM"}', n)
+                if behaviour is misbehaving.replies_again_later:
+                    await eventually(lambda: seen.strays == seen.requests)
+                    await asyncio.sleep(0.01)  # for the bytes to arrive
+
+
+async def test_a_call_that_is_given_up_leaves_its_reply_to_nobody(new_port: NewPort) -> None:
+    async with misbehaving.serving(misbehaving.answer) as seen:
+        http = new_port(connection_limit=1)
+        call = asyncio.create_task(http.send(post(seen.port)))
+        await eventually(lambda: seen.requests == 1 or call.done())
+        given_up = call.cancel()
+        await asyncio.gather(call, return_exceptions=True)
+        response = await http.send(post(seen.port))
+        assert response.status == 201
+        assert (seen.requests, seen.connections) == (2, 2 if given_up else 1)
+
+
+async def test_many_at_once_share_their_connections(new_port: NewPort) -> None:
+    async with misbehaving.serving(misbehaving.answer) as seen:
+        http = new_port(connection_limit=4)
+        outcomes = await asyncio.gather(*(outcome_of(http, post(seen.port)) for _ in range(40)))
+        assert all(isinstance(outcome, HttpResponse) for outcome in outcomes)
+        assert seen.requests == 40
+        assert seen.connections <= 4
+
+
+async def test_two_hosts_share_the_limit(new_port: NewPort) -> None:
+    """A connection that waits at one host makes room for a call to another."""
+    async with misbehaving.serving(misbehaving.answer) as one, misbehaving.serving(misbehaving.answer) as other:
+        http = new_port(connection_limit=1)
+        for _ in range(3):
+            assert (await http.send(post(one.port))).status == 201
+            assert (await http.send(post(other.port))).status == 201
+        assert (one.requests, other.requests) == (3, 3)
 
 
 async def test_a_stop_while_it_connects_lets_no_byte_out_and_keeps_the_connection(new_port: NewPort) -> None:
@@ -291,7 +344,8 @@ async def test_a_compressed_reply_is_not_inflated(new_port: NewPort) -> None:
 
 async def test_a_header_value_cannot_start_a_header(new_port: NewPort) -> None:
     async with misbehaving.serving(misbehaving.answer) as seen:
-        for headers in ({"X-Name": "a\r\nX-Evil: b"}, {"X-Na\nme": "a"}, {"X Name": "a"}):
+        framing = [{"Content-Length": "1"}, {"transfer-encoding": "chunked"}, {"Connection": "Upgrade"}]
+        for headers in ({"X-Name": "a\r\nX-Evil: b"}, {"X-Na\nme": "a"}, {"X Name": "a"}, *framing):
             request = HttpRequest("POST", f"http://127.0.0.1:{seen.port}/", headers, b"x", 2.0)
             outcome = await outcome_of(new_port(), request)
             assert isinstance(outcome, NotSent)

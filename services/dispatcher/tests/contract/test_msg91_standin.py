@@ -15,7 +15,7 @@ import pytest
 
 from dispatcher.domain.outcomes import Outcome
 from dispatcher.egress import AddressPolicy
-from dispatcher.http_aiohttp import AiohttpPort
+from dispatcher.http_httptools import HttptoolsPort
 from dispatcher.providers.base import Filled, OutgoingText, Receipt
 from dispatcher.providers.msg91 import Msg91Adapter
 from postrider.contracts.provider_fields import with_defaults
@@ -34,7 +34,7 @@ async def provider(
 ) -> AsyncIterator[tuple[Msg91Adapter, int]]:
     """(adapter, port) against a stand-in of its own."""
     async with standin_process("msg91", log, "--auth-key", KEY, *more) as port:
-        http = AiohttpPort(connection_limit=16, policy=AddressPolicy.of(["127.0.0.0/8"]))
+        http = HttptoolsPort(connection_limit=16, policy=AddressPolicy.of(["127.0.0.0/8"]))
         given = {"sender": "ACMESH", "base_url": f"http://127.0.0.1:{port}", "timeout_seconds": timeout_seconds}
         complete = with_defaults("msg91", {**given, **settings})
         adapter = Msg91Adapter("prv_1", complete, {"auth_key": key}, http)

@@ -12,7 +12,7 @@ import pytest
 
 from dispatcher.domain.outcomes import Outcome
 from dispatcher.egress import AddressPolicy
-from dispatcher.http_aiohttp import AiohttpPort
+from dispatcher.http_httptools import HttptoolsPort
 from dispatcher.providers.base import Filled, OutgoingText
 from dispatcher.providers.generic import GenericAdapter
 from dispatcher.providers.netcore import netcore_adapter
@@ -29,7 +29,7 @@ async def provider(log: Path, *more: str, password: str = PASSWORD, **settings: 
         settings = {"feed_id": FEED, "base_url": f"http://127.0.0.1:{port}", "reply": {"codes": CODES}, **settings}
         credentials = {"username": USERNAME, "password": password}
         assert check_provider("netcore", settings, credentials) == []
-        http = AiohttpPort(connection_limit=4, policy=AddressPolicy.of(["127.0.0.0/8"]))
+        http = HttptoolsPort(connection_limit=4, policy=AddressPolicy.of(["127.0.0.0/8"]))
         adapter = netcore_adapter("prv_1", with_defaults("netcore", settings), credentials, http)
         try:
             yield adapter

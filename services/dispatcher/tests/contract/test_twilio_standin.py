@@ -17,7 +17,7 @@ from aiohttp import ClientSession
 
 from dispatcher.domain.outcomes import Outcome
 from dispatcher.egress import AddressPolicy
-from dispatcher.http_aiohttp import AiohttpPort
+from dispatcher.http_httptools import HttptoolsPort
 from dispatcher.providers.base import Found, LookUp, NotFound, OutgoingText, Receipt
 from dispatcher.providers.twilio import TwilioAdapter
 from postrider.contracts.provider_fields import with_defaults
@@ -32,7 +32,7 @@ SID, TOKEN, TO, FROM = "ACtest", "token", "+15005550006", "+15005550001"
 async def provider(log: Path, *more: str, token: str = TOKEN, timeout_seconds: float = 5) -> AsyncIterator[Any]:
     """(adapter, port) against a stand-in of its own."""
     async with twilio_process(log, *more, account_sid=SID, auth_token=TOKEN) as port:
-        http = AiohttpPort(connection_limit=16, policy=AddressPolicy.of(["127.0.0.0/8"]))
+        http = HttptoolsPort(connection_limit=16, policy=AddressPolicy.of(["127.0.0.0/8"]))
         settings = {
             "account_sid": SID,
             "from": FROM,

@@ -18,7 +18,7 @@ from aiohttp import ClientSession
 from dispatcher.domain.outcomes import Outcome
 from dispatcher.domain.parts import PartReceipt, whole_of
 from dispatcher.egress import AddressPolicy
-from dispatcher.http_aiohttp import AiohttpPort
+from dispatcher.http_httptools import HttptoolsPort
 from dispatcher.providers.base import OutgoingText, Receipt
 from dispatcher.providers.vonage import VonageAdapter
 from postrider.clock import SystemClock
@@ -43,7 +43,7 @@ async def provider(
         options += ["--signature-method", method]
         credentials["signature_secret"] = SIGNING
     async with standin_process("vonage", log, *options) as port:
-        http = AiohttpPort(connection_limit=16, policy=AddressPolicy.of(["127.0.0.0/8"]))
+        http = HttptoolsPort(connection_limit=16, policy=AddressPolicy.of(["127.0.0.0/8"]))
         settings = {
             "api_key": KEY, "from": FROM, "base_url": f"http://127.0.0.1:{port}", "timeout_seconds": timeout_seconds,
             "signature_method": method,

@@ -7,9 +7,10 @@ User events from other services carry no envelope: their shape is the Segment tr
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
+
+from msgspec import Struct
 
 Headers = Sequence[tuple[str, bytes]]
 
@@ -21,8 +22,7 @@ class RecordTooLarge(Exception):
     """A record over the limit: it would poison the producer, so it is refused before it is stored or sent."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+class Outgoing(Struct, frozen=True):
     """A record to publish. `topic` is the full name. A `stage` of a batch is acknowledged before the next is sent."""
 
     topic: str

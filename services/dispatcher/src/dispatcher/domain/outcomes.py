@@ -5,8 +5,9 @@ Pure. It does not know vendors: an adapter classifies its vendor's reply into on
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 
 class Outcome(StrEnum):
@@ -32,8 +33,7 @@ DEFINITE_REJECTIONS = frozenset(
 _MAY_FAIL_OVER = frozenset({Outcome.REJECTED_PROVIDER, Outcome.REJECTED_LATER})
 
 
-@dataclass(frozen=True, slots=True)
-class SubmitResult:
+class SubmitResult(Struct, frozen=True):
     """The end of one call. `code` and `detail` are for people and alarms and carry no personal data.
 
     `provider_message_id` is there exactly when the outcome is accepted. `retry_after_seconds`: what the provider asked

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
+
+from msgspec import Struct
 
 from dispatcher.domain.ledger import Event, State, apply, status_of
 from dispatcher.domain.message import Message, queue_of
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(Struct, frozen=True):
     """The end of one call, as the attempts table keeps it. `outcome`: the outcome table's words, or not_found."""
 
     attempt: int
@@ -21,8 +21,7 @@ class Attempt:
     provider_message_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(Struct, frozen=True):
     """`message` is as we hold it: the write is a compare-and-set on its state, attempt and owner.
 
     `event` moves it. `next_at` None: now. `is_announced`: readers of delivery-events are told.

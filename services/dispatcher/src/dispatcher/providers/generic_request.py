@@ -20,6 +20,7 @@ from postrider.contracts.placeholders import CLASSES, NAME, SYSTEM, PairClass, S
 
 Template = tuple[str | Slot, ...]
 _VARIABLES = (Slot("TemplateVariables"),)
+_UNRESERVED = re.compile(r"[0-9A-Za-z_.~-]*")
 
 
 class CannotFill(Exception):
@@ -207,7 +208,7 @@ class RequestTemplate:
 
 
 def _fill(template: Template, values: _Values, where: PairClass, encode: Callable[[str], str]) -> str:
-    return "".join(piece if isinstance(piece, str) else encode(values.of(piece, where)) for piece in template)
+    return "".join([piece if isinstance(piece, str) else encode(values.of(piece, where)) for piece in template])
 
 
 def _same(value: str) -> str:
@@ -215,7 +216,7 @@ def _same(value: str) -> str:
 
 
 def _encode(value: str) -> str:
-    return quote(value, safe="")
+    return value if _UNRESERVED.fullmatch(value) else quote(value, safe="")
 
 
 def _step(value: str) -> str:

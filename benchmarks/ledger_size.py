@@ -1,0 +1,107 @@
+"""`make bench-ledger`: texts a second with an empty ledger and with one that remembers ten million texts, in turns in
+one run, each with its housekeeping (discovery of queues, sweeps, retention) beside it.
+
+Two worlds on one Kafka and one Postgres, alike but for what their ledgers remember; one dispatcher at a time has work.
+BENCH_LEDGER (10000000) rows, BENCH_TEXTS (20000) a round, BENCH_ROUNDS (3). Ten million rows and their attempts take
+some 14 GB below .local, which are gone afterwards; a filler that finds less room on the disk says so and stops.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sys
+import time
+from collections import defaultdict
+
+from benchmarks import nginx_sink
+from benchmarks.debian import unpacked
+from benchmarks.sending import ROUNDS, TEXTS, WARM_UP, define_generic, tell
+from benchmarks.sending_stage import Cost, Sending, running_parts, sending, told
+from postrider.local.parts import print_line as say
+from tests.support.dispatching import Stage
+
+ROWS = int(os.environ.get("BENCH_LEDGER", "10000000"))
+AT_ONCE = 500_000
+BYTES_A_ROW = 1_500
+DAYS = 25
+"""The texts are spread over so many days before today: below the retention, so that none of them is forgotten."""
+
+LEDGER = """
+INSERT INTO ledger (message_id, campaign_id, run_id, occurrence, user_id, what_version, lane, phone, phone_hash,
+    country, variables, variant, message_class, zone, due_at, send_by, on_hit, queue, state, attempt, provider_id,
+    provider_message_id, next_at, marked_at, body, encoding, parts, seq, created_at, updated_at)
+SELECT md5('old-' || n)::uuid, c.name, 'run_old', 'once', 'old-' || n, 1, 1, '+1444' || (1000000 + n % 9000000),
+    decode(md5('p-' || n) || md5('q-' || n), 'hex'), 'US', '{"profile":{"name":"old"},"event":{}}', '',
+    'transactional', 'UTC', t.at, t.at + interval '1 hour', 'expire', c.name || '|1|US|',
+    (ARRAY['ACCEPTED', 'DELIVERED', 'DELIVERED', 'UNDELIVERED', 'EXPIRED'])[1 + n % 5], 1, 'prv_a', md5('id-' || n),
+    t.at, t.at, 'Hi old-' || n, 'GSM-7', 1, 2, t.at, t.at
+FROM generate_series(CAST(:first AS bigint), CAST(:last AS bigint)) n,
+    LATERAL (SELECT 'cmp_old_' || n % 200 AS name) c,
+    LATERAL (SELECT now() - make_interval(days => :days) * (1 - n::float8 / :rows) - interval '1 day' AS at) t
+"""
+ATTEMPTS = """
+INSERT INTO attempts (message_id, attempt, provider_id, started_at, outcome, provider_message_id)
+SELECT md5('old-' || n)::uuid, 1, 'prv_a', now() - interval '1 day', 'accepted', md5('id-' || n)
+FROM generate_series(CAST(:first AS bigint), CAST(:last AS bigint)) n
+"""
+
+
+async def fill(world: Stage, rows: int) -> None:
+    """Rows as sending leaves them, made by Postgres itself, then vacuumed as autovacuum would have."""
+    free = shutil.disk_usage(".local").free
+    if free < rows * BYTES_A_ROW * 1.3:
+        needed = rows * BYTES_A_ROW * 1.3
+        raise SystemExit(f"{rows:,} rows need {needed / 1e9:.0f} GB of disk; {free / 1e9:.0f} are free")
+    began = time.monotonic()
+    for first in range(1, rows + 1, AT_ONCE):
+        last = min(first + AT_ONCE - 1, rows)
+        await world.execute(LEDGER, first=first, last=last, rows=rows, days=DAYS)
+        await world.execute(ATTEMPTS, first=first, last=last)
+    for table in ("ledger", "attempts"):
+        connection = await world.database.engine.connect()
+        async with connection:
+            await connection.execution_options(isolation_level="AUTOCOMMIT")
+            await connection.exec_driver_sql(f"VACUUM (ANALYZE) {table}")
+    say(f"filled: {rows:,} texts in {time.monotonic() - began:.0f} s")
+
+
+async def told_sizes(world: Stage) -> None:
+    sizes = await world.rows(
+        "SELECT relname, pg_relation_size(oid) AS bytes FROM pg_class WHERE relnamespace = 'dispatcher'::regnamespace"
+        " AND relkind IN ('r', 'i') AND pg_relation_size(oid) > 50000000 ORDER BY 2 DESC"
+    )
+    say("  " + ", ".join(f"{row.relname} {row.bytes / 1e9:.2f} GB" for row in sizes))
+
+
+async def main() -> int:
+    async with running_parts() as parts:
+        async with nginx_sink.sink(unpacked("nginx", nginx_sink.PACKAGES)) as sink:
+            define = define_generic(sink.port)
+            pids = {"nginx": sink.pid}
+            async with sending(parts, define, pids) as small, sending(parts, define, pids) as large:
+                say(f"Postgres: {await small.durability()}; {os.cpu_count()} cores")
+                await fill(large.world, ROWS)
+                await told_sizes(large.world)
+                costs: dict[str, list[Cost]] = defaultdict(list)
+                worlds: dict[str, Sending] = {"an empty ledger": small, f"{ROWS:,} texts": large}
+                for each in worlds.values():
+                    await each.send(WARM_UP, sink.texts)
+                for number in range(ROUNDS):
+                    # In turns, the other first each time.
+                    for name, each in list(worlds.items())[:: 1 if number % 2 else -1]:
+                        costs[name].append(await each.send(TEXTS, sink.texts))
+    load = ", ".join(f"{each:.1f}" for each in os.getloadavg())
+    say(f"{TEXTS:,} texts a round, {ROUNDS} rounds in turns; load average {load}")
+    for name in worlds:
+        best = min(costs[name], key=lambda cost: sum(cost.cpu.values()))
+        say(f"{name}: {tell(costs[name])}")
+        say(f"  least CPU s per 1,000 texts: {told(best.cpu_per_thousand)}; WAL {best.wal_per_text:,.0f} bytes a text")
+    small_rate, large_rate = (max(cost.per_second for cost in costs[name]) for name in worlds)
+    say(f"with {ROWS:,} texts in the ledger it sends at {large_rate / small_rate:.0%} of the rate without")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))
