@@ -234,11 +234,16 @@ class ProviderDefinition(Struct, frozen=True):
 
 
 class Route(Struct, frozen=True):
+    """`country`: ISO 3166-1 alpha-2 of the recipient's phone. `provider_ids`, by priority, stand in for the group's."""
+
     country: Id
     provider_ids: list[Id]
 
 
 class ProviderGroupDefinition(Struct, frozen=True):
+    """`failover_on_rate_limit`: a text for which its provider has no rate left goes to the next one at once, in place of
+    waiting for its turn."""
+
     group_id: Id
     version: SmallCount
     name: str
@@ -246,6 +251,7 @@ class ProviderGroupDefinition(Struct, frozen=True):
     is_default: bool = False
     routes: list[Route] = []
     deleted: bool = False
+    failover_on_rate_limit: bool = False
 
 
 class FrequencyCap(Struct, frozen=True):
