@@ -16,7 +16,7 @@ from dispatcher.calls import Sending
 from dispatcher.claimer import Claimer
 from dispatcher.database_clock import DatabaseClock
 from dispatcher.domain.fence import CONFIRMED_WITHIN_SECONDS
-from dispatcher.domain.message import BULK, LIVE
+from dispatcher.domain.message import BULK, LIVE, TEST_CAMPAIGN
 from dispatcher.egress import AddressPolicy
 from dispatcher.fleet import Fleet
 from dispatcher.http_aiohttp import AiohttpPort
@@ -31,7 +31,8 @@ from dispatcher.settings import Settings
 from dispatcher.settler import Settler
 from dispatcher.store.sandbox import PostgresInbox
 from dispatcher.sweeper import Sweeper
-from dispatcher.web import callbacks, internal
+from dispatcher.trials import Trials, standing_campaign
+from dispatcher.web import callbacks, internal, trying
 from postrider import health as probes
 from postrider import http_manners
 from postrider.clock import Clock, SystemClock
@@ -111,6 +112,8 @@ class Dispatcher:
             self.database, database_clock, self.owner, self.fleet, self.definitions, self.announcer,
             self.settler.put, settings.look_ups,
         )  # fmt: skip
+        self.trials = Trials(sending, self.fleet, self.pool, self.announcer, settings.hash_key)
+        self.definitions.campaigns[TEST_CAMPAIGN] = standing_campaign()
         self.retention = Retention(self.database, settings.retention_days)
         self.intakes = [
             self._intake(config, lane, group) for lane, group in ((LIVE, "dispatcher"), (BULK, "dispatcher-bulk"))
@@ -132,7 +135,7 @@ class Dispatcher:
         self.claimer.woken()
 
     def _requeued(self, queues: set[tuple[int, str]]) -> None:
-        self.claimer.woken(queues)
+        self.claimer.woken(self.trials.woken(queues))
 
     def _room(self) -> None:
         self.claimer.woken()
@@ -150,6 +153,7 @@ class Dispatcher:
                 self.resolver.run,
                 self.sweeper.run,
                 self.retention.run,
+                self.trials.run,
             ],
             [self.fleet.run],
             [self.settler.run, self.receipts.run],
@@ -178,6 +182,7 @@ class Dispatcher:
         )
         token = self.settings.service_token.get_secret_value()
         app.include_router(internal.router(token, self.database, self.inbox, self.opt_out, self.fleet))
+        app.include_router(trying.router(token, self.fleet, self.trials, self.definitions, SystemClock()))
         return app
 
     async def close(self) -> None:

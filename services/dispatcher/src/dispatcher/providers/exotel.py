@@ -319,7 +319,9 @@ class ExotelAdapter:
         error = next((entry for entry in entries if entry.is_error), None)
         status = error.http if error is not None and error.http is not None else response.status
         if (status == 200 and (entries or NO_SUCH_TEXT in response.body)) or (status == 404 and error is not None):
-            return Verification(True)
+            return Verification(
+                True, proven="key, token and account are right; whether the sender may send is not checked"
+            )
         reason = "unexpected_reply" if status in (200, 404) else f"http_{status}"
         return Verification(False, (error.code if error is not None else None) or reason)
 
