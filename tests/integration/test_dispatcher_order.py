@@ -19,6 +19,7 @@ from dispatcher.http_port import HttpRequest, HttpResponse, InDoubt
 from dispatcher.intake import Intake
 from dispatcher.planner import Planner
 from dispatcher.providers.registry import AdapterParts, build_adapter
+from dispatcher.sealed import Keys
 from dispatcher.throttles import Throttles
 from postrider.contracts.definitions import CampaignDefinition, What, When, Who
 from postrider.contracts.send_jobs import SendJob
@@ -53,7 +54,7 @@ async def bench(kafka: str, fresh_database: Callable[[], Awaitable[str]], topic_
 @pytest.fixture
 def fleet(bench: Bench) -> Fleet:
     parts = AdapterParts(lambda: pytest.fail("no HTTP here"), bench.inbox, no_receipts)
-    fleet = Fleet(*bench.network(), parts, b"\1" * 32, "")
+    fleet = Fleet(*bench.network(), parts, Keys([b"\1" * 32]), "")
     fleet.bind(bench.sending)
     fleet.changed(bench.provider)
     return fleet

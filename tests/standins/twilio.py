@@ -65,6 +65,7 @@ class Behaviour:
     receipts: str = "none"
     receipt_chaos: bool = False
     seed: int | None = None
+    number: str | None = None
 
 
 @dataclass
@@ -117,6 +118,14 @@ class Twilio:
             reply(200, _json(self._list(query.decode())), b"")
         elif path == self._account_path + b".json":
             reply(200, _json({"sid": self.behaviour.account_sid, "status": "active"}), b"")
+        elif path == self._account_path + b"/IncomingPhoneNumbers.json":
+            wanted = dict(parse_qsl(query.decode())).get("PhoneNumber", "")
+            entry = {"phone_number": wanted, "capabilities": {"sms": True, "voice": True}}
+            owned = self.behaviour.number in (None, wanted)
+            reply(200, _json({"incoming_phone_numbers": [entry] if owned else []}), b"")
+        elif path.startswith(b"/v1/Services/MG"):
+            service = path.rpartition(b"/")[2].decode()
+            reply(200, _json({"sid": service, "account_sid": self.behaviour.account_sid}), b"")
         else:
             reply(404, _error(20404, "The requested resource was not found", 404), b"")
 
@@ -338,6 +347,7 @@ def parse(arguments: list[str]) -> tuple[Behaviour, Path, int]:
     parser.add_argument("--receipts", choices=("delivered", "undelivered", "none"), default="none")
     parser.add_argument("--receipt-chaos", action="store_true", help="receipts doubled and out of order")
     parser.add_argument("--seed", type=int)
+    parser.add_argument("--number", help="the only one that the account has; by default it has any")
     given = vars(parser.parse_args(arguments))
     log, port = given.pop("log"), given.pop("port")
     return Behaviour(**given), log, port

@@ -132,3 +132,13 @@ def test_a_preview_is_what_the_first_provider_gets() -> None:
     assert (template["template_id"], template["template_variables"]) == ("promo", ["Ada"])
     assert preview(campaign, "twilio", {}, {"name": "Ada"}, {})["body"] == "Hi Ada"
     assert preview(campaign, "msg91", {}, {}, {})["reason"].startswith("personalisation_failed: missing_value")
+
+
+def test_a_route_counts_as_the_group_s_own_list_does() -> None:
+    """Its providers have to take the campaign's `what`, may have one of their own, and one of them has to be active."""
+    routed = replace(AROUND, routes={"same": {"IN": ("msg91", "gone"), "FR": ("twilio",)}})
+    assert set(wrong({"body": "Hi"}, routed)) == {"/what/body", "/what/template_id"}
+    assert wrong({"body": "Hi", "by_provider": {"msg91": TEMPLATE}}, routed) == {}
+    left = replace(routed, providers={**AROUND.providers, "msg91": "archived"})
+    problem = wrong({"body": "Hi", "by_provider": {"msg91": TEMPLATE}}, left)
+    assert problem == {"/what/provider_group_id": "every provider of its route to IN is archived"}

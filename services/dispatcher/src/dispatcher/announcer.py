@@ -15,9 +15,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from dispatcher import metrics
 from dispatcher.domain.funnel import Change, moves
 from dispatcher.domain.ledger import State, status_of
-from dispatcher.domain.message import Message
+from dispatcher.domain.message import TEST_CAMPAIGN, Message
 from dispatcher.store.suppressions import Suppression
-from postrider.contracts.delivery_events import FUNNEL_MOVED, MESSAGE_CHANGED, AttemptSummary, MessageChanged
+from postrider.contracts.delivery_events import FUNNEL_MOVED, MESSAGE_CHANGED, TEST_RUN, AttemptSummary, MessageChanged
 from postrider.contracts.envelope import Outgoing
 from postrider.contracts.suppressions import SUPPRESSION_CHANGED, SuppressionChanged
 from postrider.contracts.topics import DELIVERY_EVENTS, SUPPRESSIONS
@@ -42,8 +42,10 @@ class Announcer:
 
     def changed(self, message: Message, at: datetime, attempts: Sequence[AttemptSummary]) -> Outgoing:
         """`message` as it is after the change, with its new seq."""
+        is_test = message.campaign_id == TEST_CAMPAIGN
         data = MessageChanged(
-            message_id=message.message_id, campaign_id=message.campaign_id, run_id=message.run_id,
+            message_id=message.message_id, campaign_id=message.run_id if is_test else message.campaign_id,
+            run_id=TEST_RUN if is_test else message.run_id,
             occurrence=message.occurrence, user_id=message.user_id, status=message.status, seq=message.seq, at=at,
             due_at=message.due_at, phone=message.phone, reason=message.reason, variant=message.variant,
             provider_id=message.provider_id, provider_message_id=message.provider_message_id, body=message.body,

@@ -15,7 +15,7 @@ from dispatcher.calls import Sending
 from dispatcher.claimer import Claimer
 from dispatcher.database_clock import DatabaseClock
 from dispatcher.domain.fence import CONFIRMED_WITHIN_SECONDS
-from dispatcher.domain.message import BULK, LIVE
+from dispatcher.domain.message import BULK, LIVE, TEST_CAMPAIGN
 from dispatcher.egress import AddressPolicy, Names
 from dispatcher.fleet import Fleet
 from dispatcher.http_httptools import HttptoolsPort
@@ -34,7 +34,8 @@ from dispatcher.settings import Settings
 from dispatcher.settler import Settler
 from dispatcher.store.sandbox import PostgresInbox
 from dispatcher.sweeper import Sweeper
-from dispatcher.web import callbacks, internal
+from dispatcher.trials import Trials, standing_campaign
+from dispatcher.web import callbacks, internal, trying
 from postrider import health as probes
 from postrider import http_manners
 from postrider.clock import Clock, SystemClock
@@ -125,6 +126,8 @@ class Dispatcher:
             self.database, database_clock, self.owner, self.fleet, self.definitions, self.announcer,
             self.settler.put, settings.look_ups, self.news,
         )  # fmt: skip
+        self.trials = Trials(sending, self.fleet, self.pool, self.announcer, settings.hash_key)
+        self.definitions.campaigns[TEST_CAMPAIGN] = standing_campaign()
         self.retention = Retention(self.database, settings.retention_days)
         self.intakes = [
             self._intake(config, lane, group) for lane, group in ((LIVE, "dispatcher"), (BULK, "dispatcher-bulk"))
@@ -146,7 +149,7 @@ class Dispatcher:
         self.claimer.woken()
 
     def _requeued(self, queues: set[tuple[int, str]]) -> None:
-        self.claimer.woken(queues)
+        self.claimer.woken(self.trials.woken(queues))
 
     def _room(self) -> None:
         self.claimer.woken()
@@ -165,6 +168,7 @@ class Dispatcher:
                 self.sweeper.run,
                 self.retention.run,
                 self.replies.run,
+                self.trials.run,
             ],
             [self.fleet.run, self.news.run],
             [self.settler.run, self.receipts.run],
@@ -193,6 +197,7 @@ class Dispatcher:
         )
         token = self.settings.service_token.get_secret_value()
         app.include_router(internal.router(token, self.database, self.inbox, self.opt_out, self.fleet, self.keys))
+        app.include_router(trying.router(token, self.fleet, self.trials, self.definitions, SystemClock()))
         return app
 
     async def close(self) -> None:

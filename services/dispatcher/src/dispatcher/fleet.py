@@ -56,6 +56,9 @@ class Fleet:
         self._running: dict[str, asyncio.Task[None]] = {}
         self._retiring: set[asyncio.Task[None]] = set()
         self._dirty: set[str] = set()
+        self._unusable: dict[str, str] = {}
+        self._rebuilt = asyncio.Event()
+        """Set, and replaced, when all that was dirty has been built."""
         self._wake = asyncio.Event()
 
     def changed(self, definition: object) -> None:
@@ -79,6 +82,15 @@ class Fleet:
         """Also of archived providers: receipts and look-ups of their texts go on."""
         member = self._members.get(provider_id)
         return None if member is None else member.pipeline.adapter
+
+    def unusable(self, provider_id: str) -> str | None:
+        """Why the newest definition of a provider cannot be served; None: it can."""
+        return self._unusable.get(provider_id)
+
+    async def built(self, provider_id: str) -> None:
+        """Returns when what is defined of the provider now is what is served, or known not to be."""
+        while provider_id in self._dirty:
+            await self._rebuilt.wait()
 
     def pipeline(self, provider_id: str) -> Pipeline | None:
         member = self._members.get(provider_id)
@@ -147,6 +159,8 @@ class Fleet:
                 dirty, self._dirty = self._dirty, set()
                 for provider_id in dirty:
                     self._rebuild(provider_id, self._sending, stop)
+                self._rebuilt.set()
+                self._rebuilt = asyncio.Event()
                 for task in self._running.values():
                     if task.done():
                         task.result()  # a pipeline that fails takes the process down: somebody restarts it
@@ -179,9 +193,11 @@ class Fleet:
             )
         except (BadProvider, Unsealable) as error:
             metrics.PROVIDERS_UNUSABLE.labels(provider_id).set(1)
+            self._unusable[provider_id] = str(error)
             log.error("provider_unusable", provider=provider_id, kind=definition.kind, why=str(error))
             return
         metrics.PROVIDERS_UNUSABLE.labels(provider_id).set(0)
+        self._unusable.pop(provider_id, None)
         terms, takes = self._terms(definition), what_fields(definition.kind, definition.settings)
         known = self._members.get(provider_id)
         if known is not None:

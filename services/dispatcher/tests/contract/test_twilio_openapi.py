@@ -137,7 +137,7 @@ async def test_what_the_description_forbids_is_seen() -> None:
     assert problems(replace(http.requests[0], body=b"Body=Hi")) != [], "To is required"
 
 
-async def test_listing_and_reading_the_account_are_valid() -> None:
+async def test_listing_is_valid() -> None:
     query = LookUp("m", "r", TEXT.to, TEXT.body, datetime(2023, 8, 24, 5, 1, tzinfo=UTC))
     pages = answers("get", "200")
     assert pages
@@ -146,9 +146,24 @@ async def test_listing_and_reading_the_account_are_valid() -> None:
         found = await twilio.look_up(query)
         assert isinstance(found, (Found, NotFound)) or found == Unavailable("unexpected_next_page"), name
         assert problems(http.requests[0]) == []
-    twilio, http = adapter(NUMBER, HttpResponse(200, {}, b'{"status": "active"}'))
-    assert (await twilio.verify()).ok
-    assert problems(http.requests[0]) == []
+
+
+SHORT_CODE = {"account_sid": ACCOUNT, "from": "12345"}
+OWN: tuple[tuple[dict[str, Any], bytes], ...] = (
+    (NUMBER, b'{"incoming_phone_numbers": [{"phone_number": "+15005550006", "capabilities": {"sms": true}}]}'),
+    (SHORT_CODE, b'{"short_codes": [{"short_code": "12345"}]}'),
+    (SERVICE, b'{"sid": "MG0123456789abcdef0123456789abcdef"}'),
+)
+
+
+@pytest.mark.parametrize(("settings", "sender"), OWN, ids=["number", "short code", "service"])
+async def test_reading_the_account_and_the_sender_is_valid(settings: dict[str, Any], sender: bytes) -> None:
+    twilio, http = adapter(settings, HttpResponse(200, {}, b'{"status": "active"}'), HttpResponse(200, {}, sender))
+    verified = await twilio.verify()
+    assert verified.ok, verified
+    assert len(http.requests) == 2
+    for request in http.requests:
+        assert problems(request) == []
 
 
 def test_every_status_of_the_description_is_in_the_table() -> None:

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dispatcher.domain.funnel import Change, moves
+from dispatcher.domain.message import TEST_CAMPAIGN
 from postrider.contracts.delivery_events import STATUSES
 
 statuses = st.sampled_from(STATUSES)
@@ -51,3 +52,7 @@ def test_moves_have_the_sum_of_the_changes(given_changes: list[Change]) -> None:
         by_move[move.campaign_id, move.from_status] -= move.n
         by_move[move.campaign_id, move.to_status] += move.n
     assert {key: n for key, n in by_change.items() if n} == {key: n for key, n in by_move.items() if n}
+
+
+def test_a_test_send_is_in_no_funnel() -> None:
+    assert moves([Change(TEST_CAMPAIGN, "c", "", "pending", "", "delivered", "prv_a")]) == []

@@ -145,31 +145,58 @@ def test_credentials(settings: dict[str, Any], credentials: dict[str, Any] | Non
 @pytest.mark.parametrize(
     ("after", "again"),
     [
-        ({}, False),
-        ({"headers": {"X-A": "b"}, "url": f"{URL}/v2"}, False),
-        ({"secrets": ["key", "more"]}, True),
-        ({"secrets": []}, True),
-        ({"auth": {"type": "basic", "username": "u"}}, True),
-        ({"url": "https://elsewhere.example/send"}, True),
-        ({"url": "http://gw.example/send"}, True),
+        ({}, None),
+        ({"headers": {"X-A": "b"}, "url": f"{URL}/v2"}, None),
+        ({"url": "https://GW.example:443/send"}, None),
+        ({"secrets": ["key", "more"]}, ""),
+        ({"secrets": []}, ""),
+        ({"auth": {"type": "basic", "username": "u"}}, ""),
+        ({"url": "https://elsewhere.example/send"}, "/secrets/key"),
+        ({"url": "http://gw.example/send"}, "/secrets/key"),
+        ({"url": "https://gw.example:8443/send"}, "/secrets/key"),
+        ({"url": "/send", "base_url": "https://elsewhere.example"}, "/secrets/key"),
     ],
 )
 def test_credentials_are_given_again_when_they_would_be_others_or_go_elsewhere(
-    after: dict[str, Any], again: bool
+    after: dict[str, Any], again: str | None
 ) -> None:
     """Stored ones can be read by nobody: not by us, so the dispatcher would be left with a provider it cannot use, and
     not by whoever may change a provider, so they are not sent to a host that this person chose."""
     before = FORM | {"secrets": ["key"]}
     found = [problem.pointer for problem in check_kept_credentials("generic", before, before | after)]
-    assert found == (["/credentials"] if again else [])
+    assert found == ([] if again is None else [f"/credentials{again}"])
     without = FORM | {"secrets": []}
     assert check_kept_credentials("generic", without, without | {"url": "https://elsewhere.example/"}) == []
+
+
+@pytest.mark.parametrize(
+    ("url", "auth", "again"),
+    [
+        (URL, {"client_id": "other"}, []),
+        (URL, {"token_url": "https://elsewhere.example/token"}, ["client_secret", "secrets/key"]),
+        ("https://elsewhere.example/send", {}, ["client_secret", "secrets/key"]),
+        ("https://login.example/send", {"token_url": "https://gw.example/token"}, ["client_secret"]),
+    ],
+)
+def test_tokens_and_the_secrets_that_they_are_asked_for_with_go_where_they_went(
+    url: str, auth: dict[str, Any], again: list[str]
+) -> None:
+    """Also when two hosts that both know something change places."""
+    oauth = {
+        "type": "oauth2", "token_url": "https://login.example/token", "client_id": "id", "extra": {"k": "$$key"},
+    }  # fmt: skip
+    before = FORM | {"secrets": ["key"], "auth": oauth}
+    after = before | {"url": url, "auth": oauth | auth}
+    found = [problem.pointer for problem in check_kept_credentials("generic", before, after)]
+    assert found == [f"/credentials/{name}" for name in again]
 
 
 def test_netcore_s_too() -> None:
     before, after = {"feed_id": "1"}, {"feed_id": "1", "base_url": "https://elsewhere.example"}
     assert check_kept_credentials("netcore", before, {"feed_id": "2"}) == []
-    assert [problem.pointer for problem in check_kept_credentials("netcore", before, after)] == ["/credentials"]
+    assert [problem.pointer for problem in check_kept_credentials("netcore", before, after)] == [
+        "/credentials/username", "/credentials/password",
+    ]  # fmt: skip
 
 
 def test_a_problem_never_repeats_a_value() -> None:

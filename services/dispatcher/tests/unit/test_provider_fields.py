@@ -195,3 +195,23 @@ def test_credentials_that_nobody_here_can_read_are_asked_for_again() -> None:
     assert check_kept_credentials("vonage", signed, {**signed, "signature_method": "sha512"}) == []
     assert check_kept_credentials("vonage", VONAGE, {**VONAGE, "from": "Other"}) == []
     assert check_kept_credentials("twilio", TWILIO, {**TWILIO, "from": "ACME"}) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "stays", "moves", "credential"),
+    [
+        ("twilio", {"base_url": "https://api.twilio.com:443/v"}, {"base_url": "https://api.twilio.org"}, "auth_token"),
+        ("vonage", {"base_url": "https://rest.nexmo.com/"}, {"base_url": "http://rest.nexmo.com"}, "api_secret"),
+        ("msg91", {"base_url": "https://control.msg91.com/x"}, {"base_url": "https://127.0.0.1"}, "auth_key"),
+        ("exotel", {"base_url": "https://api.exotel.com"}, {"base_url": "https://a.example"}, "api_token"),
+        ("exotel", {"subdomain": "@api.exotel.com"}, {"subdomain": "api.in.exotel.com"}, "api_token"),
+    ],
+)
+def test_credentials_that_would_go_to_another_host_are_asked_for_again(
+    kind: str, stays: dict[str, Any], moves: dict[str, Any], credential: str
+) -> None:
+    """Whoever may edit a provider cannot read its credentials by having them sent to a host of their own."""
+    assert check_kept_credentials(kind, {}, stays) == []
+    (problem,) = check_kept_credentials(kind, stays, moves)
+    assert problem.pointer == f"/credentials/{credential}" and "another host" in problem.message
+    assert check_kept_credentials(kind, moves, {}), "the way back asks as well"

@@ -25,7 +25,7 @@ from dispatcher.providers.base import (
     Unavailable,
     WebhookRequest,
 )
-from dispatcher.providers.twilio import TwilioAdapter
+from dispatcher.providers.twilio import TwilioAdapter, messaging_url
 from dispatcher.providers.twilio_signature import sign
 from postrider.contracts.provider_fields import with_defaults
 from tests.standins.scripted_http import ScriptedHttp, Step
@@ -321,7 +321,6 @@ def test_inbound(body: str, opt_out_type: str | None, keyword: str | None) -> No
 @pytest.mark.parametrize(
     ("step", "ok", "reason"),
     [
-        (HttpResponse(200, {}, b'{"status":"active"}'), True, None),
         (HttpResponse(200, {}, b'{"status":"suspended"}'), False, "account_not_active"),
         (HttpResponse(401, {}, b'{"code":20003}'), False, "20003"),
         (HttpResponse(502, {}, b""), False, "http_502"),
@@ -335,3 +334,60 @@ async def test_verify(step: Step, ok: bool, reason: str | None) -> None:
     assert http.requests[0].url == "http://twilio.example/proxy/2010-04-01/Accounts/AC1.json"
     await twilio.close()
     assert http.closed
+
+
+def reply(status: int, body: object) -> HttpResponse:
+    return HttpResponse(status, {}, json.dumps(body).encode())
+
+
+OWN = {"phone_number": FROM, "capabilities": {"sms": True}}
+MUTE = {"phone_number": FROM, "capabilities": {"sms": False}}
+SHORT = {"short_code": "12345"}
+
+
+@pytest.mark.parametrize(
+    ("sender", "path", "step", "ok", "reason"),
+    [
+        ({}, "IncomingPhoneNumbers.json?PhoneNumber=%2B", reply(200, {"incoming_phone_numbers": [OWN]}), True, None),
+        ({}, "IncomingPhoneNumbers.json?PhoneNumber=%2B", reply(200, {"incoming_phone_numbers": []}), False,
+         "sender_not_found"),
+        ({}, "IncomingPhoneNumbers.json", reply(200, {"incoming_phone_numbers": [OWN | {"phone_number": TO}]}), False,
+         "sender_not_found"),
+        ({}, "IncomingPhoneNumbers.json", reply(200, {"incoming_phone_numbers": [MUTE]}), False, "sender_cannot_text"),
+        ({}, "IncomingPhoneNumbers.json", reply(200, {}), False, "unexpected_reply"),
+        ({}, "IncomingPhoneNumbers.json", reply(401, {"code": 20003}), False, "20003"),
+        ({"from": "12345"}, "SMS/ShortCodes.json?ShortCode=12345", reply(200, {"short_codes": [SHORT]}), True, None),
+        ({"from": "12345"}, "SMS/ShortCodes.json", reply(200, {"short_codes": []}), False, "sender_not_found"),
+        ({"from": None, "messaging_service_sid": "MG1"}, "/v1/Services/MG1", reply(200, {"sid": "MG1"}), True, None),
+        ({"from": None, "messaging_service_sid": "MG1"}, "/v1/Services/MG1", reply(404, {"code": 20404}), False,
+         "service_not_found"),
+        ({"from": None, "messaging_service_sid": "MG1"}, "/v1/Services/MG1", InDoubt("timeout"), False, "timeout"),
+    ],
+)  # fmt: skip
+async def test_verify_looks_the_sender_up(
+    sender: dict[str, Any], path: str, step: Step, ok: bool, reason: str | None
+) -> None:
+    twilio, http = adapter(reply(200, {"status": "active"}), step, **sender)
+    verification = await twilio.verify()
+    assert (verification.ok, verification.reason, verification.is_checked) == (ok, reason, True)
+    assert path in http.requests[1].url and http.requests[1].method == "GET"
+    assert bool(verification.proven) == ok
+
+
+async def test_a_name_as_sender_cannot_be_looked_up_and_verify_says_so() -> None:
+    twilio, http = adapter(reply(200, {"status": "active"}), **{"from": "ACME Shop"})
+    assert "cannot be looked up" in (await twilio.verify()).proven and len(http.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("base_url", "services"),
+    [
+        ("https://api.twilio.com", "https://messaging.twilio.com"),
+        ("https://api.dublin.ie1.twilio.com", "https://messaging.dublin.ie1.twilio.com"),
+        ("http://127.0.0.1:4010", "http://127.0.0.1:4010"),
+        ("https://api.twilio.com.evil.example", "https://api.twilio.com.evil.example"),
+        ("https://api.example/twilio.com", "https://api.example/twilio.com"),
+    ],
+)
+def test_services_are_asked_for_at_the_vendor_or_at_what_stands_for_it(base_url: str, services: str) -> None:
+    assert messaging_url(base_url) == services

@@ -293,6 +293,13 @@ async def test_the_log_keeps_the_last_state_of_a_message_whatever_the_order(stor
     assert log.items[0].body == "Hi 🙂\n'"
 
 
+async def test_the_log_has_test_sends_alone_or_leaves_them_out(store: SqlEventStore) -> None:
+    await store.insert_messages([message("c", "m"), message("c", "t", run_id="test"), message("", "p", run_id="test")])
+    for test, ids in ((True, ["p", "t"]), (False, ["m"]), (None, ["p", "m", "t"])):
+        log = await store.messages(MessageFilter(test=test), None, 10)
+        assert [row.message_id for row in log.items] == ids
+
+
 async def test_the_log_is_paged_without_gaps_or_repeats(store: SqlEventStore) -> None:
     rows = [message(f"c{i % 2}", f"m{i:02}", user_id=f"u{i % 3}") for i in range(20)]
     await store.insert_messages(rows)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from postrider.contracts.delivery_events import ACCEPTED_STATUSES, STATUSES, MessageChanged
+from postrider.contracts.delivery_events import ACCEPTED_STATUSES, STATUSES, TEST_RUN, MessageChanged
 from segment_engine.domain.columns import OutcomeRow, microseconds, outcome_rows
 
 NOW = datetime(2026, 12, 1, 9, 0, 0, 5_000, UTC)
@@ -19,3 +19,7 @@ def test_only_what_a_provider_took_came_anywhere(status: str) -> None:
     if status == "delivered":
         expected.append("delivered")
     assert rows == [OutcomeRow("cmp", what, "u", "m", microseconds(NOW)) for what in expected]
+
+
+def test_a_test_send_is_no_text_of_the_campaign() -> None:
+    assert outcome_rows(MessageChanged("m", "cmp", TEST_RUN, "test", "u", "delivered", 3, NOW, NOW)) == []

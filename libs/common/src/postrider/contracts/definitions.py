@@ -241,8 +241,8 @@ class Route(Struct, frozen=True):
 
 
 class ProviderGroupDefinition(Struct, frozen=True):
-    """`failover_on_rate_limit`: a text for which its provider has no rate left goes to the next one at once, in place of
-    waiting for its turn."""
+    """`failover_on_rate_limit`: a text for which its provider has no rate left goes to the next one at once, in place
+    of waiting for its turn."""
 
     group_id: Id
     version: SmallCount

@@ -47,13 +47,19 @@ class FunnelMoved(Struct, frozen=True, omit_defaults=True):
 
 
 class AttemptSummary(Struct, frozen=True, omit_defaults=True):
-    """One provider call. `outcome`: the outcome table of providers.md, or "submitting"."""
+    """One provider call, begun `at`. `outcome`: the outcome table of providers.md, "submitting", or "not_found": proven
+    not sent by a look-up."""
 
     attempt: Count
     provider_id: Id
     outcome: Id
     at: Moment
     code: str = ""
+
+
+TEST_RUN = "test"
+"""`run_id` of a test send: outside of caps, limits, reports and of what rules ask. `campaign_id` is then "" where a
+provider was tried by itself, and `user_id` "" where no person's values were used."""
 
 
 class MessageChanged(Struct, frozen=True, omit_defaults=True):

@@ -23,7 +23,7 @@ from postrider.contracts.placeholders import (
     names_in_document,
 )
 from postrider.contracts.problems import Problem, Reader
-from postrider.contracts.urls import wrong_with_url
+from postrider.contracts.urls import origin_of, wrong_with_url
 
 MAX_BATCH = 1_000
 """The most that any vendor is known to take; the setting of a provider is its own cap below it."""
@@ -127,13 +127,20 @@ def check_generic(settings: Mapping[str, Any], credentials: Mapping[str, Any] | 
     return problems
 
 
-def generic_credentials_for(settings: Mapping[str, Any]) -> frozenset[str]:
-    """The names of the credentials that the settings need, and the hosts that get them; nothing when there are none."""
+def generic_sent_to(settings: Mapping[str, Any]) -> dict[str, frozenset[str]]:
+    """Of each credential that the settings need, the origins that get it. A token goes to the API, and is as good as
+    the client's secret for as long as it lives."""
     config = read_generic(settings)
-    of_auth = {"basic": {"password"}, "oauth2": {"client_secret"}}.get(config.auth.type, set())
-    names = of_auth | {f"secrets/{name}" for name in config.secrets}
-    hosts = {"/".join(url.split("/", 3)[:3]).lower() for url in (config.url, config.auth.token_url) if url}
-    return frozenset(names | hosts if names else ())
+    auth, api = config.auth, origin_of(config.url)
+    sent: dict[str, frozenset[str]] = {}
+    if auth.type == "basic":
+        sent["password"] = frozenset({api})
+    if auth.type == "oauth2":
+        sent["client_secret"] = frozenset({f"token for {api}", origin_of(auth.token_url)})
+    in_extra = {name for _, value in auth.extra for name in names_in(value)}
+    for name in config.secrets:
+        sent[f"secrets/{name}"] = frozenset({api} | ({origin_of(auth.token_url)} if name in in_extra else set()))
+    return sent
 
 
 def read_generic(settings: Mapping[str, Any]) -> GenericConfig:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from postrider.contracts.generic_provider import check_generic, generic_credentials_for
+from postrider.contracts.generic_provider import check_generic, generic_sent_to
 from postrider.contracts.problems import Problem, Reader
 
 DEFAULT_BASE_URL = "https://bulkpush.mytoday.com"
@@ -52,8 +52,9 @@ def generic_of_netcore(settings: Mapping[str, Any]) -> dict[str, Any]:
     return _read(settings, [])
 
 
-def netcore_credentials_for(settings: Mapping[str, Any]) -> frozenset[str]:
-    return generic_credentials_for(generic_of_netcore(settings))
+def netcore_sent_to(settings: Mapping[str, Any]) -> dict[str, frozenset[str]]:
+    sent_to = generic_sent_to(generic_of_netcore(settings))
+    return {name.removeprefix("secrets/"): origins for name, origins in sent_to.items()}
 
 
 def _read(settings: Mapping[str, Any], problems: list[Problem]) -> dict[str, Any]:

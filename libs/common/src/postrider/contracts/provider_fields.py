@@ -67,19 +67,21 @@ def check_provider(
 
 def check_kept_credentials(kind: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Problem]:
     """What is wrong with a change of settings that keeps the credentials stored, which nobody here can read: a setting
-    that goes together with one of them came or went; or the new settings need others, or would send them to another
-    host, where whoever made the change could read them."""
+    that goes together with one of them came or went; the new settings need others; or one would be sent to another
+    host, where whoever made the change could read it."""
     table = PROVIDER_KINDS[kind]
     problems = [
         Problem(f"/credentials/{credential}", f"give the credentials again when settings.{setting} comes or goes")
         for setting, credential in table.together
         if (before.get(setting) is None) != (after.get(setting) is None)
     ]
-    if table.credentials_for is not None and table.credentials_for(before) != table.credentials_for(after):
-        problems.append(
-            Problem("/credentials", "give the credentials again: these settings need others, or are of another host")
-        )
-    return problems
+    if table.sent_to is None:
+        return problems
+    old, new = table.sent_to(before), table.sent_to(after)
+    if old.keys() != new.keys():
+        return [*problems, Problem("/credentials", "give the credentials again: these settings need others")]
+    message = "give it again, with all other credentials: these settings would send it to another host"
+    return problems + [Problem(f"/credentials/{name}", message) for name in new if not new[name] <= old[name]]
 
 
 def check_parts_per_second(value: object) -> list[Problem]:

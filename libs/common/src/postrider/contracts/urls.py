@@ -15,6 +15,16 @@ _LABEL = re.compile(r"[0-9A-Za-z_](?:[0-9A-Za-z_-]{0,61}[0-9A-Za-z_])?")
 _NUMBER = re.compile(r"(?:0[xX][0-9A-Fa-f]*|[0-9]+)")
 
 
+def origin_of(url: str) -> str:
+    """Scheme, host and port: who gets what is sent there. "" for what is no URL."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    except ValueError:
+        return ""
+    return f"{parts.scheme}://{parts.hostname}:{port}" if parts.hostname else ""
+
+
 def wrong_with_url(value: str, *, query: bool = False) -> str | None:
     """What is wrong, in words that do not repeat it. `query`: it may have one."""
     if not re.fullmatch(r"[\x21-\x7e]{1,2000}", value):

@@ -213,7 +213,7 @@ async def create(
 ) -> Response:
     """201 with the new resource; with an `Idempotency-Key` seen before, the same reply as then. `collection`: the path
     it is found under, when that is not the one that was called."""
-    print_ = _fingerprint(request, body)
+    print_ = fingerprint(request, body)
     collection = collection or request.url.path
     async with services.database.begin() as tx:
         await resources.lock_configuration(tx)
@@ -242,7 +242,7 @@ async def create(
     return response
 
 
-def _fingerprint(request: Request, body: BaseModel) -> bytes:
+def fingerprint(request: Request, body: BaseModel) -> bytes:
     """Of the path and the body as understood: spelling and order of keys do not matter."""
     return hashlib.sha256(request.url.path.encode() + b"\n" + _SORTED.encode(body.model_dump(mode="json"))).digest()
 

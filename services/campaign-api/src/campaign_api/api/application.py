@@ -23,6 +23,7 @@ from campaign_api.api import (
     reports,
     segments,
     suppressions,
+    trying,
     user_lists,
 )
 from campaign_api.api.models.segments import RULE_MARK
@@ -72,6 +73,7 @@ def create_application(services: Services, health: Health, cors_origins: Sequenc
         profiles,
         catalog,
         suppressions,
+        trying,
         account,
         not_built,
     ):

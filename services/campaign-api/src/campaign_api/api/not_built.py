@@ -10,9 +10,6 @@ from campaign_api.api.problems import NOT_BUILT, Problem
 router = APIRouter(prefix="/v1", include_in_schema=False)
 
 PATHS = (
-    ("POST", "/providers/{id}/verify"),
-    ("POST", "/providers/{id}/test-send"),
-    ("POST", "/campaigns/{id}/test-send"),
     *((method, "/linked-content") for method in ("GET", "POST")),
     ("GET", "/audit-log"),
 )

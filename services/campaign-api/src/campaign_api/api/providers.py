@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -18,6 +19,7 @@ from campaign_api.api.services import FromServices, Services
 from campaign_api.domain.errors import FieldProblem, Invalid
 from campaign_api.domain.resource import Resource
 from campaign_api.handlers import common, groups, providers
+from campaign_api.handlers.providers import members_of
 from campaign_api.store import resources
 from postrider.contracts.what_fields import what_fields
 from postrider.phones import normalise
@@ -28,21 +30,40 @@ router = APIRouter(prefix="/v1", tags=["providers"], route_class=StrictRoute)
 def shown_provider(services: Services, resource: Resource) -> dict[str, Any]:
     """Never the credentials, sealed or not."""
     tail = f"{resource.id}/{resource.internal['token']}"
-    takes = what_fields(resource.body["kind"], resource.body["settings"])
     return {
         "id": resource.id,
         **resource.body,
         "callback_url": f"{services.public_url}/receipts/{tail}",
         "inbound_url": f"{services.public_url}/inbound/{tail}",
-        # As JSON has it, lists and no tuples: it is compared with what is sent back.
-        "what_fields": msgspec.json.decode(msgspec.json.encode(takes)),
+        "what_fields": _takes(resource),
         "status": resource.status,
         **answers.frame(resource),
     }
 
 
-def shown_group(resource: Resource) -> dict[str, Any]:
-    return {"id": resource.id, **resource.body, **answers.frame(resource)}
+def _takes(provider: Resource) -> Any:
+    """As JSON has it, lists and no tuples: it is compared with what is sent back."""
+    return msgspec.json.decode(msgspec.json.encode(what_fields(provider.body["kind"], provider.body["settings"])))
+
+
+async def shown_groups(tx: AsyncConnection, groups: Sequence[Resource]) -> dict[str, dict[str, Any]]:
+    """By id. Bodies saved before a field was built have none of it."""
+    active = {each.id: _takes(each) for each in await resources.all_of(tx, "provider") if each.status == "active"}
+    return {
+        group.id: {
+            "id": group.id,
+            "failover_on_rate_limit": False,
+            **group.body,
+            "routes": group.body.get("routes") or [],
+            "what_fields": {id: active[id] for id in members_of(group.body) if id in active},
+            **answers.frame(group),
+        }
+        for group in groups
+    }
+
+
+async def shown_group(tx: AsyncConnection, group: Resource) -> dict[str, Any]:
+    return (await shown_groups(tx, [group]))[group.id]
 
 
 @router.post("/providers", status_code=201, response_model=Provider, responses=documented(*BODY_ERRORS, 409))
@@ -95,8 +116,8 @@ async def change_provider(
 
 @router.post("/providers/{id}/archive", response_model=Provider, responses=documented(404, 409))
 async def archive_provider(services: FromServices, id: answers.ProviderId, caller: ProviderWriter) -> Response:
-    """No new texts from now on; receipts and look-ups of earlier ones go on. 409 lists the live campaigns that would
-    be left without a provider."""
+    """No new texts from now on: what is queued goes to the others of its group, what is accepted keeps this provider
+    for receipts and look-ups. 409 lists the groups and campaigns under way that would be left without a provider."""
     async with services.database.begin() as tx:
         archived = await providers.archive(tx, id)
     await services.definitions.published([id])
@@ -125,7 +146,7 @@ async def create_group(
 
     async def make(tx: AsyncConnection) -> answers.Created:
         made, former = await groups.create(tx, body.content())
-        return answers.Created(shown_group(made), (made.id, *former))
+        return answers.Created(await shown_group(tx, made), (made.id, *former))
 
     return await answers.create(services, request, caller, key, body, make)
 
@@ -137,14 +158,16 @@ async def list_groups(
     """Provider groups."""
     before = answers.decode_cursor(cursor)
     async with services.database.begin() as tx:
-        return answers.page(await resources.page(tx, "provider_group", limit + 1, before), limit, shown_group)
+        found = await resources.page(tx, "provider_group", limit + 1, before)
+        shown = await shown_groups(tx, found)
+    return answers.page(found, limit, lambda group: shown[group.id])
 
 
 @router.get("/provider-groups/{id}", response_model=ProviderGroup, responses=documented(404))
 async def read_group(services: FromServices, id: answers.GroupId, caller: Reader) -> Response:
     """One group."""
     async with services.database.begin() as tx:
-        return answers.with_etag(shown_group(await common.get(tx, "provider_group", id)))
+        return answers.with_etag(await shown_group(tx, await common.get(tx, "provider_group", id)))
 
 
 @router.put("/provider-groups/{id}", response_model=ProviderGroup,
@@ -156,13 +179,17 @@ async def change_group(
     id: answers.GroupId,
     caller: ProviderWriter,
 ) -> Response:
-    """Change a group as a whole. What is queued goes by the new group; what is accepted keeps its provider."""
+    """Change a group as a whole. What is queued goes by the new group; what is accepted keeps its provider. 409 lists
+    campaigns under way that would be left without an active provider, or that a new member cannot send."""
     async with services.database.begin() as tx:
         current = await common.get_to_change(tx, "provider_group", id, if_match)
-        common.check_read_only(body.read_only(), shown_group(current), if_match)
+        # What its members take moves on with each of them: whatever was read may be sent back.
+        given = {name: value for name, value in body.read_only().items() if name != "what_fields"}
+        common.check_read_only(given, await shown_group(tx, current), if_match)
         changed, former = await groups.put(tx, id, body.content(), current.version)
+        shown = await shown_group(tx, changed)
     await services.definitions.published([id, *former])
-    return answers.with_etag(shown_group(changed))
+    return answers.with_etag(shown)
 
 
 @router.delete("/provider-groups/{id}", status_code=204, response_model=None, responses=documented(404, 409))

@@ -26,7 +26,7 @@ router = APIRouter(prefix="/v1/campaigns", tags=["reports"], route_class=StrictR
 CSV_PAGE = 1_000
 MOST_RUNS: Final = 100
 """On one page: each may have hundreds of zones."""
-PARAMETERS = frozenset({"status", "reason", "user_id", "run_id", "variant", "format", "limit", "cursor"})
+PARAMETERS = frozenset({"status", "reason", "user_id", "run_id", "variant", "test", "format", "limit", "cursor"})
 """Of the message log."""
 
 
@@ -81,6 +81,7 @@ async def read_messages(
     user_id: str | None = Query(None, max_length=256, description="One person."),
     run_id: str | None = Query(None, max_length=64, description="One run."),
     variant: str | None = Query(None, max_length=200, description="One variant."),
+    test: bool | None = Query(None, description="Test sends alone, or none of them. Reports count none."),
     format: Literal["json", "csv"] = Query("json", description="csv: everything that fits the filters, streamed."),
     limit: answers.Limit = 50,
     cursor: str | None = Query(None, max_length=1_000, description="`next_cursor` of the page before."),
@@ -102,6 +103,7 @@ async def read_messages(
         "user_id": user_id,
         "run_id": run_id,
         "variant": variant,
+        "test": None if test is None else str(test).lower(),
     }
     if format == "json":
         return answers.answer(await _page(services, filters, limit, cursor))

@@ -32,7 +32,8 @@ class Surroundings:
     """What a campaign or a rule may refer to; deleted ones are absent.
 
     `segments`: id → rule, as saved, those that they name included. `campaigns`: those that rules name. `user_lists`,
-    `providers`: id → status, `takes`: id → what of a `what` it takes. `groups`: id → provider ids.
+    `providers`: id → status, `takes`: id → what of a `what` it takes. `groups`: id → provider ids, `routes`: id →
+    country → those that stand in for them there.
     """
 
     account_time_zone: str = "UTC"
@@ -41,6 +42,7 @@ class Surroundings:
     user_lists: Mapping[str, str] = field(default_factory=dict)
     providers: Mapping[str, str] = field(default_factory=dict)
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    routes: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
     default_group_id: str | None = None
     takes: Mapping[str, WhatFields] = field(default_factory=dict)
 

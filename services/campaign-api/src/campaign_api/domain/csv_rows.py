@@ -14,7 +14,7 @@ from typing import Any, Final
 
 COLUMNS: Final = (
     "id", "campaign_id", "run_id", "occurrence", "user_id", "phone", "status", "reason", "variant", "body", "parts",
-    "provider_id", "attempts", "due_at", "updated_at",
+    "provider_id", "attempts", "due_at", "updated_at", "test",
 )  # fmt: skip
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 _PHONE: Final = re.compile(r"\+[0-9]{1,15}")

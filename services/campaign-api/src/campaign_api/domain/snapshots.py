@@ -171,7 +171,9 @@ def _group(resource: Resource) -> d.ProviderGroupDefinition:
         body["name"],
         body["provider_ids"],
         body["is_default"],
+        [d.Route(route["country"], route["provider_ids"]) for route in body.get("routes") or ()],
         deleted=resource.deleted,
+        failover_on_rate_limit=body.get("failover_on_rate_limit", False),
     )
 
 

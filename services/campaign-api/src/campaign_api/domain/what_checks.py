@@ -26,6 +26,8 @@ class Carriers(Protocol):
     @property
     def groups(self) -> Mapping[str, tuple[str, ...]]: ...
     @property
+    def routes(self) -> Mapping[str, Mapping[str, tuple[str, ...]]]: ...
+    @property
     def default_group_id(self) -> str | None: ...
     @property
     def takes(self) -> Mapping[str, WhatFields]: ...
@@ -46,7 +48,7 @@ def check_what(what: Mapping[str, Any], around: Carriers, *, live: bool) -> list
 
 
 def check_carrier(what: Mapping[str, Any], around: Carriers) -> list[FieldProblem]:
-    """Empty when some provider can carry the texts."""
+    """Empty when some provider can carry the texts, to whatever country."""
     provider_id, group_id = what.get("provider_id"), what.get("provider_group_id")
     if provider_id is not None and group_id is not None:
         return [FieldProblem("/what/provider_id", "not together with provider_group_id")]
@@ -64,9 +66,13 @@ def check_carrier(what: Mapping[str, Any], around: Carriers) -> list[FieldProble
         group_id = around.default_group_id
     if group_id not in around.groups:
         return [FieldProblem(pointer, "there is no such provider group")]
-    if not any(around.providers.get(member) == "active" for member in around.groups[group_id]):
-        return [FieldProblem(pointer, "every provider of the group is archived")]
-    return []
+    lists = {"the group": around.groups[group_id]}
+    lists |= {f"its route to {country}": ids for country, ids in around.routes.get(group_id, {}).items()}
+    return [
+        FieldProblem(pointer, f"every provider of {name} is archived")
+        for name, ids in lists.items()
+        if not any(around.providers.get(member) == "active" for member in ids)
+    ]
 
 
 def misfits(what: Mapping[str, Any], around: Carriers) -> list[FieldProblem]:
@@ -135,7 +141,15 @@ def _strangers(what: Mapping[str, Any], around: Carriers) -> list[FieldProblem]:
     ]
 
 
+def group_of(what: Mapping[str, Any], around: Carriers) -> str | None:
+    """The group that its texts go by; None: by a provider of the campaign's own, or there is no default group."""
+    return None if what.get("provider_id") is not None else what.get("provider_group_id") or around.default_group_id
+
+
 def _members(what: Mapping[str, Any], around: Carriers) -> tuple[str, ...]:
+    """All that its texts may go to, whatever the country."""
     if what.get("provider_id") is not None:
         return (what["provider_id"],)
-    return around.groups.get(what.get("provider_group_id") or around.default_group_id or "", ())
+    group_id = group_of(what, around) or ""
+    routed = (id for ids in around.routes.get(group_id, {}).values() for id in ids)
+    return tuple(dict.fromkeys((*around.groups.get(group_id, ()), *routed)))

@@ -9,11 +9,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from campaign_api.definitions import request
 from campaign_api.domain.campaign_checks import Surroundings
-from campaign_api.domain.campaign_states import ACTIVE, LIVE_KINDS
+from campaign_api.domain.campaign_states import ACTIVE
 from campaign_api.domain.errors import Conflict, FieldProblem, Invalid, NotFound, StaleVersion, VersionMissing
 from campaign_api.domain.resource import Kind, Resource
 from campaign_api.domain.snapshots import is_published, snapshot_of
-from campaign_api.domain.what_checks import check_carrier, misfits
+from campaign_api.domain.what_checks import check_carrier, group_of, misfits
 from campaign_api.store import resources
 from campaign_api.store.references import User
 from postrider.contracts import codec
@@ -22,6 +22,7 @@ ANY_VERSION: Final = "*"
 NO_VERSION: Final = 0
 """A tag that we never gave: it is stale, whatever the version is."""
 MOVES_ON: Final = frozenset({"version", "updated_at", "status", "scheduled_at", "end_reason"})
+MOST_LISTED: Final = 100
 MAX_DEFINITION_BYTES: Final = 900_000
 NAMES: Final[Mapping[Kind, str]] = {
     "settings": "settings",
@@ -75,15 +76,24 @@ async def publish(tx: AsyncConnection, resource: Resource) -> None:
     await request(tx, [resource.id])
 
 
-async def stranded(tx: AsyncConnection, before: Surroundings, after: Surroundings) -> list[Resource]:
-    """Live campaigns under way that a change would leave without a provider (semantics.md §7)."""
-    return [
-        campaign
-        for campaign in await resources.campaigns_in(tx, ACTIVE)
-        if campaign.body["kind"] in LIVE_KINDS
-        and not check_carrier(campaign.body["what"], before)
-        and check_carrier(campaign.body["what"], after)
-    ]
+async def check_nobody_is_stranded(tx: AsyncConnection, before: Surroundings, after: Surroundings) -> None:
+    """Raises `Conflict`, which lists groups and campaigns, for a change that would leave campaigns under way without a
+    provider: at all, or for a country with a route of its own (semantics.md §7)."""
+    by_group: dict[str, list[Resource]] = {}
+    problems: list[FieldProblem] = []
+    names = {group.id: group.body["name"] for group in await resources.all_of(tx, "provider_group")}
+    for campaign in await resources.campaigns_in(tx, ACTIVE):
+        what = campaign.body["what"]
+        known = check_carrier(what, before)
+        new = [problem.message for problem in check_carrier(what, after) if problem not in known]
+        if new:
+            group_id = group_of(what, after)
+            by = f"group {group_id} ({names.get(group_id, 'new')})" if group_id is not None else "by itself"
+            by_group.setdefault(by, []).append(campaign)
+            problems.append(FieldProblem("", f"{campaign.id} ({campaign.body['name']}), {by}: {'; '.join(new)}"))
+    if problems:
+        listed = "; ".join(f"{by}: {_listed(campaigns)}" for by, campaigns in by_group.items())
+        raise Conflict(f"campaigns under way would be left without a provider: {listed}", problems[:MOST_LISTED])
 
 
 async def check_nobody_misfits(tx: AsyncConnection, before: Surroundings, after: Surroundings) -> None:
@@ -127,7 +137,10 @@ def check_read_only(given: Mapping[str, Any], shown: Mapping[str, Any], if_match
 
 def in_use(what: str, users: Sequence[Resource | User]) -> Conflict:
     """Lists up to ten of those that stand in the way."""
+    return Conflict(f"{what}: {_listed(users)}")
+
+
+def _listed(users: Sequence[Resource | User]) -> str:
     names = [(user.id, user.name if isinstance(user, User) else user.body["name"]) for user in users[:10]]
     shown = ", ".join(f"{id} ({name})" for id, name in names)
-    more = f" and {len(users) - 10} more" if len(users) > 10 else ""
-    return Conflict(f"{what}: {shown}{more}")
+    return f"{shown} and {len(users) - 10} more" if len(users) > 10 else shown

@@ -57,15 +57,14 @@ async def put(
 
 
 async def archive(tx: AsyncConnection, id: str) -> Resource:
-    """Not while a live campaign would be left without a provider: semantics.md §7."""
+    """Not while a campaign under way would be left without a provider: semantics.md §7."""
     await resources.lock_configuration(tx)
     current = await common.get(tx, "provider", id, for_update=True)
     if current.status == ARCHIVED:
         raise Conflict("the provider is archived already")
     around = await resources.surroundings(tx, await resources.get_settings(tx))
-    stranded = await common.stranded(tx, around, replace(around, providers={**around.providers, id: ARCHIVED}))
-    if stranded:
-        raise common.in_use("it is the only provider of running live campaigns", stranded)
+    after = replace(around, providers={**around.providers, id: ARCHIVED})
+    await common.check_nobody_is_stranded(tx, around, after)
     return await common.store(tx, replace(current, status=ARCHIVED))
 
 
@@ -73,7 +72,7 @@ async def delete(tx: AsyncConnection, id: str) -> Resource:
     """Only what nothing uses and nothing was sent with."""
     await resources.lock_configuration(tx)
     current = await common.get(tx, "provider", id, for_update=True)
-    groups = [group for group in await resources.all_of(tx, "provider_group") if id in group.body["provider_ids"]]
+    groups = [group for group in await resources.all_of(tx, "provider_group") if id in members_of(group.body)]
     if groups:
         raise common.in_use("the provider is in groups", groups)
     campaigns = await resources.campaigns_naming(tx, id)
@@ -86,6 +85,12 @@ async def delete(tx: AsyncConnection, id: str) -> Resource:
 
 def _sealed(credentials: Mapping[str, Any], sealer: Sealer) -> dict[str, str]:
     return {"sealed_credentials": sealer.seal(credentials), "sealed_to": sealer.key_name}
+
+
+def members_of(group: Mapping[str, Any]) -> list[str]:
+    """All providers of a group's body, those of its routes too."""
+    routed = (id for ids in resources.routes_of(group).values() for id in ids)
+    return list(dict.fromkeys((*group["provider_ids"], *routed)))
 
 
 def _check(body: Mapping[str, Any], credentials: Mapping[str, Any] | None) -> None:

@@ -20,7 +20,8 @@ _SAVE = text("""
 INSERT INTO idempotency (key_id, key, fingerprint, resource_id, status, reply, etag)
 VALUES (:key_id, :key, :fingerprint, :resource_id, :status, :reply, :etag)
 """)
-_FORGET = text("""
+_FORGET = text("DELETE FROM idempotency WHERE key_id = :key_id AND key = :key")
+_FORGET_OLD = text("""
 DELETE FROM idempotency WHERE ctid IN (
     SELECT ctid FROM idempotency WHERE created_at < db_now() - make_interval(secs => :seconds) LIMIT 5000)
 """)
@@ -57,5 +58,10 @@ async def save(tx: AsyncConnection, key_id: str, key: str, reply: Reply) -> None
     )
 
 
+async def forget(tx: AsyncConnection, key_id: str, key: str) -> None:
+    """What it was kept for was refused after all."""
+    await tx.execute(_FORGET, {"key_id": key_id, "key": key})
+
+
 async def forget_old(tx: AsyncConnection) -> int:
-    return int((await tx.execute(_FORGET, {"seconds": RETENTION_SECONDS})).rowcount)
+    return int((await tx.execute(_FORGET_OLD, {"seconds": RETENTION_SECONDS})).rowcount)

@@ -6,7 +6,7 @@ references whole (a provider cannot be archived while a campaign that uses it is
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -180,9 +180,15 @@ async def surroundings(tx: AsyncConnection, settings: Resource, named: Collectio
         user_lists=around.user_lists,
         providers={provider.id: provider.status for provider in providers},
         groups={group.id: tuple(group.body["provider_ids"]) for group in groups},
+        routes={group.id: routes_of(group.body) for group in groups},
         default_group_id=next((group.id for group in groups if group.body["is_default"]), None),
         takes={provider.id: what_fields(provider.body["kind"], provider.body["settings"]) for provider in providers},
     )
+
+
+def routes_of(group: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Country → provider ids, of a group's body."""
+    return {route["country"]: tuple(route["provider_ids"]) for route in group.get("routes") or ()}
 
 
 def _resource(row: Row[Any]) -> Resource:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from dispatcher.domain.message import TEST_CAMPAIGN
 from postrider.contracts.delivery_events import ACCEPTED_STATUSES, FunnelMoved
 
 _WITH_PROVIDER = frozenset({"in_doubt", "unknown", "rejected", *ACCEPTED_STATUSES})
@@ -34,9 +35,12 @@ def provider_of(status: str, provider_id: str) -> str:
 
 
 def moves(changes: Iterable[Change]) -> list[FunnelMoved]:
-    """Their sum, in order of first appearance. Changes that leave status and provider alone do not move anything."""
+    """Their sum, in order of first appearance. Changes that leave status and provider alone do not move anything, and
+    test sends are in no funnel."""
     counts: Counter[tuple[str, ...]] = Counter()
     for change in changes:
+        if change.campaign_id == TEST_CAMPAIGN:
+            continue
         from_provider = provider_of(change.from_status, change.from_provider_id)
         to_provider = provider_of(change.to_status, change.to_provider_id)
         if (change.from_status, from_provider) == (change.to_status, to_provider):

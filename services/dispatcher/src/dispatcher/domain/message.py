@@ -23,6 +23,13 @@ def lane_of(lane: int, message_class: str) -> int:
     return TRANSACTIONAL if message_class == "transactional" else lane
 
 
+TRIALS = -2
+"""Lane of test sends in the ledger: below all that the claimer looks at (store/claims.py), since what they are made of
+comes with each of them and is nobody's definition (trials.py)."""
+TEST_CAMPAIGN = "test"
+"""Their campaign in the ledger, which always sends; the one that they try, or "", is in `run_id`."""
+
+
 class Message(Struct, frozen=True):
     """`variables`: JSON of {"profile": …, "event": …}. `attempt` counts the calls marked so far.
 

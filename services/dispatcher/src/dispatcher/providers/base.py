@@ -202,10 +202,13 @@ class WebhookRequest:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """The end of a harmless authenticated call. `reason` names what is wrong, without secrets or personal data."""
+    """The end of a harmless authenticated call. `reason` names what is wrong, without secrets or personal data.
+    `is_checked` False: there is no such call, and nothing is known. `proven`: what is known now, and what is not."""
 
     ok: bool
     reason: str | None = None
+    is_checked: bool = True
+    proven: str = ""
 
 
 class BadSignature(Exception):

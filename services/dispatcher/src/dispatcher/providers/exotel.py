@@ -45,6 +45,7 @@ from dispatcher.providers.batches import Alone, hand_over
 from dispatcher.providers.exotel_replies import Entry, assign, entries_of
 from dispatcher.providers.keywords import keyword_of
 from dispatcher.providers.replies import retry_after
+from postrider.contracts.provider_kinds.exotel import base_url_of
 from postrider.phones import normalise
 
 PROVIDER, LATER = Outcome.REJECTED_PROVIDER, Outcome.REJECTED_LATER
@@ -172,7 +173,7 @@ class ExotelAdapter:
     ) -> None:
         self.provider_id = provider_id
         self._http = http
-        base_url = settings.get("base_url") or f"https://{str(settings['subdomain']).removeprefix('@')}"
+        base_url = base_url_of(settings)
         self._account_sid = str(settings["account_sid"])
         self._account_url = f"{base_url}/v1/Accounts/{self._account_sid}"
         self._timeout_seconds = float(settings["timeout_seconds"])
@@ -328,7 +329,9 @@ class ExotelAdapter:
         error = next((entry for entry in entries if entry.is_error), None)
         status = error.http if error is not None and error.http is not None else response.status
         if (status == 200 and (entries or NO_SUCH_TEXT in response.body)) or (status == 404 and error is not None):
-            return Verification(True)
+            return Verification(
+                True, proven="key, token and account are right; whether the sender may send is not checked"
+            )
         reason = "unexpected_reply" if status in (200, 404) else f"http_{status}"
         return Verification(False, (error.code if error is not None else None) or reason)
 

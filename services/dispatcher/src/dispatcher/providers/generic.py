@@ -155,12 +155,12 @@ class GenericAdapter:
     async def verify(self) -> Verification:
         """No call of an API nobody knows is harmless; but a token can be had."""
         if self._tokens is None:
-            return Verification(True, "no_harmless_call")
+            return Verification(True, "no_harmless_call", False, "no call of an API that nobody knows is harmless")
         try:
             await self._tokens.token(self._timeout_seconds)
         except NoToken as failure:
             return Verification(False, f"token_{failure.reason}")
-        return Verification(True)
+        return Verification(True, proven="a token can be had; what the API itself takes is not checkable")
 
     async def close(self) -> None:
         if self._tokens is not None:

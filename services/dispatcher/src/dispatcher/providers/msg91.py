@@ -237,7 +237,7 @@ class Msg91Adapter:
         except (NotSent, InDoubt) as failure:
             return Verification(False, failure.reason)
         if response.status == 200 and re.fullmatch(rb"\s*\"?-?[0-9]{1,15}(\.[0-9]{1,6})?\"?\s*", response.body):
-            return Verification(True)
+            return Verification(True, proven="the auth key is right; sender and templates are not checked")
         reason = "unexpected_reply" if response.status == 200 else f"http_{response.status}"
         return Verification(False, _known_code(json_object(response.body)) or reason)
 

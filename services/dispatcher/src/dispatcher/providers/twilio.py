@@ -295,21 +295,54 @@ class TwilioAdapter:
         return dict(reversed(pairs))
 
     async def verify(self) -> Verification:
-        """Read the account. Proves the credentials, not that the sender may send."""
-        request = HttpRequest(
-            "GET", f"{self._base_url}{self._account_path}.json", self._headers, timeout_seconds=self._timeout_seconds
-        )
+        """Reads the account, and the sender: a number or short code of the account's own, or a Messaging Service."""
+        account = await self._read(f"{self._base_url}{self._account_path}.json")
+        if isinstance(account, str):
+            return Verification(False, account)
+        if account.get("status") not in (None, "active"):
+            return Verification(False, "account_not_active")
+        if self._service is not None:
+            found = await self._read(f"{messaging_url(self._base_url)}/v1/Services/{self._service}")
+            if isinstance(found, str):
+                return Verification(False, "service_not_found" if found in ("20404", "http_404") else found)
+            return Verification(True, proven="credentials, account and Messaging Service are right")
+        if self._from is None or not self._from.removeprefix("+").isdigit():
+            return Verification(True, proven="credentials and account are right; a name as sender cannot be looked up")
+        is_number = self._from.startswith("+")
+        path = "IncomingPhoneNumbers.json?PhoneNumber" if is_number else "SMS/ShortCodes.json?ShortCode"
+        found = await self._read(f"{self._base_url}{self._account_path}/{path}={quote(self._from, safe='')}")
+        if isinstance(found, str):
+            return Verification(False, found)
+        listed, name = ("incoming_phone_numbers", "phone_number") if is_number else ("short_codes", "short_code")
+        entries = found.get(listed)
+        entry = next((each for each in entries or () if isinstance(each, dict) and each.get(name) == self._from), None)
+        if entry is None:
+            return Verification(False, "sender_not_found" if isinstance(entries, list) else "unexpected_reply")
+        capabilities = entry.get("capabilities")
+        if isinstance(capabilities, dict) and not capabilities.get("sms", capabilities.get("SMS", True)):
+            return Verification(False, "sender_cannot_text")
+        return Verification(True, proven="credentials and account are right, and the sender is the account's own")
+
+    async def _read(self, url: str) -> dict[str, Any] | str:
+        """What is there, or why it cannot be read."""
         try:
-            response = await self._http.send(request)
+            response = await self._http.send(
+                HttpRequest("GET", url, self._headers, timeout_seconds=self._timeout_seconds)
+            )
         except (NotSent, InDoubt) as failure:
-            return Verification(False, failure.reason)
+            return failure.reason
         if response.status != 200:
-            return Verification(False, str(_code(json_object(response.body)) or f"http_{response.status}"))
-        status = json_object(response.body).get("status")
-        return Verification(True) if status in (None, "active") else Verification(False, "account_not_active")
+            return str(_code(json_object(response.body)) or f"http_{response.status}")
+        return json_object(response.body) or "unexpected_reply"
 
     async def close(self) -> None:
         await self._http.close()
+
+
+def messaging_url(base_url: str) -> str:
+    """Messaging Services are on a host of their own beside the vendor's API, of the same region; elsewhere (a proxy, a
+    stand-in) on the one that is set."""
+    return re.sub(r"^(https?://)api\.((?:[0-9a-z-]+\.){0,2}twilio\.com(?::[0-9]+)?)$", r"\1messaging.\2", base_url)
 
 
 @lru_cache(maxsize=64)

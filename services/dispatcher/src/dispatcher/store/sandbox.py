@@ -31,7 +31,8 @@ WHERE message_id = CAST(:message_id AS uuid) AND provider_id = :provider_id ORDE
 
 _LIST = text("""
 SELECT s.id, s.sent_to, s.sent_from, s.body, s.provider_id, s.parts, s.at, s.message_id,
-    COALESCE(l.campaign_id, '') AS campaign_id, COALESCE(l.user_id, '') AS user_id
+    COALESCE(CASE l.campaign_id WHEN 'test' THEN l.run_id ELSE l.campaign_id END, '') AS campaign_id,
+    COALESCE(l.user_id, '') AS user_id
 FROM sandbox_inbox s LEFT JOIN ledger l ON l.message_id = s.message_id
 WHERE (CAST(:phone AS text) IS NULL OR s.sent_to = :phone) AND (CAST(:before AS bigint) IS NULL OR s.id < :before)
 ORDER BY s.id DESC LIMIT :n

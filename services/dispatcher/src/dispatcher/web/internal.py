@@ -74,15 +74,21 @@ class SealedIn(BaseModel):
     sealed: str = Field(max_length=200_000)
 
 
-def router(
-    token: str, database: Database, inbox: PostgresInbox, opt_out: OptOut, fleet: Fleet, keys: Keys
-) -> APIRouter:
+def internal_routes(token: str) -> APIRouter:
+    """Without the service token nothing is answered."""
+
     async def authorised(authorization: Annotated[str, Header()] = "") -> None:
         if not hmac.compare_digest(authorization.encode(), f"Bearer {token}".encode()):
             raise HTTPException(401, "the service token is missing or wrong")
 
-    routes = APIRouter(prefix="/internal", tags=["internal"], dependencies=[Depends(authorised)],
-                       route_class=WaitingRoute)  # fmt: skip
+    return APIRouter(prefix="/internal", tags=["internal"], dependencies=[Depends(authorised)],
+                     route_class=WaitingRoute)  # fmt: skip
+
+
+def router(
+    token: str, database: Database, inbox: PostgresInbox, opt_out: OptOut, fleet: Fleet, keys: Keys
+) -> APIRouter:
+    routes = internal_routes(token)
 
     @routes.get("/sandbox/inbox")
     async def read_inbox(
@@ -97,7 +103,7 @@ def router(
             {
                 "to": each.to, "from": each.from_, "body": each.body, "campaign_id": each.campaign_id,
                 "user_id": each.user_id, "provider_id": each.provider_id, "parts": each.parts,
-                "at": _rfc3339(each.at), "message_id": each.message_id,
+                "at": rfc3339(each.at), "message_id": each.message_id,
             }
             for each in texts[:limit]
         ]  # fmt: skip
@@ -145,7 +151,7 @@ def router(
         async with database.begin() as tx:
             found = await suppressions.listing(tx, phone, _position(cursor), limit + 1)
         items = [
-            {"phone": number, "reason": reason, "source": source, "at": _rfc3339(at)}
+            {"phone": number, "reason": reason, "source": source, "at": rfc3339(at)}
             for number, reason, source, at, _ in found[:limit]
         ]
         last = found[limit - 1] if len(found) > limit else None
@@ -154,7 +160,7 @@ def router(
     return routes
 
 
-def _rfc3339(at: datetime) -> str:
+def rfc3339(at: datetime) -> str:
     return at.isoformat().replace("+00:00", "Z")
 
 

@@ -14,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from postrider import http_manners
+from postrider.contracts.delivery_events import TEST_RUN
 from postrider.health import Health
 from postrider.health import router as health_router
 from postrider.logs import failure, log
@@ -62,10 +63,11 @@ def make_app(services: Services, health: Health) -> FastAPI:
         status: str | None = None,
         reason: str | None = None,
         variant: str | None = None,
+        test: bool | None = None,
         limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 100,
         cursor: str | None = None,
     ) -> dict[str, Any]:
-        where = MessageFilter(campaign_id, run_id, user_id, phone, status, reason, variant)
+        where = MessageFilter(campaign_id, run_id, user_id, phone, status, reason, variant, test)
         try:
             page = await services.store.messages(where, cursor, limit)
         except ValueError as error:
@@ -91,7 +93,19 @@ def _message(row: MessageRow) -> dict[str, Any]:
         "body": row.body or None,
         "parts": row.parts or None,
         "provider_id": row.provider_id or None,
-        "attempts": msgspec.json.decode(row.attempts or "[]"),
+        "attempts": [_attempt(each) for each in msgspec.json.decode(row.attempts or "[]")],
         "due_at": rfc3339(from_microseconds(row.due_at)) if row.due_at else None,
         "updated_at": rfc3339(from_microseconds(row.updated_at)),
+        "test": row.run_id == TEST_RUN,
+    }
+
+
+def _attempt(summary: dict[str, Any]) -> dict[str, Any]:
+    """A provider call as people read of it."""
+    return {
+        "attempt": summary["attempt"],
+        "provider_id": summary["provider_id"],
+        "outcome": summary["outcome"],
+        "code": summary.get("code"),
+        "started_at": summary["at"],
     }

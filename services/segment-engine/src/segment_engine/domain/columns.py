@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from postrider.contracts.delivery_events import ACCEPTED_STATUSES, MessageChanged
+from postrider.contracts.delivery_events import ACCEPTED_STATUSES, TEST_RUN, MessageChanged
 from postrider.contracts.suppressions import SuppressionChanged
 from postrider.contracts.user_events import UserEvent
 from postrider.rules.dates import read_date
@@ -245,8 +245,9 @@ def message_row(change: MessageChanged) -> MessageRow:
 
 
 def outcome_rows(change: MessageChanged) -> list[OutcomeRow]:
-    """What a state tells of how far a message came. A state may be told alone, so the last one tells all before it."""
-    if change.status not in ACCEPTED_STATUSES:
+    """What a state tells of how far a message came. A state may be told alone, so the last one tells all before it. Of
+    a test send nothing: the campaign has texted nobody."""
+    if change.status not in ACCEPTED_STATUSES or change.run_id == TEST_RUN:
         return []
     known = ("accepted", "delivered") if change.status == "delivered" else ("accepted",)
     at = microseconds(change.at)

@@ -151,7 +151,7 @@ class UnexpandedOutcome:
 
 @dataclass(frozen=True, slots=True)
 class MessageFilter:
-    """All given parts must hold."""
+    """All given parts must hold. `test`: test sends alone, or none of them."""
 
     campaign_id: str | None = None
     run_id: str | None = None
@@ -160,6 +160,7 @@ class MessageFilter:
     status: str | None = None
     reason: str | None = None
     variant: str | None = None
+    test: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -290,7 +290,7 @@ class SqlEventStore:
     async def messages(self, where: MessageFilter, cursor: str | None, limit: int) -> MessagePage:
         given = {name: getattr(where, name) for name in statements.MESSAGE_FILTERS}
         params = {name: render(value) for name, value in given.items() if value is not None}
-        sql = statements.messages(tuple(params), after=cursor is not None)
+        sql = statements.messages(tuple(params), after=cursor is not None, test=where.test)
         params["limit"] = render(limit + 1)
         if cursor is not None:
             params["after_campaign"], params["after_id"] = map(render, _read_cursor(cursor))

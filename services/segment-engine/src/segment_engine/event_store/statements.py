@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from typing import NamedTuple
 
+from postrider.contracts.delivery_events import TEST_RUN
 from segment_engine.domain.columns import EventRow, MessageRow, OutcomeRow, ProfileRow, SuppressionRow
 
 SESSION_SETTINGS = {
@@ -141,9 +142,12 @@ WHERE position > transform(toString(zone), {{zones:Array(String)}}, {{expanded:A
 MESSAGE_FILTERS = ("campaign_id", "run_id", "user_id", "phone", "status", "reason", "variant")
 
 
-def messages(filters: tuple[str, ...], *, after: bool) -> str:
-    """`filters`: some of MESSAGE_FILTERS, bound by their own names. `after`: begin behind after_campaign, after_id."""
+def messages(filters: tuple[str, ...], *, after: bool, test: bool | None = None) -> str:
+    """`filters`: some of MESSAGE_FILTERS, bound by their own names. `after`: begin behind after_campaign, after_id.
+    `test`: test sends alone, or none of them."""
     tests = [f"{name} = {{{name}:String}}" for name in filters]
+    if test is not None:
+        tests.append(f"run_id {'=' if test else '!='} '{TEST_RUN}'")
     if after:
         tests.append("(campaign_id, message_id) > ({after_campaign:String}, {after_id:String})")
     return f"""SELECT {", ".join(MESSAGE_COLUMNS)} FROM messages FINAL WHERE {" AND ".join(tests) or "true"}

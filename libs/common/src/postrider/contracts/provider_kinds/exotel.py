@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from postrider.contracts.provider_kinds.fields import (
     ID,
     ID_HINT,
@@ -9,8 +12,23 @@ from postrider.contracts.provider_kinds.fields import (
     SECRET_HINT,
     ProviderField,
     ProviderKind,
+    SentTo,
     common,
 )
+from postrider.contracts.urls import origin_of
+
+SUBDOMAIN = "api.exotel.com"
+
+
+def base_url_of(settings: Mapping[str, Any]) -> str:
+    """Where the account's region is."""
+    subdomain = str(settings.get("subdomain") or SUBDOMAIN).removeprefix("@")
+    return str(settings.get("base_url") or f"https://{subdomain}").rstrip("/")
+
+
+def _sent_to(settings: Mapping[str, Any]) -> SentTo:
+    return {"api_token": frozenset({origin_of(base_url_of(settings))})}
+
 
 KIND = ProviderKind(
     kind="exotel",
@@ -20,7 +38,7 @@ KIND = ProviderKind(
             "subdomain",
             "text",
             "The region's host: api.exotel.com (Singapore), api.in.exotel.com (Mumbai); `base_url` wins.",
-            default="api.exotel.com",
+            default=SUBDOMAIN,
             pattern=r"@?[0-9A-Za-z-]{1,63}(\.[0-9A-Za-z-]{1,63}){1,5}",
             hint="a host name",
         ),
@@ -96,4 +114,5 @@ KIND = ProviderKind(
             hint=SECRET_HINT,
         ),
     ),
+    sent_to=_sent_to,
 )

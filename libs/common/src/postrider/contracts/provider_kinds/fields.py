@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from postrider.contracts.problems import Problem
+from postrider.contracts.urls import origin_of
 
 DEFAULT_TIMEOUT_SECONDS = 10.0
 DEFAULT_IN_DOUBT_WAIT_SECONDS = 120
@@ -16,6 +17,9 @@ ID, ID_HINT = r"[0-9A-Za-z_-]{2,64}", "2 to 64 letters, digits, - or _"
 
 FieldType = Literal["text", "url", "number", "integer", "choice", "object", "list"]
 """`object` and `list` are settings with parts of their own, which the kind's `nested` check knows."""
+
+SentTo = Mapping[str, frozenset[str]]
+"""Credential → origins."""
 
 Check = Callable[[Mapping[str, Any], Mapping[str, Any] | None], list[Problem]]
 """(settings, credentials or None for those stored) → what is wrong."""
@@ -45,8 +49,8 @@ class ProviderField:
 class ProviderKind:
     """`exactly_one`: groups of settings of which exactly one is given. `together`: (setting, credential) of which
     neither means anything without the other. `nested`: the check of everything but the fields that all kinds have, for
-    a kind whose settings have parts of their own. `credentials_for`: what stored credentials were given for; when it
-    changes they are to be given again."""
+    a kind whose settings have parts of their own. `sent_to`: of each credential that the settings need, the origins
+    that get it; one that would get to another is to be given again."""
 
     kind: str
     settings: tuple[ProviderField, ...]
@@ -54,7 +58,7 @@ class ProviderKind:
     exactly_one: tuple[tuple[str, ...], ...] = ()
     together: tuple[tuple[str, str], ...] = ()
     nested: Check | None = None
-    credentials_for: Callable[[Mapping[str, Any]], frozenset[str]] | None = None
+    sent_to: Callable[[Mapping[str, Any]], SentTo] | None = None
 
 
 def common(base_url: str | None, keyword_replies: Literal["on", "off"] = "on") -> tuple[ProviderField, ...]:
@@ -87,3 +91,13 @@ def common(base_url: str | None, keyword_replies: Literal["on", "off"] = "on") -
             choices=("on", "off"),
         ),
     )
+
+
+def sent_to_base(credential: str, base_url: str) -> Callable[[Mapping[str, Any]], SentTo]:
+    """Of a kind whose credentials all go with every call, to `base_url` or else the vendor's. `credential`: the one
+    that is always needed, in whose name they are asked for again."""
+
+    def sent_to(settings: Mapping[str, Any]) -> SentTo:
+        return {credential: frozenset({origin_of(str(settings.get("base_url") or base_url))})}
+
+    return sent_to

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from postrider.contracts.generic_provider import check_generic, generic_credentials_for
+from postrider.contracts.generic_provider import check_generic, generic_sent_to
 from postrider.contracts.provider_kinds.fields import ProviderField, ProviderKind, common
 
 KIND = ProviderKind(
@@ -32,5 +32,5 @@ KIND = ProviderKind(
         ProviderField("secrets", "object", "Values by the names in `settings.secrets`."),
     ),
     nested=check_generic,
-    credentials_for=generic_credentials_for,
+    sent_to=generic_sent_to,
 )

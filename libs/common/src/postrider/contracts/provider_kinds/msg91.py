@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from postrider.contracts.provider_kinds.fields import SECRET, SECRET_HINT, ProviderField, ProviderKind, common
+from postrider.contracts.provider_kinds.fields import (
+    SECRET,
+    SECRET_HINT,
+    ProviderField,
+    ProviderKind,
+    common,
+    sent_to_base,
+)
+
+BASE_URL = "https://control.msg91.com"
 
 KIND = ProviderKind(
     kind="msg91",
     settings=(
-        *common("https://control.msg91.com"),
+        *common(BASE_URL),
         ProviderField(
             "sender",
             "text",
@@ -62,4 +71,5 @@ KIND = ProviderKind(
             hint=SECRET_HINT,
         ),
     ),
+    sent_to=sent_to_base("auth_key", BASE_URL),
 )

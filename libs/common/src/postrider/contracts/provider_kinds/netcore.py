@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from postrider.contracts.netcore_provider import check_netcore, netcore_credentials_for
+from postrider.contracts.netcore_provider import check_netcore, netcore_sent_to
 from postrider.contracts.provider_kinds.fields import ProviderField, ProviderKind, common
 
 KIND = ProviderKind(
@@ -23,5 +23,5 @@ KIND = ProviderKind(
         ProviderField("password", "text", "Password of the account.", required=True),
     ),
     nested=check_netcore,
-    credentials_for=netcore_credentials_for,
+    sent_to=netcore_sent_to,
 )

@@ -10,12 +10,15 @@ from postrider.contracts.provider_kinds.fields import (
     ProviderField,
     ProviderKind,
     common,
+    sent_to_base,
 )
+
+BASE_URL = "https://api.twilio.com"
 
 KIND = ProviderKind(
     kind="twilio",
     settings=(
-        *common("https://api.twilio.com", keyword_replies="off"),
+        *common(BASE_URL, keyword_replies="off"),
         ProviderField(
             "account_sid",
             "text",
@@ -50,4 +53,5 @@ KIND = ProviderKind(
         ),
     ),
     exactly_one=(("from", "messaging_service_sid"),),
+    sent_to=sent_to_base("auth_token", BASE_URL),
 )

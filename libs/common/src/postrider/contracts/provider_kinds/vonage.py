@@ -10,14 +10,17 @@ from postrider.contracts.provider_kinds.fields import (
     ProviderField,
     ProviderKind,
     common,
+    sent_to_base,
 )
 
 SIGNATURE_METHODS = ("md5hash", "md5", "sha1", "sha256", "sha512")
 
+BASE_URL = "https://rest.nexmo.com"
+
 KIND = ProviderKind(
     kind="vonage",
     settings=(
-        *common("https://rest.nexmo.com"),
+        *common(BASE_URL),
         ProviderField(
             "api_key",
             "text",
@@ -60,4 +63,5 @@ KIND = ProviderKind(
         ),
     ),
     together=(("signature_method", "signature_secret"),),
+    sent_to=sent_to_base("api_secret", BASE_URL),
 )

@@ -91,6 +91,20 @@ class Report(Model):
     conversions: dict[str, Any] = Field(description="Empty until conversions are built.")
 
 
+class Attempt(Model):
+    """One call to a provider."""
+
+    attempt: int = Field(description="Its number, counted from 1.")
+    provider_id: str = Field(description="The provider that was called.")
+    outcome: str = Field(
+        description="accepted; rejected_recipient, rejected_content: nobody else is asked; rejected_provider: the next "
+        "one is; rejected_later: it waits, or the next one is asked; in_doubt: nobody is asked again before it is "
+        "known; not_found: was in doubt, and is proven not sent; submitting: under way."
+    )
+    code: str | None = Field(description="The vendor's code, or a word of ours; null: none.")
+    started_at: str = Field(description="When it was marked, right before the call, RFC 3339, UTC.")
+
+
 class Message(Model):
     model_config = ConfigDict(extra="allow")
 
@@ -105,9 +119,12 @@ class Message(Model):
     body: str | None = Field(None, description="The text as rendered.")
     parts: int | None = Field(None, description="How many parts it has.")
     provider_id: str | None = Field(None, description="The provider of the latest attempt.")
-    attempts: list[dict[str, Any]] = Field(default_factory=list, description="Provider calls, oldest first.")
+    attempts: list[Attempt] = Field(
+        default_factory=list, description="Provider calls, oldest first: failover, retries and doubts. The last 100."
+    )
     due_at: str | None = Field(None, description="RFC 3339, UTC.")
     updated_at: str | None = Field(None, description="RFC 3339, UTC.")
+    test: bool = Field(False, description="A test send: in no count of the report, outside of caps and limits.")
 
 
 class MessagePage(Model):
