@@ -12,6 +12,7 @@ import pytest
 from dispatcher.domain.outcomes import Outcome
 from dispatcher.http_port import HttpResponse, InDoubt, NotSent
 from dispatcher.providers.base import (
+    OPTED_IN,
     BadWebhook,
     Filled,
     LookUp,
@@ -308,6 +309,19 @@ def test_version_2_in_other_wrappings() -> None:
         WebhookRequest("GET", f"{URL}?{urlencode({'data': data})}", {}, b""),
     ):
         assert said(request).provider_message_id == f"{ID}:919876543210"
+
+
+@pytest.mark.parametrize("version", ["v2", "v3", "v4"])
+@pytest.mark.parametrize(
+    ("said_", "suppress", "code"),
+    [("STOP", "opted_out", "stop:"), ("शुरू", OPTED_IN, "start:"), ("Help!", None, "help:"), ("thanks", None, None)],
+)
+def test_a_reply_by_version_4_is_obeyed(version: str, said_: str, suppress: str | None, code: str | None) -> None:
+    (receipt,) = adapter(webhook_version=version)[0].parse_receipt(v4("replied", incomingText=said_))
+    assert (receipt.status, receipt.suppress, receipt.reference) == ("delivered", suppress, receipt.provider_message_id)
+    assert (
+        receipt.reference and (receipt.code or "").startswith(code or "") and (receipt.code is None) == (code is None)
+    )
 
 
 def test_no_inbound_texts() -> None:

@@ -73,7 +73,7 @@ def _items(body: Any) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _receipt(event: str, data: Mapping[str, Any]) -> Receipt:
-    moment, meta = _timestamp(data.get("ts")), data.get("meta")
+    moment, meta = timestamp_of(data.get("ts")), data.get("meta")
     if moment is None or not isinstance(meta, str) or not meta:
         raise BadWebhook("ts and meta are mandatory")
     for name in MANDATORY.get(event, ()):
@@ -98,20 +98,25 @@ def _receipt(event: str, data: Mapping[str, Any]) -> Receipt:
             # Filters of carriers open links too, before the phone has the text.
             return Receipt(meta, "sent", event, reference=meta)
         case "replied":
-            keyword = keyword_of(data["incomingText"][:MOST_READ])
-            # With the moment as its code, a word is another receipt each time it is said, and a repeat of it is none.
-            return Receipt(
-                meta,
-                "delivered",
-                event,
-                code=f"{keyword}:{moment}"[:19] if keyword is not None else None,
-                reference=meta,
-                suppress={"stop": "opted_out", "start": OPTED_IN}.get(keyword or ""),
-            )
+            return reply_of(meta, moment, data["incomingText"])
     return Receipt(meta, "unknown", event[:32], reference=meta)
 
 
-def _timestamp(value: object) -> int | None:
+def reply_of(meta: str, moment: int, incoming: str) -> Receipt:
+    """A person's answer to the text. With the moment as its code, a word is another receipt each time it is said, and a
+    repeat of it is none."""
+    keyword = keyword_of(incoming[:MOST_READ])
+    return Receipt(
+        meta,
+        "delivered",
+        "replied",
+        code=f"{keyword}:{moment}"[:19] if keyword is not None else None,
+        reference=meta,
+        suppress={"stop": "opted_out", "start": OPTED_IN}.get(keyword or ""),
+    )
+
+
+def timestamp_of(value: object) -> int | None:
     """Unix seconds; some vendors write them as text, or as milliseconds."""
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 13:
         value = int(value)

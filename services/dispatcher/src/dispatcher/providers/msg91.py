@@ -40,6 +40,7 @@ from dispatcher.providers.base import (
     origin_of,
 )
 from dispatcher.providers.batches import Alone, hand_over
+from dispatcher.providers.clevertap_callback import reply_of
 from dispatcher.providers.msg91_receipts import Report, reports_of
 from dispatcher.providers.replies import json_object, retry_after
 
@@ -198,7 +199,15 @@ class Msg91Adapter:
         return Unavailable("not_supported")
 
     def parse_receipt(self, request: WebhookRequest) -> list[Receipt]:
-        return [self._receipt(report) for report in reports_of(request) if report.event not in NO_RECEIPTS]
+        """A person's reply that is one of the keywords is obeyed, whatever version the setting names: a STOP counts by
+        the text it answers."""
+        receipts = []
+        for report in reports_of(request):
+            if report.event not in NO_RECEIPTS:
+                receipts.append(self._receipt(report))
+            elif report.event == "replied" and report.said is not None and report.crqid is not None:
+                receipts.append(reply_of(report.crqid[:128], report.moment, report.said))
+        return receipts
 
     def _receipt(self, report: Report) -> Receipt:
         if report.event is not None:

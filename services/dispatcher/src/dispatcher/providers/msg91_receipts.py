@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from dispatcher.providers.base import BadWebhook, WebhookRequest
+from dispatcher.providers.clevertap_callback import timestamp_of
 from dispatcher.providers.replies import json_of
 
 NOT_GIVEN = frozenset({"", "0", "null"})
@@ -21,7 +22,7 @@ NOT_GIVEN = frozenset({"", "0", "null"})
 @dataclass(frozen=True, slots=True)
 class Report:
     """One text's report. v2 and v3 name the call (`request_id`), the `number` and a `status`; v4 only what it calls
-    `meta`, and an `event`. `crqid` is our reference where it comes back."""
+    `meta`, and an `event`. `crqid` is our reference where it comes back. `said` and `moment`: of a person's reply."""
 
     request_id: str | None = None
     number: str | None = None
@@ -29,6 +30,8 @@ class Report:
     event: str | None = None
     crqid: str | None = None
     code: str | None = None
+    said: str | None = None
+    moment: int = 0
 
 
 def reports_of(request: WebhookRequest) -> list[Report]:
@@ -77,7 +80,14 @@ def _event(event: dict[str, Any], data: dict[str, Any]) -> Report:
     name, meta = _text(event, "event"), _text(data, "meta")
     if not name or not meta or not _text(data, "ts"):
         raise BadWebhook("event, ts and meta are mandatory")
-    return Report(event=name.lower(), crqid=_given(data, "meta"), code=_given(data, "code"))
+    said = data.get("incomingText")
+    return Report(
+        event=name.lower(),
+        crqid=_given(data, "meta"),
+        code=_given(data, "code"),
+        said=said if isinstance(said, str) else None,
+        moment=timestamp_of(data.get("ts")) or 0,
+    )
 
 
 def _objects(value: object, what: str) -> list[dict[str, Any]]:
