@@ -150,7 +150,7 @@ async def texted(caller: Caller, name: str, provider: dict[str, Any]) -> None:
 
     await eventually(tried, 60)
     await caller.call("GET", f"/v1/campaigns/{campaign['id']}/report")
-    await caller.made(f"/v1/campaigns/{campaign['id']}/stop", None)
+    await caller.call("POST", f"/v1/campaigns/{campaign['id']}/stop")  # those who wait for another try
 
 
 async def refused(caller: Caller, secret: Secrets, known: dict[str, Any]) -> None:
