@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
-import msgspec
 import pytest
 from sqlalchemy import text
 
@@ -154,21 +153,15 @@ async def texted(caller: Caller, name: str, provider: dict[str, Any]) -> None:
 
 
 async def refused(caller: Caller, secret: Secrets, known: dict[str, Any]) -> None:
-    """Whoever makes a mistake with a secret is not told the secret."""
+    """Whoever makes a mistake with a secret is not told the secret, nor is it logged (more of them: a unit test)."""
     wrong = secret.of("in the wrong place")
     twilio = {"name": "W", "kind": "twilio", "settings": {"account_sid": ACCOUNT, "from": "+12025550100"}}
     bodies: list[Any] = [
         twilio | {"credentials": {"auth_token": f"{wrong} with a blank"}},
-        twilio | {"credentials": {"token": wrong}},
         twilio | {"credentials": wrong},
-        twilio | {"credentials": [wrong]},
-        twilio | {"auth_token": wrong},
         twilio | {"settings": {"account_sid": ACCOUNT, "from": wrong, "auth_token": wrong}},
-        twilio | {"kind": wrong},
-        {"name": "W", "kind": "generic", "settings": {"url": "https://a.example/$$To$$Body", "auth": {"type": wrong}},
-         "credentials": {"secrets": {"a": wrong}}},
         wrong,
-    ]  # fmt: skip
+    ]
     for body in bodies:
         assert (await caller.call("POST", "/v1/providers", body)).status_code == 422, body
     path = f"/v1/providers/{known['id']}"
@@ -223,7 +216,7 @@ async def records_of(suite: Suite, topics: dict[str, bytes]) -> None:
             if not name.startswith("__"):
                 records = await log.read(name)
                 topics[name] = b"\n".join(
-                    (record.key or b"") + b" " + (record.value or b"") + msgspec.json.encode(record.headers)
+                    b" ".join((record.key or b"", record.value or b"", *(value for _, value in record.headers)))
                     for record in records
                 )
     finally:

@@ -23,6 +23,7 @@ from campaign_api.settings import CampaignApiSettings
 from campaign_api.upstream import Part
 from postrider.clock import SystemClock
 from postrider.contracts.envelope import Outgoing
+from postrider.contracts.provider_fields import check_provider
 from postrider.health import Health
 from postrider.postgres.database import open_database
 from postrider.postgres.outbox import Outbox, PublishFailed
@@ -435,3 +436,44 @@ def test_a_sealing_key_that_is_none_stops_the_start(key: str) -> None:
 def test_metrics_carry_the_services_name() -> None:
     names = {metric.name for metric in REGISTRY.collect()}
     assert "postrider_campaign_api_events_accepted" in names
+
+
+SECRET = "mark-of-a-secret-0815"
+TWILIO: dict[str, Any] = {"name": "W", "kind": "twilio", "settings": {"account_sid": "AC01", "from": "+12025550100"}}
+GENERIC: dict[str, Any] = {"name": "W", "kind": "generic", "settings": {"url": "https://a.example/?to=$$To&b=$$Body"}}
+
+
+SHAPED: list[Any] = [
+    TWILIO | {"credentials": {"auth_token": f"{SECRET} with a blank"}},
+    TWILIO | {"credentials": {"token": SECRET}},
+    TWILIO | {"credentials": {"auth_token": {"value": SECRET}}},
+    TWILIO | {"settings": {"account_sid": "AC01", "from": SECRET, "auth_token": SECRET}},
+    TWILIO | {"settings": TWILIO["settings"] | {"base_url": f"https://user:{SECRET}@a.example"}},
+    GENERIC | {"settings": GENERIC["settings"] | {"auth": {"type": SECRET}}},
+    GENERIC | {"settings": GENERIC["settings"] | {"auth": {"type": "basic", "username": "u", "password": SECRET}}},
+    GENERIC | {"settings": GENERIC["settings"] | {"headers": {"X-Key": f"{SECRET}\n"}}},
+    GENERIC | {"credentials": {"secrets": {"a": SECRET}}},
+    GENERIC | {"credentials": {"client_secret": SECRET}},
+]
+UNSHAPED: list[Any] = [
+    TWILIO | {"credentials": SECRET},
+    TWILIO | {"credentials": [SECRET]},
+    TWILIO | {"auth_token": SECRET},
+    TWILIO | {"kind": SECRET},
+    SECRET,
+    [SECRET],
+]
+
+
+@pytest.mark.parametrize("body", UNSHAPED, ids=lambda body: str(body)[-60:])
+async def test_what_is_refused_does_not_repeat_a_secret(client: httpx.AsyncClient, body: Any) -> None:
+    """Somebody put it in the wrong place: the answer goes to logs of proxies and screens of others."""
+    answer = await client.post("/v1/providers", json=body)
+    assert answer.status_code == 422, answer.text
+    assert SECRET not in answer.text
+
+
+@pytest.mark.parametrize("body", SHAPED, ids=lambda body: str(body)[-60:])
+def test_nor_does_what_is_wrong_with_a_provider(body: dict[str, Any]) -> None:
+    problems = check_provider(body["kind"], body["settings"], body.get("credentials", {}))
+    assert problems and SECRET not in str(problems)
