@@ -10,9 +10,11 @@ from msgspec.structs import replace
 
 from dispatcher.caller import UNASKED_PAUSE_SECONDS, Marked
 from dispatcher.domain.breaker import FAILURES_TO_OPEN, STALL_SECONDS
+from dispatcher.domain.message import Queue
 from dispatcher.domain.outcomes import Outcome, SubmitResult
 from dispatcher.providers.base import OutgoingText, ProviderAdapter
 from tests.support.calling import TERMS, Bench, Vendor, accepted, marked
+from tests.support.eventually import eventually
 
 
 def saying(result: SubmitResult) -> Vendor:
@@ -74,8 +76,7 @@ async def test_a_provider_stalls_when_it_answers_nobody() -> None:
     assert bench.caller.stalls_at() == bench.clock.monotonic() + STALL_SECONDS
     bench.clock.advance(timedelta(seconds=3))
     bench.caller.begin(cast(ProviderAdapter, saying(accepted_one())), TERMS, marked("m2"), bench.clock.monotonic())
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
+    await eventually(lambda: bench.caller.calls == 1)
     assert bench.caller.stalls_at() == bench.clock.monotonic() + STALL_SECONDS, "it has just answered somebody"
     silent.go.set()
     await bench.caller.wait()
@@ -98,6 +99,20 @@ async def test_a_slow_provider_is_given_its_usual_time() -> None:
     await bench.caller.wait()
 
 
+async def test_a_timeout_is_no_answer() -> None:
+    bench, silent = Bench(), Silent()
+    bench.caller.begin(cast(ProviderAdapter, silent), TERMS, marked("m1"), bench.clock.monotonic())
+    await asyncio.sleep(0)
+    stalls_at = bench.caller.stalls_at()
+    bench.clock.advance(timedelta(seconds=1))
+    doubt = saying(SubmitResult(Outcome.IN_DOUBT, code="timeout"))
+    bench.caller.begin(cast(ProviderAdapter, doubt), TERMS, marked("m2"), bench.clock.monotonic())
+    await eventually(lambda: bench.caller.calls == 1)
+    assert bench.caller.stalls_at() == stalls_at
+    silent.go.set()
+    await bench.caller.wait()
+
+
 def accepted_one() -> SubmitResult:
     return SubmitResult(Outcome.ACCEPTED, provider_message_id="id-1")
 
@@ -114,3 +129,12 @@ async def test_repeated_calls_in_vain_use_up_the_budget_and_useful_ones_do_not()
     for n in range(10):
         await bench.one(saying(later()), marked(f"m{n}"))
     assert bench.caller.retries.left(bench.clock.monotonic()) == left - 1, "ten first tries allow two"
+
+
+async def test_what_was_refused_goes_by_the_retry_budget_from_then_on() -> None:
+    bench = Bench()
+    for outcome in (later(), SubmitResult(Outcome.REJECTED_PROVIDER)):
+        await bench.one(saying(outcome), marked("m1"))
+    assert [Queue.parse(each.queue_after).is_again for each in bench.settled] == [True, True]
+    await bench.one(saying(SubmitResult(Outcome.IN_DOUBT)), marked("m1"))
+    assert not Queue.parse(bench.settled[-1].queue_after).is_again, "a doubt refuses nothing"
