@@ -38,7 +38,7 @@ async def test_nobody_else_waits_and_its_own_texts_leave_it_when_that_is_safe(st
             await stage.campaign()
             await stage.campaign("cmp_b", provider_id="prv_b")
             own, others = stage.jobs(150), stage.jobs(100, "cmp_b")
-            async with dispatching(stage):
+            async with dispatching(stage, concurrency=64):
                 await hangs(stage, wire, own, others)
                 wire.go_on()
                 await eventually(lambda: all_accepted(stage, 250), 40)

@@ -123,10 +123,15 @@ async def test_what_was_refused_before_waits_for_its_share_of_the_calls(bench: B
         assert wants[again][0] == MOST and wants[first][0] > MOST
         pipeline = fleet.pipeline("prv_a")
         assert pipeline is not None
-        while pipeline.room_again:
+        for _ in range(1_000):
             pipeline.caller.retries.spend(bench.sending.clock.monotonic())
         wants = await planner.wants(active, BULK, is_rendering=False)
         assert set(wants) == {first} and (BULK, again) in active, "it is looked at again"
+        while not pipeline.room_again:
+            pipeline.caller.retries.was_of_use()
+        others = {(BULK, Queue(f"cmp_{n}", 1, "US", (), is_again=True).name) for n in (1, 2, 3)}
+        given = [set(await planner.wants(others, BULK, is_rendering=False)) for _ in range(3)]
+        assert [len(each) for each in given] == [1, 1, 1] and len(set.union(*given)) == 3, "they take turns"
 
 
 async def test_countries_and_versions_of_a_campaign_share_its_room(bench: Bench, fleet: Fleet) -> None:

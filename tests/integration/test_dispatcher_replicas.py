@@ -10,6 +10,7 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,19 +36,31 @@ async def stage(kafka: str, fresh_database: Callable[[], Awaitable[str]], topic_
         yield made
 
 
+@dataclass
+class Replica:
+    process: asyncio.subprocess.Process
+    log: Path
+
+    async def stopped(self) -> None:
+        """In order, by SIGTERM."""
+        self.process.terminate()
+        code = await asyncio.wait_for(self.process.wait(), 30)
+        assert code == 0, self.log.read_text()[-3_000:]
+
+
 @asynccontextmanager
-async def replica(stage: Stage) -> AsyncIterator[asyncio.subprocess.Process]:
+async def replica(stage: Stage, log: Path) -> AsyncIterator[Replica]:
     port = {"POSTRIDER_DISPATCHER_PORT": str(free_port())}
-    started = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "dispatcher", env=os.environ | stage.environment() | port,
-        stdout=asyncio.subprocess.DEVNULL,
-    )  # fmt: skip
+    with log.open("wb") as output:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "dispatcher", env=os.environ | stage.environment() | port, stdout=output
+        )
     try:
-        yield started
+        yield Replica(process, log)
     finally:
-        if started.returncode is None:
-            started.kill()
-        await started.wait()
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
 
 
 def lines(log: Path) -> list[dict[str, Any]]:
@@ -71,27 +84,28 @@ async def test_replicas_share_a_rate_are_replaced_and_taken_over(stage: Stage, t
         await stage.group(["prv_a"])
         await stage.campaign()
         jobs = stage.jobs(TEXTS)
-        first, second = [await running.enter_async_context(replica(stage)) for _ in range(2)]
+
+        async def start(name: str) -> Replica:
+            return await running.enter_async_context(replica(stage, tmp_path / name))
+
+        first, second = await start("first"), await start("second")
         await stage.order(jobs)
 
         async def both_send() -> bool:
             return len(await owners(stage)) == 2
 
         await eventually(both_send)
-        third = await running.enter_async_context(replica(stage))
-        first.terminate()
-        assert await asyncio.wait_for(first.wait(), 30) == 0
-        fourth = await running.enter_async_context(replica(stage))
-        second.terminate()
-        assert await asyncio.wait_for(second.wait(), 30) == 0
+        third = await start("third")
+        await first.stopped()
+        fourth = await start("fourth")
+        await second.stopped()
         await eventually(both_send)
         assert len(lines(log)) < TEXTS, "all of that under load"
         assert await stage.rows("SELECT 1 FROM ledger WHERE state = 'IN_DOUBT'") == [], "a restart leaves no doubt"
-        third.kill()
-        await third.wait()
+        third.process.kill()
+        await third.process.wait()
         await taken_over(stage)
-        fourth.terminate()
-        assert await asyncio.wait_for(fourth.wait(), 30) == 0
+        assert fourth.process.returncode is None
     texts = lines(log)
     assert Counter(str(text["to"]) for text in texts) == Counter(job.phone for job in jobs)
     moments = sorted(float(text["at"]) for text in texts)

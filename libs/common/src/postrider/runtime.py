@@ -68,7 +68,8 @@ class Service:
     drain_seconds: float = 20.0
     on_stopped: Sequence[Callable[[], Awaitable[None]]] = field(default_factory=list)
     """Last acts, once every component has drained: what they leave undone, the next start does."""
-    cancel_seconds: float = 5.0
+    cancel_seconds: float = 12.0
+    """For what has not drained: more than a Kafka client takes to give up its start and to end, which can be eleven."""
 
 
 Build = Callable[[S], AbstractAsyncContextManager[Service]]

@@ -15,7 +15,7 @@ from dispatcher.calls import Sending
 from dispatcher.claimer import Claimer
 from dispatcher.database_clock import DatabaseClock
 from dispatcher.domain.fence import CONFIRMED_WITHIN_SECONDS
-from dispatcher.domain.message import BULK, LIVE, TEST_CAMPAIGN
+from dispatcher.domain.message import BULK, LANES, LIVE, TEST_CAMPAIGN
 from dispatcher.egress import AddressPolicy, Names
 from dispatcher.fleet import Fleet
 from dispatcher.http_httptools import HttptoolsPort
@@ -129,9 +129,9 @@ class Dispatcher:
         self.trials = Trials(sending, self.fleet, self.pool, self.announcer, settings.hash_key)
         self.definitions.campaigns[TEST_CAMPAIGN] = standing_campaign()
         self.retention = Retention(self.database, settings.retention_days)
-        self.intakes = [
-            self._intake(config, lane, group) for lane, group in ((LIVE, "dispatcher"), (BULK, "dispatcher-bulk"))
-        ]
+        self.intakes = {
+            lane: self._intake(config, lane, group) for lane, group in ((LIVE, "dispatcher"), (BULK, "dispatcher-bulk"))
+        }
 
     def _intake(self, config: KafkaConfig, lane: int, group: str) -> ConsumerLoop[Any]:
         intake = Intake(lane, self.settings.hash_key, self._requeued)
@@ -162,7 +162,6 @@ class Dispatcher:
     async def send(self, stop: asyncio.Event) -> None:
         stages = [
             [
-                *(loop.run for loop in self.intakes),
                 self.claimer.run,
                 self.resolver.run,
                 self.sweeper.run,
@@ -181,6 +180,8 @@ class Dispatcher:
         return [
             Component("definitions", self._read_definitions),
             Component("sending", self.send),
+            # Apart: leaving Kafka's groups can take longer than a drain, and calls under way must not wait for it.
+            *(Component(f"intake {LANES[lane]}", loop.run) for lane, loop in self.intakes.items()),
         ]
 
     async def _read_definitions(self, stop: asyncio.Event) -> None:

@@ -19,7 +19,7 @@ from dispatcher.domain.fence import may_begin
 from dispatcher.domain.ledger import Event
 from dispatcher.domain.message import BULK, Message, reference
 from dispatcher.domain.outcomes import Outcome, SubmitResult
-from dispatcher.domain.retry_budget import RetryBudget
+from dispatcher.domain.retry_budget import MOST, RetryBudget
 from dispatcher.domain.settlement import Attempt, Settlement
 from dispatcher.http_port import CalledOff
 from dispatcher.providers.base import BatchAdapter, OutgoingText, ProviderAdapter
@@ -59,7 +59,7 @@ class Caller:
         self._provider_id = provider_id
         self._on_end = on_end
         self.breaker = Breaker()
-        self.retries = RetryBudget()
+        self.retries = RetryBudget(max(MOST, sending.concurrency))
         self.quiet_until = 0.0
         """Monotonic: the provider has asked for no calls before."""
         self._throttled_in_a_row = 0
@@ -67,7 +67,7 @@ class Caller:
         self._calls: dict[asyncio.Task[None], float] = {}
         """Under way, the oldest first, with the moment at which it began."""
         self._last_answer = 0.0
-        self._usual_seconds = 0.0
+        self._usual_seconds: float | None = None
         self._call_seconds = metrics.CALL_SECONDS.labels(provider_id)
         self._calls_ended = {outcome: metrics.CALLS.labels(provider_id, outcome.value) for outcome in Outcome}
 
@@ -196,7 +196,8 @@ class Caller:
         now = self._sending.clock.monotonic()
         if not result.is_in_doubt:
             self._last_answer = now
-            self._usual_seconds += (seconds - self._usual_seconds) * ANSWERS_LEARN
+            usual = seconds if self._usual_seconds is None else self._usual_seconds
+            self._usual_seconds = usual + (seconds - usual) * ANSWERS_LEARN
         if result.is_accepted:
             self.breaker = self.breaker.success()
         elif result.counts_for_breaker:

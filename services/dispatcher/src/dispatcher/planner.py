@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from dispatcher.calls import Definitions
 from dispatcher.domain.admission import campaign_says
@@ -20,6 +21,8 @@ from dispatcher.pipeline import Pipeline
 from dispatcher.preparation import compile_for
 from dispatcher.throttles import Throttles
 from postrider.contracts.definitions import CampaignDefinition, What
+
+T = TypeVar("T")
 
 MOST_AT_ONCE = 500
 MOST_RENDERED = 25
@@ -173,7 +176,7 @@ class Planner:
                 room -= n
         waiting = pipeline.waiting_of(lane)
         shares = share(room, {id: waiting.get(id, 0) for id in by_campaign}, turn)
-        for campaign_id, n in shares.items():
+        for campaign_id, n in _in_turn(list(shares.items()), turn):
             queues = _in_turn(by_campaign[campaign_id], turn)
             for place, each in enumerate(queues):
                 n -= give(each, -(-n // (len(queues) - place)))
@@ -183,9 +186,9 @@ def _name_of(candidate: Candidate) -> str:
     return candidate.name
 
 
-def _in_turn(queues: Sequence[Candidate], turn: int) -> Sequence[Candidate]:
-    first = turn % len(queues)
-    return [*queues[first:], *queues[:first]]
+def _in_turn(each: Sequence[T], turn: int) -> Sequence[T]:
+    first = turn % max(len(each), 1)
+    return [*each[first:], *each[:first]]
 
 
 def is_simple(campaign: CampaignDefinition, what: What, provider_id: str, definitions: Definitions) -> bool:

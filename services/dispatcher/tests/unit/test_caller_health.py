@@ -9,10 +9,12 @@ import pytest
 from msgspec.structs import replace
 
 from dispatcher.caller import UNASKED_PAUSE_SECONDS, Marked
-from dispatcher.domain.breaker import FAILURES_TO_OPEN, STALL_SECONDS
+from dispatcher.domain.breaker import FAILURES_TO_OPEN, QUICK_STALL_SECONDS, STALL_SECONDS
+from dispatcher.domain.message import Queue
 from dispatcher.domain.outcomes import Outcome, SubmitResult
 from dispatcher.providers.base import OutgoingText, ProviderAdapter
 from tests.support.calling import TERMS, Bench, Vendor, accepted, marked
+from tests.support.eventually import eventually
 
 
 def saying(result: SubmitResult) -> Vendor:
@@ -74,26 +76,40 @@ async def test_a_provider_stalls_when_it_answers_nobody() -> None:
     assert bench.caller.stalls_at() == bench.clock.monotonic() + STALL_SECONDS
     bench.clock.advance(timedelta(seconds=3))
     bench.caller.begin(cast(ProviderAdapter, saying(accepted_one())), TERMS, marked("m2"), bench.clock.monotonic())
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    assert bench.caller.stalls_at() == bench.clock.monotonic() + STALL_SECONDS, "it has just answered somebody"
+    await eventually(lambda: bench.caller.calls == 1)
+    assert bench.caller.stalls_at() == bench.clock.monotonic() + QUICK_STALL_SECONDS, "it has just answered, at once"
     silent.go.set()
     await bench.caller.wait()
     assert bench.caller.stalls_at() == float("inf")
 
 
-async def test_a_slow_provider_is_given_its_usual_time() -> None:
+@pytest.mark.parametrize(("usual", "allowed"), [(6, 12), (0.15, 3), (0.01, 2)])
+async def test_a_slow_provider_is_given_its_usual_time(usual: float, allowed: float) -> None:
     bench = Bench()
-    for n in range(100):
+    for n in range(3):
         silent = Silent()
         bench.caller.begin(cast(ProviderAdapter, silent), TERMS, marked(f"m{n}"), bench.clock.monotonic())
         await asyncio.sleep(0)
-        bench.clock.advance(timedelta(seconds=6))
+        bench.clock.advance(timedelta(seconds=usual))
         silent.go.set()
         await bench.caller.wait()
     silent = Silent()
     bench.caller.begin(cast(ProviderAdapter, silent), TERMS, marked("m"), bench.clock.monotonic())
-    assert bench.caller.stalls_at() - bench.clock.monotonic() == pytest.approx(12, rel=0.01)
+    assert bench.caller.stalls_at() - bench.clock.monotonic() == pytest.approx(allowed)
+    silent.go.set()
+    await bench.caller.wait()
+
+
+async def test_a_timeout_is_no_answer() -> None:
+    bench, silent = Bench(), Silent()
+    bench.caller.begin(cast(ProviderAdapter, silent), TERMS, marked("m1"), bench.clock.monotonic())
+    await asyncio.sleep(0)
+    stalls_at = bench.caller.stalls_at()
+    bench.clock.advance(timedelta(seconds=1))
+    doubt = saying(SubmitResult(Outcome.IN_DOUBT, code="timeout"))
+    bench.caller.begin(cast(ProviderAdapter, doubt), TERMS, marked("m2"), bench.clock.monotonic())
+    await eventually(lambda: bench.caller.calls == 1)
+    assert bench.caller.stalls_at() == stalls_at
     silent.go.set()
     await bench.caller.wait()
 
@@ -114,3 +130,12 @@ async def test_repeated_calls_in_vain_use_up_the_budget_and_useful_ones_do_not()
     for n in range(10):
         await bench.one(saying(later()), marked(f"m{n}"))
     assert bench.caller.retries.left(bench.clock.monotonic()) == left - 1, "ten first tries allow two"
+
+
+async def test_what_was_refused_goes_by_the_retry_budget_from_then_on() -> None:
+    bench = Bench()
+    for outcome in (later(), SubmitResult(Outcome.REJECTED_PROVIDER)):
+        await bench.one(saying(outcome), marked("m1"))
+    assert [Queue.parse(each.queue_after).is_again for each in bench.settled] == [True, True]
+    await bench.one(saying(SubmitResult(Outcome.IN_DOUBT)), marked("m1"))
+    assert not Queue.parse(bench.settled[-1].queue_after).is_again, "a doubt refuses nothing"

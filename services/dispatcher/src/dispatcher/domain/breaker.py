@@ -12,15 +12,17 @@ FAILURES_TO_OPEN = 5
 STALL_SECONDS = 4.0
 """A call under way and not one answer for so long counts as failure, so that the breaker opens before timeouts do. The
 whole way from a provider's end to its open breaker shall take no more than five seconds."""
-STALL_TIMES_USUAL = 2.0
-"""A provider that is slow as a rule is given so many times as long."""
+QUICK_STALL_SECONDS = 2.0
+"""Of a provider that answers in a tenth of a second: each text that is still handed to one that hangs is in doubt."""
 FIRST_OPEN_SECONDS = 2.0
 LONGEST_OPEN_SECONDS = 30.0
 
 
-def stall_seconds(usual_seconds: float) -> float:
-    """`usual_seconds`: what its answers take."""
-    return max(STALL_SECONDS, STALL_TIMES_USUAL * usual_seconds)
+def stall_seconds(usual_seconds: float | None) -> float:
+    """`usual_seconds`: what its answers take; None: not known yet. One that is slow as a rule gets twice as long."""
+    if usual_seconds is None:
+        return STALL_SECONDS
+    return max(QUICK_STALL_SECONDS, min(20 * usual_seconds, STALL_SECONDS), 2 * usual_seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ class Breaker:
         return Breaker(failures, now + self.open_seconds, self.open_seconds)
 
     def stalled(self, now: float) -> Breaker:
-        """Calls are under way and none has been answered for STALL_SECONDS."""
+        """Calls are under way and none has been answered for `stall_seconds`."""
         if self.open_until is not None:
             return self
         return Breaker(FAILURES_TO_OPEN, now + self.open_seconds, self.open_seconds)

@@ -14,12 +14,13 @@ SHARE = 0.2
 PER_SECOND = 5.0
 """Whatever first tries there are, so that the last texts of a campaign do not wait for others to come."""
 MOST = 100.0
-"""What is saved up in good times, and so what may be under way at once."""
+"""What is saved up in good times, at least as much as may be under way at once."""
 
 
 class RetryBudget:
-    def __init__(self) -> None:
-        self._tokens = MOST
+    def __init__(self, most: float = MOST) -> None:
+        self._most = most
+        self._tokens = most
         self._at = 0.0
 
     def left(self, now: float) -> int:
@@ -28,7 +29,7 @@ class RetryBudget:
         return floor(self._tokens)
 
     def first_try(self) -> None:
-        self._tokens = min(self._tokens + SHARE, MOST)
+        self._tokens = min(self._tokens + SHARE, self._most)
 
     def spend(self, now: float) -> None:
         """A call for a text that was refused before begins. Below zero only by what was claimed meanwhile."""
@@ -36,9 +37,9 @@ class RetryBudget:
         self._tokens -= 1.0
 
     def was_of_use(self) -> None:
-        self._tokens = min(self._tokens + 1.0, MOST)
+        self._tokens = min(self._tokens + 1.0, self._most)
 
     def _pass(self, now: float) -> None:
-        if self._tokens < MOST and now > self._at:
-            self._tokens = min(self._tokens + (now - self._at) * PER_SECOND, MOST)
+        if self._tokens < self._most and now > self._at:
+            self._tokens = min(self._tokens + (now - self._at) * PER_SECOND, self._most)
         self._at = max(now, self._at)

@@ -137,7 +137,8 @@ class What(Content):
 class CampaignBase(Writable):
     name: str = Field(min_length=1, max_length=200, description="What people call it.")
     message_class: Literal["promotional", "transactional"] = Field(
-        "promotional", description="Promotional texts obey legal quiet hours, transactional ones are exempt."
+        "promotional",
+        description="Promotional texts obey legal quiet hours; transactional ones are exempt, and go out first.",
     )
     what: What = Field(description="What is sent.")
     conversion: Annotated[Any, NotBuilt(None)] = Field(None, description="Not built yet: null.")
