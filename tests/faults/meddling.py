@@ -22,6 +22,7 @@ from postrider.local.client import ApiClient, ApiProblem
 from tests.faults.insisting import insist
 from tests.faults.people import Person
 from tests.faults.providers import Providers, Standin, settings_of
+from tests.standins.accounts import ACCOUNTS
 from tests.standins.vendor import Callback
 
 STOP_SECONDS = 4.0
@@ -91,6 +92,8 @@ class Meddling:
         id = self._chance.choice(list(self.groups))
         names = list(self.groups[id])
         chosen = self._chance.sample(names, self._chance.randint(1, len(names)))
+        # A campaign that gives a template to a provider cannot be saved once no text of it goes there.
+        chosen += [name for name in names if name not in chosen and not ACCOUNTS[name].takes_bodies]
         group = await self.api.get(f"/v1/provider-groups/{id}")
         changed = group | {"provider_ids": self.providers.ids(chosen)}
         await self.api.call("PUT", f"/v1/provider-groups/{id}", changed, If_Match="*")
