@@ -184,17 +184,26 @@ async def prepare(
     messages += [shopper.identify() for shopper in shoppers]
     for start in range(0, len(messages), 1000):
         await api.batch(messages[start : start + 1000])
-    groups: dict[str, tuple[str, ...]] = {}
+    groups: dict[str, tuple[str, tuple[str, ...]]] = {}
     campaigns: dict[str, str] = {}
     for key in (*plan.campaigns, LIVE):
         given = {"name": key, "provider_ids": providers.ids(GROUPS[key]), "is_default": key == LIVE}
         group = await api.post("/v1/provider-groups", given)
-        groups[group["id"]] = GROUPS[key]
+        groups[key] = group["id"], GROUPS[key]
         campaigns[key] = (await api.post("/v1/campaigns", definition(key, group["id"], providers)))["id"]
     await api.post(f"/v1/campaigns/{campaigns[LIVE]}/schedule")
     say(f"{len(people)} people, {len(campaigns)} campaigns {campaigns}, seed {plan.seed}, about {plan.seconds:.0f} s")
     meddling = Meddling(
-        api, providers, groups, campaigns, people, plan.seed, plan.parts_per_second, folder / "meddling.jsonl", say
+        api,
+        providers,
+        groups,
+        campaigns,
+        people,
+        plan.seed,
+        plan.parts_per_second,
+        folder / "meddling.jsonl",
+        say,
+        under_way=[LIVE],
     )
     return Stage(plan, api, campaigns, shoppers, meddling, folder)
 
@@ -265,6 +274,7 @@ class Stage:
         campaign["when"] = campaign["when"] | {"at": _honolulu(SECONDS_AHEAD)}
         await insist(partial(self.api.call, "PUT", f"/v1/campaigns/{id}", campaign, If_Match="*"))
         await insist(partial(self._schedule, id))
+        self.meddling.under_way.append(key)
         if key == STOPPED:
             await self.meddling.stop_campaign(key, self.plan.people // 5)
         while True:
