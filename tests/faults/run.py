@@ -39,6 +39,7 @@ from postrider.local.suite import Suite
 from postrider.local.supervisor import Supervisor
 from postrider.postgres.database import role_password
 from tests.faults.chaos import SECONDS_A_KILL, Chaos
+from tests.faults.checker import ANSWER
 from tests.faults.insisting import insist
 from tests.faults.leftovers import leftovers
 from tests.faults.meddling import Meddling
@@ -176,7 +177,8 @@ async def prepare(
     plan: Plan, api: ApiClient, providers: Providers, people: list[Person], shoppers: list[Person], folder: Path
 ) -> Stage:
     """Everything but the scheduled campaigns' schedule."""
-    await api.settings(account_time_zone="Etc/UTC", default_country="US")
+    answer = {"stop": {"en": f"{ANSWER} You will get no more texts."}}
+    await api.settings(account_time_zone="Etc/UTC", default_country="US", keyword_replies=answer)
     await providers.register(api, plan.parts_per_second)
     kinds = {each.id: {"name": each.name, "looks_up": each.name in LOOKS_UP} for each in providers.standins.values()}
     (folder / "providers.json").write_text(json.dumps(kinds))
