@@ -41,6 +41,8 @@ RECOVERED_SECONDS = 60.0
 PROMISED_SECONDS = 1.0
 """After which no call begins any more to whom, or for what, was stopped."""
 WAKING_SECONDS = 2.0
+ANSWER = "KA"
+"""What answers to STOP begin with, as a campaign's texts do with its key."""
 _WORD = re.compile(r"[A-Za-z0-9]+")
 _EMAIL = re.compile(r"[\w.+-]+@[\w-]+\.[a-z]{2,}", re.I)
 
@@ -210,6 +212,13 @@ def twice_by_reference(texts: list[dict[str, Any]]) -> list[str]:
     return [f"accepted twice: reference {reference}" for reference, n in counted.items() if n > 1]
 
 
+def answers(texts: list[dict[str, Any]], stops: dict[str, float | None]) -> list[str]:
+    """Who says STOP is answered at most once, and nobody else is."""
+    counted = Counter(text["to"] for text in texts)
+    broken = [f"{phone}: answered, and said nothing" for phone in counted if phone not in stops]
+    return broken + [f"{phone}: ANSWERED {n} TIMES" for phone, n in counted.items() if n > 1]
+
+
 def unbelieved(meddling: list[dict[str, Any]]) -> list[str]:
     """Forged callbacks must be refused."""
     counted = Counter(
@@ -322,7 +331,8 @@ def main() -> int:
     meddled = meddled_with(folder, outages, meddling)
     keys = sorted(path.parent.name for path in folder.glob("*/people.jsonl"))
     broken = twice_by_reference(texts) + unbelieved(meddling)
-    broken += [f"a text of no campaign: {text}" for text in texts if text["campaign"] not in keys]
+    broken += answers([text for text in texts if text["campaign"] == ANSWER], meddled.stops)
+    broken += [f"a text of no campaign: {text}" for text in texts if text["campaign"] not in (*keys, ANSWER)]
     people: list[dict[str, Any]] = []
     for key in keys:
         stop = next((m["at"] for m in meddling if m["what"] == "campaign_stop" and m["campaign"] == key), None)

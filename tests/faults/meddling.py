@@ -31,18 +31,19 @@ FORM = "application/x-www-form-urlencoded"
 
 @dataclass
 class Meddling:
-    """`run` until cancelled. `groups`: id → names of the members that its campaign can be sent by; `campaigns`: ids by
-    key."""
+    """`run` until cancelled. `groups`: by the campaign's key, id and names of the members that it can be sent by;
+    `campaigns`: ids by key; `under_way`: keys of those whose groups are edited."""
 
     api: ApiClient
     providers: Providers
-    groups: Mapping[str, Sequence[str]]
+    groups: Mapping[str, tuple[str, Sequence[str]]]
     campaigns: Mapping[str, str]
     people: Sequence[Person]
     seed: int
     parts_per_second: float
     ledger: Path
     say: Callable[[str], None]
+    under_way: list[str] = field(default_factory=list)
     acts: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
@@ -88,9 +89,8 @@ class Meddling:
                 self.acts["edit not made"] += 1
 
     async def _edit_group(self) -> None:
-        id = self._chance.choice(list(self.groups))
-        names = list(self.groups[id])
-        chosen = self._chance.sample(names, self._chance.randint(1, len(names)))
+        id, names = self.groups[self._chance.choice(self.under_way)]
+        chosen = self._chance.sample(list(names), self._chance.randint(1, len(names)))
         group = await self.api.get(f"/v1/provider-groups/{id}")
         changed = group | {"provider_ids": self.providers.ids(chosen)}
         await self.api.call("PUT", f"/v1/provider-groups/{id}", changed, If_Match="*")

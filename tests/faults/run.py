@@ -39,6 +39,7 @@ from postrider.local.suite import Suite
 from postrider.local.supervisor import Supervisor
 from postrider.postgres.database import role_password
 from tests.faults.chaos import SECONDS_A_KILL, Chaos
+from tests.faults.checker import ANSWER
 from tests.faults.insisting import insist
 from tests.faults.leftovers import leftovers
 from tests.faults.meddling import Meddling
@@ -176,7 +177,8 @@ async def prepare(
     plan: Plan, api: ApiClient, providers: Providers, people: list[Person], shoppers: list[Person], folder: Path
 ) -> Stage:
     """Everything but the scheduled campaigns' schedule."""
-    await api.settings(account_time_zone="Etc/UTC", default_country="US")
+    answer = {"stop": {"en": f"{ANSWER} You will get no more texts."}}
+    await api.settings(account_time_zone="Etc/UTC", default_country="US", keyword_replies=answer)
     await providers.register(api, plan.parts_per_second)
     kinds = {each.id: {"name": each.name, "looks_up": each.name in LOOKS_UP} for each in providers.standins.values()}
     (folder / "providers.json").write_text(json.dumps(kinds))
@@ -184,17 +186,26 @@ async def prepare(
     messages += [shopper.identify() for shopper in shoppers]
     for start in range(0, len(messages), 1000):
         await api.batch(messages[start : start + 1000])
-    groups: dict[str, tuple[str, ...]] = {}
+    groups: dict[str, tuple[str, tuple[str, ...]]] = {}
     campaigns: dict[str, str] = {}
     for key in (*plan.campaigns, LIVE):
         given = {"name": key, "provider_ids": providers.ids(GROUPS[key]), "is_default": key == LIVE}
         group = await api.post("/v1/provider-groups", given)
-        groups[group["id"]] = GROUPS[key]
+        groups[key] = group["id"], GROUPS[key]
         campaigns[key] = (await api.post("/v1/campaigns", definition(key, group["id"], providers)))["id"]
     await api.post(f"/v1/campaigns/{campaigns[LIVE]}/schedule")
     say(f"{len(people)} people, {len(campaigns)} campaigns {campaigns}, seed {plan.seed}, about {plan.seconds:.0f} s")
     meddling = Meddling(
-        api, providers, groups, campaigns, people, plan.seed, plan.parts_per_second, folder / "meddling.jsonl", say
+        api,
+        providers,
+        groups,
+        campaigns,
+        people,
+        plan.seed,
+        plan.parts_per_second,
+        folder / "meddling.jsonl",
+        say,
+        under_way=[LIVE],
     )
     return Stage(plan, api, campaigns, shoppers, meddling, folder)
 
@@ -265,6 +276,7 @@ class Stage:
         campaign["when"] = campaign["when"] | {"at": _honolulu(SECONDS_AHEAD)}
         await insist(partial(self.api.call, "PUT", f"/v1/campaigns/{id}", campaign, If_Match="*"))
         await insist(partial(self._schedule, id))
+        self.meddling.under_way.append(key)
         if key == STOPPED:
             await self.meddling.stop_campaign(key, self.plan.people // 5)
         while True:

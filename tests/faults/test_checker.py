@@ -15,6 +15,7 @@ from tests.faults.checker import (
     OPEN,
     SENT,
     Meddled,
+    answers,
     leaks,
     texts_of,
     told,
@@ -142,6 +143,12 @@ def test_texts_of_every_vendor_are_read(tmp_path: Path) -> None:
         ("msg91", "+1200", "K1", 2.0), ("twilio", "+1200", "K1", 1.0), ("vonage", "+1200", "K1", 2.0),
     ]  # fmt: skip
     assert twice_by_reference(texts) == ["accepted twice: reference a.1"]
+
+
+def test_an_answer_to_nobody_and_a_second_one_are_seen() -> None:
+    stops: dict[str, float | None] = {"+1200": None, "+1300": 5.0}
+    assert answers([{"to": "+1200"}, {"to": "+1300"}], stops) == []
+    assert answers([{"to": "+1400"}], stops) and answers([{"to": "+1200"}] * 2, stops)
 
 
 def test_a_forgery_that_is_believed_is_seen() -> None:
