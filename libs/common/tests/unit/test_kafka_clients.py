@@ -86,6 +86,25 @@ async def test_a_start_that_takes_too_long_is_a_timeout_and_a_failed_one_says_wh
         await start_client(_raises(KafkaConnectionError()), 1)
 
 
+async def test_a_stop_gives_up_a_start_that_waits_for_the_group() -> None:
+    stop = asyncio.Event()
+    ends: list[str] = []
+
+    async def start() -> None:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            ends.append("given up")
+            raise
+
+    starting = asyncio.create_task(start_client(start(), 60, stop))
+    await asyncio.sleep(0)
+    stop.set()
+    assert await asyncio.wait_for(starting, 30) is False
+    assert ends == ["given up"]
+    assert await start_client(asyncio.sleep(0), 60, stop) is True
+
+
 def test_keys_are_hashed_as_by_kafkas_other_clients() -> None:
     draw = random.Random(7)
     for size in range(40):

@@ -203,24 +203,36 @@ def is_kafka_outage(error: BaseException) -> bool:
     return isinstance(error, KafkaError | OSError | TimeoutError)
 
 
-async def start_client(starting: Awaitable[None], patience_seconds: float) -> None:
+async def start_client(starting: Awaitable[None], patience_seconds: float, stop: asyncio.Event | None = None) -> bool:
     """Raises TimeoutError when it takes longer. Stop the client afterwards in any case.
 
-    aiokafka loses its first connection, open, when it is cancelled while it asks that one for metadata: whoever gives
-    up waits for the end of the start, a moment at most.
+    False: `stop` was set meanwhile, and the start is given up: a group with a member that died hands out its partitions
+    only when that one is given up, too. aiokafka loses its first connection, open, when it is cancelled while it asks
+    that one for metadata: whoever gives up waits for the end of the start, a moment at most.
     """
     task = asyncio.ensure_future(starting)
+    stopping = None if stop is None else asyncio.ensure_future(stop.wait())
     try:
-        done, _ = await asyncio.wait({task}, timeout=patience_seconds)
+        waited = {task} if stopping is None else {task, stopping}
+        await asyncio.wait(waited, timeout=patience_seconds, return_when=asyncio.FIRST_COMPLETED)
+        given_up = stopping is not None and stopping.done()
+        if given_up:
+            await asyncio.wait({task}, timeout=CLOSE_SECONDS)
     except asyncio.CancelledError:
         await asyncio.wait({task}, timeout=STOP_SECONDS)
         raise
     finally:
-        task.cancel()
+        is_over = task.done()
+        for each in (task, stopping):
+            if each is not None:
+                each.cancel()
         await asyncio.gather(task, return_exceptions=True)
-    if not done:
+    if not is_over:
+        if given_up:
+            return False
         raise TimeoutError
     task.result()
+    return True
 
 
 async def stop_quietly(stopping: Awaitable[None], what: str) -> None:

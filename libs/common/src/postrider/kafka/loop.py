@@ -182,7 +182,8 @@ class ConsumerLoop(Generic[T]):
         self._suspects.forget()
         try:
             consumer.subscribe(list(self._topics), listener=_Listener(self))
-            await start_client(consumer.start(), 30)
+            if not await start_client(consumer.start(), 30, stop):
+                return
             while not stop.is_set():
                 if self._orphans:
                     await self._take_over(consumer)
