@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from fastapi import Request, Response
 
-from tests.support.campaign_api import PROFILE, Running, running
+from tests.support.campaign_api import PROFILE, TRIED, VERIFIED, Running, running
 from tests.support.parts import create_database, drop_database, topic_prefix
 
 pytestmark = pytest.mark.integration
@@ -20,8 +20,6 @@ DRAFT: dict[str, Any] = {
     "what": {"body": "{{ Profile.city }} {{ Profile.name }} {{ Event.amount }}"},
 }  # fmt: skip
 TO = "+12025550142"
-AT = "2026-03-05T12:00:00Z"
-ATTEMPT = {"attempt": 1, "provider_id": "prv_x", "outcome": "accepted", "code": None, "started_at": AT, "ended_at": AT}
 
 
 class Dispatcher:
@@ -44,12 +42,7 @@ class Dispatcher:
         if asked["phone"] in self.refuses:
             return Response(b'{"detail":"the phone is suppressed: opted_out"}', 409)
         self.asked.append(asked)
-        shown = {
-            "id": asked["message_id"], "campaign_id": asked.get("campaign_id", ""), "run_id": "test",
-            "occurrence": "test", "user_id": asked["user_id"], "phone": asked["phone"], "status": self.status,
-            "reason": None, "variant": None, "body": "…", "parts": 1, "provider_id": "prv_x", "attempts": [ATTEMPT],
-            "due_at": None, "updated_at": None, "test": True,
-        }  # fmt: skip
+        shown = TRIED | {"id": asked["message_id"], "phone": asked["phone"], "status": self.status}
         return self.kept.setdefault(asked["message_id"], shown)
 
 
@@ -173,8 +166,7 @@ async def test_a_key_that_comes_again_meets_the_same_text(api: Running, dispatch
 
 async def test_verify_is_the_dispatcher_s_word_or_503(api: Running) -> None:
     provider = await sandbox(api)
-    word = {"ok": False, "checked": True, "reason": "20003", "detail": "…", "checked_at": AT}
-    api.elsewhere.answers["/internal/providers/*"] = lambda _: Response(b"", 500)
+    word = VERIFIED | {"ok": False, "reason": "20003"}
     api.elsewhere.answers[f"/internal/providers/{provider}/verify"] = lambda _: word
     assert await post(api, f"/v1/providers/{provider}/verify", {}, 200) == word
     waiting = b'{"detail":"the provider is not published yet"}'

@@ -133,7 +133,7 @@ class Message(Model):
 
 
 class MessagePage(Model):
-    items: list[Message] = Field(description="Messages, newest change first.")
+    items: list[Message] = Field(description="By campaign and id, an order that never changes; not by time.")
     next_cursor: str | None = Field(description="`cursor` of the next page; null when this was the last.")
 
 
