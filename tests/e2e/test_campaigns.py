@@ -111,9 +111,30 @@ async def test_failover_on_a_definite_rejection_and_the_log_tells_it(api: ApiCli
         return [row for row in log if row["status"] == "awaiting_receipt" or row["status"] == "delivered"]
 
     (row,) = await eventually(logged, 30)
-    assert [(attempt["provider_id"], attempt["outcome"]) for attempt in row["attempts"]] == [
-        (refusing, "rejected_provider"), (accepting, "accepted"),
-    ]  # fmt: skip
+    tries = [(refusing, "rejected_provider"), (accepting, "accepted")]
+    assert [(attempt["provider_id"], attempt["outcome"]) for attempt in row["attempts"]] == tries
+    assert all(attempt["started_at"] and attempt["ended_at"] for attempt in row["attempts"])
+
+    # Tried by hand, it goes the same way, to whoever is named, and the report knows nothing of it.
+    before = await funnel(api, campaign)
+    values = {"to": "+12025550199", "user_id": user, "event": {"amount": 7}}
+    tried = await api.post(f"/v1/campaigns/{campaign}/test-send", values)
+    assert tried["body"] == "Thanks for 7" and tried["status"] in ("awaiting_receipt", "delivered")
+    assert [(attempt["provider_id"], attempt["outcome"]) for attempt in tried["attempts"]] == tries
+    verified = await api.post(f"/v1/providers/{accepting}/verify", {})
+    assert verified["ok"] is True and verified["checked"] is True
+
+    async def marked() -> bool:
+        log = await api.items(f"/v1/campaigns/{campaign}/messages")
+        assert {each["id"]: (each["test"], each["status"]) for each in log} == {
+            row["id"]: (False, "delivered"), tried["id"]: (True, "delivered"),
+        }  # fmt: skip
+        return True
+
+    await eventually(marked, 30)
+    assert (await funnel(api, campaign))["qualified"] == before["qualified"] == 1
+    text = next(text for text in await api.items("/v1/sandbox/inbox") if text["to"] == values["to"])
+    assert (text["body"], text["campaign_id"]) == ("Thanks for 7", campaign)
 
 
 async def test_a_scheduled_run_accounts_for_everybody(api: ApiClient) -> None:

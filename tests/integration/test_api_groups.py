@@ -117,7 +117,7 @@ async def test_routes_that_mean_nothing_are_refused_with_pointers(api: Running) 
 
 
 async def test_no_campaign_under_way_is_left_without_a_provider(api: Running) -> None:
-    """By archiving, by an edit of the group, by a route, by naming its provider, by the default group."""
+    """By archiving, by an edit of the group, by a route, by a campaign that names its provider, by default."""
     own, routed, spare, alone = [await sandbox(api) for _ in range(4)]
     routes = [{"country": "IN", "provider_ids": [routed]}]
     group = await group_of(api, own, routes=routes)

@@ -13,7 +13,17 @@ import pytest
 import uvicorn
 from fastapi import Request
 
-from tests.support.campaign_api import KEY, PROFILE, REACH, SEEN_ATTRIBUTES, SEEN_EVENTS, Running, running
+from tests.support.campaign_api import (
+    KEY,
+    PROFILE,
+    REACH,
+    SEEN_ATTRIBUTES,
+    SEEN_EVENTS,
+    TRIED,
+    VERIFIED,
+    Running,
+    running,
+)
 from tests.support.eventually import eventually
 from tests.support.parts import create_database, drop_database, topic_prefix
 
@@ -65,6 +75,8 @@ def answer_internal_calls(api: Running) -> None:
         "/internal/catalog/attributes": lambda _: SEEN_ATTRIBUTES,
         "/internal/messages": lambda _: page,
         "/internal/sandbox/inbox": lambda _: page,
+        "/internal/test-sends": lambda _: TRIED,
+        "/internal/providers/*": lambda _: VERIFIED,
         "/internal/user-lists/*": fill_list,
         "/internal/suppressions": lambda request: page if request.method == "GET" else {},
     }

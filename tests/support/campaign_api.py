@@ -61,6 +61,21 @@ PROFILE: dict[str, Any] = {
     "created_at": "2026-03-05T12:00:00Z",
     "updated_at": "2026-03-05T12:00:00Z",
 }
+TRIED: dict[str, Any] = {
+    "id": "0" * 32, "campaign_id": "", "run_id": "test", "occurrence": "test", "user_id": "", "phone": "+12025550142",
+    "status": "delivered", "reason": None, "variant": None, "body": "Hi", "parts": 1, "provider_id": "prv_x",
+    "attempts": [
+        {
+            "attempt": 1, "provider_id": "prv_x", "outcome": "accepted", "code": None,
+            "started_at": "2026-03-05T12:00:00Z", "ended_at": "2026-03-05T12:00:01Z",
+        }
+    ],
+    "due_at": "2026-03-05T12:00:00Z", "updated_at": "2026-03-05T12:00:02Z", "test": True,
+}  # fmt: skip
+"""A test send as the dispatcher answers it."""
+VERIFIED: dict[str, Any] = {
+    "ok": True, "checked": True, "reason": None, "detail": "the account is right", "checked_at": "2026-03-05T12:00:00Z",
+}  # fmt: skip
 SEEN: dict[str, Any] = {
     "name": "amount", "types": ["number"], "examples": [59.9], "count": 3, "last_seen_at": "2026-03-05T12:00:00Z",
 }  # fmt: skip
@@ -79,7 +94,8 @@ SEEN_EVENTS: dict[str, Any] = {
 
 @dataclass
 class Elsewhere:
-    """The segment-engine and the dispatcher, as far as this service asks them: `answers` by path, or by "…/*"."""
+    """The segment-engine and the dispatcher, as far as this service asks them: `answers` by path, or by "…/*", whatever
+    stands for the rest of it."""
 
     answers: dict[str, Callable[[Request], Any]] = field(default_factory=dict)
     asked: list[tuple[str, str]] = field(default_factory=list)
@@ -91,8 +107,8 @@ class Elsewhere:
         async def answer(path: str, request: Request) -> Response:
             self.asked.append((path, str(request.query_params)))
             assert request.headers["authorization"] == f"Bearer {TOKEN}"
-            below = f"/{path.rpartition('/')[0]}/*"
-            made = self.answers["/" + path if "/" + path in self.answers else below](request)
+            parents = [f"/{'/'.join(path.split('/')[:n])}/*" for n in range(path.count("/"), 0, -1)]
+            made = self.answers[next(each for each in ("/" + path, *parents) if each in self.answers)](request)
             if asyncio.iscoroutine(made):
                 made = await made
             if isinstance(made, Response):

@@ -157,7 +157,7 @@ class Settler:
                 settlement.message, state=settlement.state, cause=settlement.cause, reason=settlement.reason,
                 seq=each.seq, provider_message_id=settlement.provider_message_id,
             )  # fmt: skip
-            attempts = history.get(now.message_id) or settles.summaries(settlement.attempt)
+            attempts = history.get(now.message_id) or settles.summaries(settlement.attempt, each.at)
             changes.append(change_of(settlement.message, now))
             changed.append(self._announcer.changed(now, each.at, attempts))
         return [*self._announcer.moved(changes), *changed]

@@ -48,13 +48,14 @@ class FunnelMoved(Struct, frozen=True, omit_defaults=True):
 
 class AttemptSummary(Struct, frozen=True, omit_defaults=True):
     """One provider call, begun `at`. `outcome`: the outcome table of providers.md, "submitting", or "not_found": proven
-    not sent by a look-up."""
+    not sent by a look-up. `ended_at` None: it has not ended, or nobody saw it end."""
 
     attempt: Count
     provider_id: Id
     outcome: Id
     at: Moment
     code: str = ""
+    ended_at: Moment | None = None
 
 
 TEST_RUN = "test"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -109,7 +109,9 @@ async def list_test_sends(
 
 
 @router.get("/test-sends/{id}", tags=["reports"], response_model=TestSend, responses=documented(404))
-async def read_test_send(services: FromServices, id: str, caller: Reader) -> Response:
+async def read_test_send(
+    services: FromServices, id: Annotated[str, Path(description="Id of the message.")], caller: Reader
+) -> Response:
     """One test send as it is now, for as long as the dispatcher's ledger remembers it (30 days)."""
     if not _ID.fullmatch(id):
         raise NotFound("there is no such test send")

@@ -37,8 +37,8 @@ WHERE l.message_id = v.id AND l.attempt = v.attempt AND l.state = v.from_state A
 RETURNING v.place, l.seq, v.id, v.attempt, v.called, v.started, v.outcome, v.code, v.given_id
 ),
 ended AS (
-INSERT INTO attempts (message_id, attempt, provider_id, started_at, outcome, code, provider_message_id)
-SELECT id, attempt, called, started, outcome, code, given_id FROM settled WHERE called IS NOT NULL
+INSERT INTO attempts (message_id, attempt, provider_id, started_at, outcome, code, provider_message_id, ended_at)
+SELECT id, attempt, called, started, outcome, code, given_id, clock.now FROM settled, clock WHERE called IS NOT NULL
 ON CONFLICT DO NOTHING
 RETURNING 1
 )
@@ -61,13 +61,14 @@ VALUES (CAST(:id AS uuid), :attempt, :provider, :started, :outcome, :code,
     (SELECT CAST(:provider_message_id AS text) WHERE NOT EXISTS (
         SELECT 1 FROM attempts o WHERE o.provider_message_id = :provider_message_id AND o.provider_id = :provider
         AND NOT (o.message_id = CAST(:id AS uuid) AND o.attempt = :attempt))))
-ON CONFLICT (message_id, attempt) DO UPDATE SET outcome = excluded.outcome, code = excluded.code,
+ON CONFLICT (message_id, attempt) DO UPDATE SET outcome = excluded.outcome,
+    code = CASE excluded.code WHEN '' THEN a.code ELSE excluded.code END,
     provider_message_id = COALESCE(a.provider_message_id, excluded.provider_message_id)
 RETURNING provider_message_id
 """)
 
 _HISTORY = text("""
-SELECT message_id, attempt, provider_id, started_at, outcome, code FROM attempts
+SELECT message_id, attempt, provider_id, started_at, outcome, code, ended_at FROM attempts
 WHERE message_id = ANY(CAST(:ids AS uuid[])) ORDER BY message_id, attempt
 """)
 
@@ -166,11 +167,15 @@ async def keep_attempts(tx: AsyncConnection, attempts: Iterable[tuple[str, Attem
     return taken
 
 
-def summaries(attempt: Attempt | None) -> list[AttemptSummary]:
+def summaries(attempt: Attempt | None, ended_at: datetime) -> list[AttemptSummary]:
     """The history of a message whose first call this was."""
     if attempt is None:
         return []
-    return [AttemptSummary(attempt.attempt, attempt.provider_id, attempt.outcome, attempt.started_at, attempt.code)]
+    return [
+        AttemptSummary(
+            attempt.attempt, attempt.provider_id, attempt.outcome, attempt.started_at, attempt.code, ended_at
+        )
+    ]
 
 
 async def history(tx: AsyncConnection, message_ids: Sequence[str]) -> dict[str, list[AttemptSummary]]:
@@ -179,6 +184,6 @@ async def history(tx: AsyncConnection, message_ids: Sequence[str]) -> dict[str, 
     if message_ids:
         for row in await tx.execute(_HISTORY, {"ids": list(message_ids)}):
             found.setdefault(row.message_id.hex, []).append(
-                AttemptSummary(row.attempt, row.provider_id, row.outcome, row.started_at, row.code)
+                AttemptSummary(row.attempt, row.provider_id, row.outcome, row.started_at, row.code, row.ended_at)
             )
     return found

@@ -129,6 +129,7 @@ def _attempt(attempt: AttemptSummary) -> dict[str, Any]:
         "outcome": attempt.outcome,
         "code": attempt.code or None,
         "started_at": rfc3339(attempt.at),
+        "ended_at": None if attempt.ended_at is None else rfc3339(attempt.ended_at),
     }
 
 

@@ -108,4 +108,5 @@ def _attempt(summary: dict[str, Any]) -> dict[str, Any]:
         "outcome": summary["outcome"],
         "code": summary.get("code"),
         "started_at": summary["at"],
+        "ended_at": summary.get("ended_at"),
     }

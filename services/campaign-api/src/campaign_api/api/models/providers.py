@@ -23,6 +23,7 @@ from campaign_api.api.models.provider_kinds import (
     TwilioIn,
     Vonage,
     VonageIn,
+    WhatField,
 )
 
 ProviderIn = Annotated[
@@ -40,17 +41,6 @@ class Route(Model):
 
     country: Country = Field(description="Of the recipient's phone, ISO 3166-1 alpha-2; once in a group.")
     provider_ids: ProviderIds = Field(description="By priority, in place of the group's.")
-
-
-class WhatField(Model):
-    name: str = Field(description="Field of `what`.")
-    required: bool = Field(description="Whether a campaign has to give it.")
-    max_length: int | None = Field(description="Most characters of a value, as rendered.")
-    max_count: int | None = Field(description="Most values.")
-    names: list[str] = Field(description="Of pairs: those that the configuration has, each to be given a value.")
-    may_add: bool = Field(description="Of pairs: whether a campaign may give others.")
-    taken: list[str] = Field(description="Of pairs: names that others may not have.")
-    personalised: bool = Field(description="Whether it may differ from person to person.")
 
 
 class ProviderGroupIn(Writable):

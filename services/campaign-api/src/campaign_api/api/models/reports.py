@@ -101,8 +101,13 @@ class Attempt(Model):
         "one is; rejected_later: it waits, or the next one is asked; in_doubt: nobody is asked again before it is "
         "known; not_found: was in doubt, and is proven not sent; submitting: under way."
     )
-    code: str | None = Field(description="The vendor's code, or a word of ours; null: none.")
+    code: str | None = Field(
+        description="The vendor's code, or a word of ours; null: none. Of an accepted one: what had put it in doubt."
+    )
     started_at: str = Field(description="When it was marked, right before the call, RFC 3339, UTC.")
+    ended_at: str | None = Field(
+        None, description="When its outcome was written, RFC 3339, UTC; null: under way, or nobody saw it end."
+    )
 
 
 class Message(Model):
@@ -128,7 +133,7 @@ class Message(Model):
 
 
 class MessagePage(Model):
-    items: list[Message] = Field(description="Messages, newest change first.")
+    items: list[Message] = Field(description="By campaign and id, an order that never changes; not by time.")
     next_cursor: str | None = Field(description="`cursor` of the next page; null when this was the last.")
 
 

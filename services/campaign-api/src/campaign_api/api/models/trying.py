@@ -13,6 +13,20 @@ from campaign_api.api.models.reports import Message
 class Verification(Model):
     """What a harmless authenticated call at the vendor showed, a moment ago."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "ok": False,
+                    "checked": True,
+                    "reason": "20003",
+                    "detail": "not verified: it refuses the credentials (code 20003)",
+                    "checked_at": "2026-12-01T08:00:00.000Z",
+                }
+            ]
+        }
+    )
+
     ok: bool | None = Field(
         description="true: what is proven is in `detail`. false: it cannot send as it is set up. null: not checkable, "
         "nobody knows before a text is tried."
