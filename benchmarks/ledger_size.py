@@ -60,8 +60,7 @@ async def fill(world: Stage, rows: int) -> None:
         await world.execute(LEDGER, first=first, last=last, rows=rows, days=DAYS)
         await world.execute(ATTEMPTS, first=first, last=last)
     for table in ("ledger", "attempts"):
-        connection = await world.database.engine.connect()
-        async with connection:
+        async with world.database.engine.connect() as connection:
             await connection.execution_options(isolation_level="AUTOCOMMIT")
             await connection.exec_driver_sql(f"VACUUM (ANALYZE) {table}")
     say(f"filled: {rows:,} texts in {time.monotonic() - began:.0f} s")
