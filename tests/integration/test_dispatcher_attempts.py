@@ -43,7 +43,8 @@ async def test_failover_doubts_and_retries_all_appear(stage: Stage, tmp_path: Pa
             async def told() -> dict[str, MessageChanged]:
                 changed = (await stage.events())[1]
                 assert len(changed) == 3, changed
-                assert changed[over.message_id].status == "awaiting_receipt", changed[over.message_id]
+                # What a look-up finds may be further on than a reply that was read.
+                assert changed[over.message_id].status in ("awaiting_receipt", "sent"), changed[over.message_id]
                 assert all(len(changed[job.message_id].attempts) > 1 for job in (lost, busy)), changed
                 return changed
 

@@ -17,6 +17,7 @@ from postrider.contracts.delivery_events import MESSAGE_CHANGED, MessageChanged
 from postrider.contracts.envelope import envelope_of
 from postrider.contracts.send_jobs import Interval
 from postrider.contracts.topics import DELIVERY_EVENTS
+from postrider.local.ports import free_port
 from postrider.postgres.outbox import Outbox
 from tests.support.dispatching import News, Stage, dispatching
 from tests.support.dispatching import stage as new_stage
@@ -128,7 +129,7 @@ async def more_than(stage: Stage, n: int) -> bool:
 async def test_a_storm_of_pauses_and_resumes_loses_and_doubles_nobody(stage: Stage) -> None:
     await stage.provider("prv_a", latency_ms=40, parts_per_second=150, receipt="none")
     jobs = stage.jobs(900)
-    async with dispatching(stage), dispatching(stage, port=0):
+    async with dispatching(stage), dispatching(stage, port=free_port()):
         await stage.order(jobs)
         for _ in range(5):
             sent = len(await stage.rows("SELECT 1 FROM sandbox_inbox"))

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy.exc import DBAPIError
 
 from postrider.contracts.send_jobs import Interval
+from postrider.local.ports import free_port
 from tests.standins.running import twilio_process
 from tests.support.dispatching import ACCOUNT_SID, AUTH_TOKEN, Stage, dispatching
 from tests.support.dispatching import stage as new_stage
@@ -194,7 +195,7 @@ async def test_two_dispatchers_share_the_work_and_send_once(stage: Stage) -> Non
     await stage.provider("prv_a", latency_ms=20, parts_per_second=300, receipt="none")
     jobs = stage.jobs(600)
     async with dispatching(stage):
-        async with dispatching(stage, port=0):
+        async with dispatching(stage, port=free_port()):
             await stage.order(jobs)
             await settled(stage, {"ACCEPTED": 600})
     texts = Counter(row.sent_to for row in await stage.rows("SELECT sent_to FROM sandbox_inbox"))

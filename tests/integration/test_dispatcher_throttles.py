@@ -14,6 +14,7 @@ from dispatcher.store import claims, intake
 from postrider.clock import FakeClock
 from postrider.contracts.definitions import When
 from postrider.contracts.send_jobs import SendJob
+from postrider.local.ports import free_port
 from tests.support.dispatching import Stage, dispatching
 from tests.support.dispatching import stage as new_stage
 from tests.support.eventually import eventually
@@ -52,7 +53,7 @@ async def test_replicas_keep_to_a_throttle_together_through_a_pause_and_a_death(
         return len(await sent(stage)) >= n
 
     async with dispatching(stage):
-        async with dispatching(stage, port=0):
+        async with dispatching(stage, port=free_port()):
             await stage.order(jobs)
             await eventually(lambda: so_many(20))
             await stage.campaign(status="paused", when=When(throttle_per_minute=600))
