@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from sqlalchemy.exc import DBAPIError
 
+from dispatcher.domain.budget import capacity
 from postrider.contracts.send_jobs import Interval
 from postrider.local.ports import free_port
 from tests.standins.running import twilio_process
@@ -147,7 +148,8 @@ async def test_the_rate_of_a_provider_is_kept(stage: Stage) -> None:
     moments = sorted(row.at for row in await stage.rows("SELECT at FROM sandbox_inbox"))
     for first in moments:
         within = sum(1 for moment in moments if first <= moment < first + timedelta(seconds=1))
-        assert within <= 40 + 8, "a second's parts, and one slice that was in hand"
+        # The bucket, one draw of it, and a quarter of a second between the call and its line on a busy machine.
+        assert within <= 40 * 1.25 + capacity(40) + 4, "a second's parts, and what was in hand"
 
 
 async def test_a_live_text_does_not_wait_behind_bulk(stage: Stage) -> None:
