@@ -46,7 +46,7 @@ def outgoing_of(sending: Sending, terms: ProviderTerms, marked: Marked, started:
     return OutgoingText(
         message.message_id, message.attempt, reference(message.message_id, message.attempt), message.phone,
         text.body, text.encoding, text.parts, validity, terms.callback_url, message.campaign_id, text.filled,
-        partial(may_begin_to, sending, message.campaign_id, message.phone, started),
+        partial(may_begin_to, sending, message.campaign_id, message.phone, started, started + validity),
         message_class=text.message_class,
     )  # fmt: skip
 

@@ -102,6 +102,11 @@ class Sending:
     may_text: Callable[[str, float], bool] = anybody
 
 
-def may_begin_to(sending: Sending, campaign_id: str, phone: str, marked_at: float) -> bool:
-    """`may_send`, and the person has not opted out since the mark."""
-    return may_send(sending.definitions, campaign_id) and sending.may_text(phone, marked_at)
+def may_begin_to(sending: Sending, campaign_id: str, phone: str, marked_at: float, until: float) -> bool:
+    """`may_send`, the person has not opted out since the mark, and the hours and the deadline that the mark looked at
+    are not over: they are at the monotonic moment `until`."""
+    return (
+        sending.clock.monotonic() <= until
+        and may_send(sending.definitions, campaign_id)
+        and sending.may_text(phone, marked_at)
+    )

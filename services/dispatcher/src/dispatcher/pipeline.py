@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from math import ceil
 from typing import cast
 
 from dispatcher import metrics
@@ -29,6 +30,7 @@ from dispatcher.domain.ledger import Event
 from dispatcher.domain.message import BULK, BY_PRIORITY
 from dispatcher.domain.settlement import Settlement
 from dispatcher.domain.sharing import Sharing
+from dispatcher.http_checks import connect_seconds
 from dispatcher.providers.base import BatchAdapter, ProviderAdapter
 from dispatcher.steps import marked_of, not_admitted, rendered
 from dispatcher.store import claims, marks
@@ -347,7 +349,8 @@ class Pipeline:
         minimum = self.adapter.capabilities.min_validity_seconds
         verdict = admit(moment, message.send_by, message.allowed, message.on_hit, minimum)
         if isinstance(verdict, Admitted):
-            return verdict.validity_seconds
+            # What is written before the call has its connection counts from when it has it.
+            return max(verdict.validity_seconds - ceil(connect_seconds(self.terms.timeout_seconds)), minimum or 1)
         self._sending.settle(not_admitted(message, verdict))
         return None
 

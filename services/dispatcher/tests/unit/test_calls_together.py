@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 from dispatcher.caller import Marked
@@ -74,6 +75,19 @@ async def test_a_stop_while_it_connects_is_asked_for_each_text() -> None:
         return [None, None]
 
     await bench.call(Vendor(connects), [TEXTS[0], marked("m9", "cmp_2")])
+    assert {event for event, _ in bench.said().values()} == {Event.UNMARK}
+
+
+async def test_hours_that_end_while_it_connects_are_asked_for_each_text() -> None:
+    bench = Bench()
+
+    def connects(texts: Sequence[OutgoingText]) -> list[SubmitResult | None]:
+        assert all(text.may_begin() for text in texts)
+        bench.clock.advance(timedelta(seconds=4))
+        assert [text.may_begin() for text in texts] == [True, False]
+        return [None, None]
+
+    await bench.call(Vendor(connects), [TEXTS[0], TEXTS[1]._replace(validity=3)])
     assert {event for event, _ in bench.said().values()} == {Event.UNMARK}
 
 
