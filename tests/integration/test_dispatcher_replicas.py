@@ -87,12 +87,13 @@ async def test_replicas_share_a_rate_are_replaced_and_taken_over(stage: Stage, t
         enough = asyncio.Event()
 
         async def feed() -> None:
-            """More than the rate lets out, for as long as it takes."""
+            """There is always something waiting, and no more than a few seconds' worth."""
             while not enough.is_set():
-                more = stage.jobs(50)
-                jobs.extend(more)
-                await stage.order(more)
-                await asyncio.sleep(0.4)
+                if len(jobs) - len(lines(log)) < 4 * RATE:
+                    more = stage.jobs(RATE)
+                    jobs.extend(more)
+                    await stage.order(more)
+                await asyncio.sleep(0.2)
 
         async def start(name: str) -> Replica:
             return await running.enter_async_context(replica(stage, tmp_path / name))
@@ -146,6 +147,7 @@ async def taken_over(stage: Stage, n: int) -> None:
 
     async def all_accepted() -> bool:
         states = await stage.states()
-        return set(states) <= {"ACCEPTED", "SENT"} and sum(states.values()) == n
+        assert set(states) <= {"ACCEPTED", "SENT"} and sum(states.values()) == n, states
+        return True
 
     await eventually(all_accepted)
