@@ -199,6 +199,7 @@ async def test_a_recipient_refused_for_good_is_asked_once_and_one_refused_for_no
     await write(database, letter("a", "gone@example.com"), letter("b", "full@example.com"), letter("c"))
     async with serving(post, port, certified), sending(database, mail_server(port, certified)):
         await eventually(lambda: has(database, (20, False), (1, False), (1, True)), 20)
+        await eventually(lambda: "full@example.com" in post.asked, 20)  # they are counted before they are asked
         del post.refusals["full@example.com"]
         await later(database, timedelta(days=1))
         await eventually(lambda: has(database, (20, False), (2, True), (1, True)), 20)
