@@ -150,6 +150,8 @@ async def test_the_rate_of_a_provider_is_kept(stage: Stage) -> None:
         within = sum(1 for moment in moments if first <= moment < first + timedelta(seconds=1))
         # The bucket, one draw of it, and a quarter of a second between the call and its line on a busy machine.
         assert within <= 40 * 1.25 + capacity(40) + 4, "a second's parts, and what was in hand"
+    least = (100 - capacity(40) - 4) / 40 - 0.25
+    assert moments[-1] - moments[0] >= timedelta(seconds=least), "and over all of them the rate itself"
 
 
 async def test_a_live_text_does_not_wait_behind_bulk(stage: Stage) -> None:
