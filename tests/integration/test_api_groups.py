@@ -4,7 +4,6 @@ under way without a provider.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -13,8 +12,7 @@ import pytest
 from postrider.contracts import codec
 from postrider.contracts.definitions import ProviderGroupDefinition, Route
 from postrider.contracts.topics import PROVIDER_DEFINITIONS
-from tests.support.campaign_api import Running, running
-from tests.support.parts import create_database, drop_database, topic_prefix
+from tests.support.campaign_api import Running
 
 pytestmark = pytest.mark.integration
 
@@ -22,19 +20,6 @@ ANY_VERSION = {"If-Match": "*"}
 SCHEDULED: dict[str, Any] = {
     "name": "Sale", "kind": "one_time", "when": {"at": "2099-12-01T09:00:00"}, "who": {"rule": {"all": []}},
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-async def api(kafka: str, database: str, module_database: str) -> AsyncIterator[Running]:
-    async with running(kafka, module_database, topic_prefix()) as api:
-        yield api
-
-
-@pytest.fixture(scope="module")
-async def module_database(database: str) -> AsyncIterator[str]:
-    url = await create_database(database)
-    yield url
-    await drop_database(url)
 
 
 async def post(api: Running, path: str, body: dict[str, Any] | None = None, status: int = 201) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -14,25 +13,11 @@ import pytest
 from fastapi import HTTPException
 
 from postrider.contracts.topics import PROVIDER_DEFINITIONS, SEGMENT_DEFINITIONS
-from tests.support.campaign_api import PRIVATE_KEY, REACH, Running, running
-from tests.support.parts import create_database, drop_database, topic_prefix
+from tests.support.campaign_api import PRIVATE_KEY, REACH, Running
 
 pytestmark = pytest.mark.integration
 
 EVERYBODY: dict[str, Any] = {"all": []}
-
-
-@pytest.fixture(scope="module")
-async def api(kafka: str, database: str, module_database: str) -> AsyncIterator[Running]:
-    async with running(kafka, module_database, topic_prefix()) as api:
-        yield api
-
-
-@pytest.fixture(scope="module")
-async def module_database(database: str) -> AsyncIterator[str]:
-    url = await create_database(database)
-    yield url
-    await drop_database(url)
 
 
 async def created(api: Running, path: str, body: dict[str, Any], **headers: str) -> dict[str, Any]:

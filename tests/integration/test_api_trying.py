@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -10,8 +9,7 @@ import msgspec
 import pytest
 from fastapi import Request, Response
 
-from tests.support.campaign_api import PROFILE, TRIED, VERIFIED, Running, running
-from tests.support.parts import create_database, drop_database, topic_prefix
+from tests.support.campaign_api import PROFILE, TRIED, VERIFIED, Running
 
 pytestmark = pytest.mark.integration
 
@@ -44,19 +42,6 @@ class Dispatcher:
         self.asked.append(asked)
         shown = TRIED | {"id": asked["message_id"], "phone": asked["phone"], "status": self.status}
         return self.kept.setdefault(asked["message_id"], shown)
-
-
-@pytest.fixture(scope="module")
-async def api(kafka: str, database: str, module_database: str) -> AsyncIterator[Running]:
-    async with running(kafka, module_database, topic_prefix()) as api:
-        yield api
-
-
-@pytest.fixture(scope="module")
-async def module_database(database: str) -> AsyncIterator[str]:
-    url = await create_database(database)
-    yield url
-    await drop_database(url)
 
 
 @pytest.fixture

@@ -5,15 +5,13 @@ campaigns under way, what is published, the preview.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
 
 from postrider.contracts.topics import CAMPAIGN_DEFINITIONS
-from tests.support.campaign_api import Running, running
-from tests.support.parts import create_database, drop_database, topic_prefix
+from tests.support.campaign_api import Running
 
 pytestmark = pytest.mark.integration
 
@@ -23,19 +21,6 @@ GATEWAY: dict[str, Any] = {
     "headers": {"X-Route": "$$route"},
     "form": {"to": "$$To", "text": "$$Body"},
 }
-
-
-@pytest.fixture(scope="module")
-async def api(kafka: str, database: str, module_database: str) -> AsyncIterator[Running]:
-    async with running(kafka, module_database, topic_prefix()) as api:
-        yield api
-
-
-@pytest.fixture(scope="module")
-async def module_database(database: str) -> AsyncIterator[str]:
-    url = await create_database(database)
-    yield url
-    await drop_database(url)
 
 
 async def post(api: Running, path: str, body: dict[str, Any] | None = None, status: int = 201) -> dict[str, Any]:
