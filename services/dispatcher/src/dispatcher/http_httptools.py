@@ -179,6 +179,8 @@ class HttptoolsPort:
         except BaseException:
             sock.close()
             raise
+        if not connection.is_usable:  # the server hung up before we could look
+            raise NotSent("unreachable")
         self._open.add(connection)
         return connection
 

@@ -59,6 +59,7 @@ class Pipeline:
         self.budget = Budget(sending.database, sending.clock, terms.provider_id, terms.parts_per_second)
         self.caller = Caller(sending, terms.provider_id, self._wake_up)
         self._waiting = Waiting()
+        self._marking: Sequence[Prepared] = ()
         self._recalled: set[str] = set()
         self._wake = asyncio.Event()
         self._gather_until: float | None = None
@@ -117,8 +118,10 @@ class Pipeline:
         return self._waiting.by_campaign(lane)
 
     def buffered_by_campaign(self) -> Counter[str]:
-        """Texts that are claimed and wait for their call."""
-        return self._waiting.buffered_by_campaign()
+        """Texts that are claimed and wait for their call, those that are just being marked among them."""
+        counted = self._waiting.buffered_by_campaign()
+        counted.update(text.message.campaign_id for text in self._marking)
+        return counted
 
     def expect(self, lane: int, n: int) -> None:
         """So many texts are being prepared for this provider (or are no longer, with a negative number)."""
@@ -203,12 +206,15 @@ class Pipeline:
             if not group:
                 await self._give_back(self._take_spilling(now))
                 return min(max(self.budget.wait_seconds, 0.005), idle)
+            self._marking = group
             await self._mark_and_call(group, adapter, terms, sharing, now)
         except Exception as error:
             if not is_outage(error):
                 raise
             log.warning("marking_waits", provider=self.terms.provider_id, **failure(error))
             return 0.2
+        finally:
+            self._marking = ()
         return 0
 
     def _reserve(self) -> int:
