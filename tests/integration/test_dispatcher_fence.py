@@ -2,12 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import msgspec
 import pytest
-from msgspec.structs import replace as replace_message
+from msgspec.structs import replace
 from sqlalchemy import text
 
 from dispatcher.announcer import Announcer
@@ -234,7 +233,7 @@ async def test_what_a_stop_recalls_takes_no_parts_from_others(bench: Bench) -> N
     await bench.stage.execute(
         "INSERT INTO provider_budget (provider_id, tokens, refilled_at) VALUES ('prv_a', 1, db_now())"
     )
-    bench.put(replace_message(stopped, campaign_id="cmp_2"))
+    bench.put(replace(stopped, campaign_id="cmp_2"))
     bench.put(other)
     bench.pipeline.recall("cmp_2")
     async with bench.running(bench.pipeline.run):

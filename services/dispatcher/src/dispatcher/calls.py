@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from msgspec import Struct
+
 from dispatcher.database_clock import DatabaseClock
 from dispatcher.domain.admission import campaign_says
 from dispatcher.domain.fence import CONFIRMED_WITHIN_SECONDS, doubt_seconds
@@ -18,8 +20,7 @@ from postrider.postgres.database import Database
 from postrider.sms.filled import NOTHING_FILLED, Filled
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(Struct, frozen=True):
     """A claimed text that is rendered and routed. `leased_until`: monotonic; afterwards it is no longer ours. `body` is
     empty where the provider has templates of its own and `filled` is all that it is given."""
 

@@ -25,7 +25,7 @@ _HOST = re.compile(r"[0-9A-Za-z._-]{1,254}")
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _FRAMING = frozenset({"connection", "content-length", "transfer-encoding", "upgrade", "expect", "te", "trailer"})
 _WRITTEN_OUT = re.compile(
-    r"(https?://[0-9A-Za-z.:\[\]-]{1,300})(/(?!\.)(?:(?<!/)\.|[0-9A-Za-z_~!$&'()*+,;=:@/?-]|%[0-9A-Fa-f]{2})*)"
+    r"(https?://[0-9A-Za-z.:\[\]-]{1,300})(/(?!\.)(?:[0-9A-Za-z_~!$&'()*+,;=:@/?-]++|(?<!/)\.|%[0-9A-Fa-f]{2})*+)"
 )
 """A URL that goes out as it is written: nothing to encode, no steps of dots, no fragment, no user."""
 _BAD_IN_VALUE = re.compile(r"[^\t\x20-\x7e\x80-\xff]")

@@ -7,16 +7,16 @@ proxy variables, keeps no cookies, inflates nothing, caps the reply, and limits 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Protocol
+
+from msgspec import Struct
 
 
 def always() -> bool:
     return True
 
 
-@dataclass(frozen=True, slots=True)
-class HttpRequest:
+class HttpRequest(Struct, frozen=True):
     """`timeout_seconds` bounds the whole exchange, connecting included. `may_begin` is asked once there is a
     connection, right before the first byte: connecting may take seconds, in which a stop comes.
     """
@@ -26,11 +26,10 @@ class HttpRequest:
     headers: Mapping[str, str]
     body: bytes = b""
     timeout_seconds: float = 10.0
-    may_begin: Callable[[], bool] = field(default=always, compare=False, repr=False)
+    may_begin: Callable[[], bool] = always
 
 
-@dataclass(frozen=True, slots=True)
-class HttpResponse:
+class HttpResponse(Struct, frozen=True):
     """A whole reply. Header names are lower case; of a repeated header the first counts. `body` is not inflated."""
 
     status: int

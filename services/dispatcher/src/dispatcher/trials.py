@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 from collections.abc import Iterable
 
 import msgspec
@@ -184,7 +183,7 @@ class Trials:
         for settlement in prepared.settled:
             self._sending.settle(settlement)
         # Where it is claimed is its own; on the way out it is a text that somebody waits for.
-        pipeline.put([dataclasses.replace(each, message=replace(each.message, lane=LIVE)) for each in prepared.ready])
+        pipeline.put([replace(each, message=replace(each.message, lane=LIVE)) for each in prepared.ready])
 
     def _carrier(self, what: What, message: Message) -> str | None:
         """The first provider that has not refused it; of those, one whose breaker is closed if there is any."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from dispatcher.domain.outcomes import Outcome
 from dispatcher.http_port import HttpResponse, InDoubt, NotSent

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from typing import Any
+
+from msgspec.structs import replace
 
 from dispatcher.domain.outcomes import Outcome
 from dispatcher.http_port import InDoubt, NotSent
@@ -66,7 +67,7 @@ def error(status: int, code: object, headers: dict[str, str] | None = None) -> S
 
 
 def unfit(name: str, settings: dict[str, Any], code: str, **fields: Any) -> Row:
-    text = dataclasses.replace(TEXT, **fields)
+    text = replace(TEXT, **fields)
     also = {"not_begun": True, "code": code}
     return Row(name, "generic", CONTENT, SETTINGS | settings, {"secrets": {"key": TOKEN}}, None, also, text)
 

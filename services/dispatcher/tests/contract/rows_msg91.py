@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from dispatcher.domain.outcomes import Outcome
 from dispatcher.http_port import HttpResponse, InDoubt, NotSent

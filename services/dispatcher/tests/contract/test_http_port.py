@@ -6,10 +6,10 @@ import asyncio
 import gc
 import ssl
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
 
 import pytest
 import trustme
+from msgspec.structs import replace
 
 from dispatcher.egress import AddressPolicy
 from dispatcher.http_httptools import HttptoolsPort

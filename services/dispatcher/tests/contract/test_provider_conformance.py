@@ -6,13 +6,14 @@ The vendor's side is a scripted HTTP port: what a reply means is decided by the 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
-from dataclasses import replace
 from types import ModuleType
 from typing import Any, cast
 from urllib.parse import parse_qs
 
 import pytest
+from msgspec.structs import replace
 
 from dispatcher.domain.outcomes import DEFINITE_REJECTIONS, Outcome
 from dispatcher.http_port import CalledOff, HttpResponse
@@ -130,7 +131,7 @@ IN_BATCHES: Mapping[str, dict[str, Any]] = {
 """Settings with which several texts share a call."""
 TAKERS = [row for row in ROWS if hasattr(build(row)[0], "submit_batch")]
 FIRST = [next(row for row in ROWS if row.kind == kind and row.outcome is ACCEPTED) for kind in IN_BATCHES]
-SEVERAL = [replace(row, settings=row.settings | IN_BATCHES[row.kind]) for row in FIRST]
+SEVERAL = [dataclasses.replace(row, settings=row.settings | IN_BATCHES[row.kind]) for row in FIRST]
 
 
 def another(text: OutgoingText) -> OutgoingText:

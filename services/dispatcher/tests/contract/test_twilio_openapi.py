@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import jsonschema_rs
 import pytest
+from msgspec.structs import replace
 
 from dispatcher.http_port import HttpRequest, HttpResponse
 from dispatcher.providers.base import Found, LookUp, NotFound, OutgoingText, ProviderAdapter, Receipt, Unavailable

@@ -1,9 +1,9 @@
 """What follows a call: failover on definite provider rejections only, never on doubt."""
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from dispatcher.domain.after_outcome import (
     LONGEST_WAIT_SECONDS,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
+
+from msgspec.structs import replace
 
 from dispatcher.caller import Marked
 from dispatcher.domain.breaker import FAILURES_TO_OPEN

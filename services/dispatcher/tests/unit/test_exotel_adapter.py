@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 import json
 import re
-from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qs, unquote_plus, urlencode
 
 import pytest
+from msgspec.structs import replace
 
 from dispatcher.domain.outcomes import Outcome
 from dispatcher.http_port import HttpResponse, InDoubt, NotSent

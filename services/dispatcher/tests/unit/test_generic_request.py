@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pytest
+from msgspec.structs import replace
 
 from dispatcher.domain.outcomes import Outcome
 from dispatcher.http_port import HttpResponse
@@ -39,7 +40,7 @@ def adapter(settings: dict[str, Any], calls: int = 1, **credentials: Any) -> tup
 
 
 def text(**fields: Any) -> OutgoingText:
-    return dataclasses.replace(TEXT, **fields)
+    return replace(TEXT, **fields)
 
 
 def filled(**fields: Any) -> OutgoingText:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
+from msgspec.structs import replace
 
 from dispatcher.domain.outcomes import Outcome
 from dispatcher.http_port import HttpResponse, InDoubt, NotSent

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from typing import Any
 from urllib.parse import parse_qsl
 
 import pytest
+from msgspec.structs import replace
 
 from dispatcher.http_port import HttpResponse
 from dispatcher.providers.base import BadWebhook, Filled, OutgoingText, WebhookRequest
@@ -61,7 +61,7 @@ async def test_the_json_form() -> None:
 
 
 async def test_india_s_registry() -> None:
-    text = dataclasses.replace(TEXT, filled=Filled(template_id="1107171265773350159"))
+    text = replace(TEXT, filled=Filled(template_id="1107171265773350159"))
     http, _ = await sent({"entity_id": "1201"}, text)
     form = dict(parse_qsl(http.requests[0].body.decode()))
     assert (form["entityid"], form["templateid"]) == ("1201", "1107171265773350159")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qsl
 
 import pytest
+from msgspec.structs import replace
 
 from dispatcher.domain.outcomes import Outcome
 from dispatcher.http_port import CalledOff, HttpFailure, HttpRequest, HttpResponse, InDoubt, NotSent

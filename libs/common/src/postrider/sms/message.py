@@ -8,10 +8,13 @@ unsendable_text, render_error, and limit_<what> for a rendering that was stopped
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache, reduce
 from operator import or_
 from typing import Final, Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from postrider.contracts.definitions import Content
 from postrider.sms.analysis import References
@@ -94,8 +97,7 @@ class MessageError(ValueError):
         self.error = error
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
+class Text(Struct, frozen=True):
     """What is to be sent. `text` is empty where the provider has only templates: then its parts are not known."""
 
     text: str
@@ -105,8 +107,7 @@ class Text:
     filled: Filled = NOTHING_FILLED
 
 
-@dataclass(frozen=True, slots=True)
-class NotSent:
+class NotSent(Struct, frozen=True):
     """Why there is nothing to send. `reason` is a code, or the author's own for aborted; `detail` is for people and
     names no value."""
 

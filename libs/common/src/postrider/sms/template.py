@@ -13,6 +13,7 @@ from typing import Final
 
 from liquid.exceptions import LiquidError, LoopIterationLimitError
 from liquid.template import BoundTemplate
+from msgspec import Struct
 
 from postrider.sms.analysis import BadReference, Output, References, analyse_template
 from postrider.sms.errors import TemplateError
@@ -28,8 +29,7 @@ MAX_CACHED: Final = 256
 """Compiled templates that are kept: an ordinary one takes 3 KB, the largest that is accepted 1 MB."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rendered:
+class Rendered(Struct, frozen=True):
     """The text."""
 
     text: str

@@ -6,9 +6,10 @@ Pure. The same conditions are checked again in the transaction that marks it SUB
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from math import floor
+
+from msgspec import Struct
 
 from postrider.contracts.definitions import CampaignDefinition
 
@@ -17,21 +18,18 @@ Interval = tuple[datetime, datetime]
 _SENDING = frozenset({"scheduled", "running", "completed"})
 
 
-@dataclass(frozen=True, slots=True)
-class Admitted:
+class Admitted(Struct, frozen=True):
     """`validity_seconds`: how long the provider may try."""
 
     validity_seconds: int
 
 
-@dataclass(frozen=True, slots=True)
-class WaitUntil:
+class WaitUntil(Struct, frozen=True):
     at: datetime
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Missed:
+class Missed(Struct, frozen=True):
     """No allowed interval is left. `status`: expired, or quiet_hours where the job says discard."""
 
     status: str

@@ -6,8 +6,9 @@ Pure: the outcome, what is known of the text, and now go in; the next step comes
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+
+from msgspec import Struct
 
 from dispatcher.domain.outcomes import Outcome, SubmitResult
 
@@ -17,8 +18,7 @@ PATIENCE_SECONDS = 30.0
 """A provider that wants to be left alone for longer is as good as down: the next one of the group takes over."""
 
 
-@dataclass(frozen=True, slots=True)
-class Situation:
+class Situation(Struct, frozen=True):
     """`started_at`: the moment of the mark. `has_another`: a provider is left that has not refused this text. `spills`:
     its group gives the next provider what this one has no room for.
 
@@ -37,27 +37,23 @@ class Situation:
     spills: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(Struct, frozen=True):
     provider_message_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(Struct, frozen=True):
     """Definitely not sent and never will be."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class NextProvider:
+class NextProvider(Struct, frozen=True):
     """Failover: the text is free again, without the provider that refused it."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Deferred:
+class Deferred(Struct, frozen=True):
     """Definitely not sent: wait. `forget_refusals`: afterwards every provider may be asked again."""
 
     until: datetime
@@ -65,8 +61,7 @@ class Deferred:
     forget_refusals: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Doubted:
+class Doubted(Struct, frozen=True):
     """Stays with its provider. Before `not_before` a negative look-up proves nothing."""
 
     not_before: datetime

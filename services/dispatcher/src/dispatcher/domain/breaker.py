@@ -6,7 +6,8 @@ Pure state machine; `now` is monotonic seconds. closed â†’ open after failures â
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from msgspec import Struct
+from msgspec.structs import replace
 
 FAILURES_TO_OPEN = 5
 STALL_SECONDS = 4.0
@@ -25,8 +26,7 @@ def stall_seconds(usual_seconds: float | None) -> float:
     return max(QUICK_STALL_SECONDS, min(20 * usual_seconds, STALL_SECONDS), 2 * usual_seconds)
 
 
-@dataclass(frozen=True, slots=True)
-class Breaker:
+class Breaker(Struct, frozen=True):
     """`failures` in a row. While `open_until` is ahead nobody calls; then `probing` lets exactly one call out."""
 
     failures: int = 0
@@ -59,7 +59,7 @@ class Breaker:
         return replace(self, probing=False)
 
     def success(self) -> Breaker:
-        return Breaker()
+        return self if self.open_until is None and not self.failures else Breaker()
 
     def neutral(self) -> Breaker:
         """An answer that shows the provider alive, though not willing: ends a probe well."""

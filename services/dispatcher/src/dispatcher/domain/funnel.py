@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from dispatcher.domain.message import TEST_CAMPAIGN
 from postrider.contracts.delivery_events import ACCEPTED_STATUSES, FunnelMoved
@@ -15,8 +16,7 @@ from postrider.contracts.delivery_events import ACCEPTED_STATUSES, FunnelMoved
 _WITH_PROVIDER = frozenset({"in_doubt", "unknown", "rejected", *ACCEPTED_STATUSES})
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Struct, frozen=True):
     """One message before and after. Providers are those of the last attempt on each side."""
 
     campaign_id: str

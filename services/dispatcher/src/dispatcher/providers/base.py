@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol
 from urllib.parse import parse_qsl, quote, urlsplit
+
+from msgspec import Struct
 
 from dispatcher.domain.outcomes import SubmitResult
 from dispatcher.http_port import always
@@ -29,8 +31,7 @@ OPTED_IN = "opted_in"
 """In place of a reason to suppress: the person takes an opt-out back."""
 
 
-@dataclass(frozen=True, slots=True)
-class OutgoingText:
+class OutgoingText(Struct, frozen=True):
     """One attempt to send one message. `to` is E.164. `body` is empty where the provider knows only templates.
 
     `reference` is ours, opaque to the provider, and comes back in receipts (in the vendor's field for it, or in the
@@ -52,7 +53,7 @@ class OutgoingText:
     callback_url: str | None = None
     campaign_id: str = ""
     filled: Filled = NOTHING_FILLED
-    may_begin: Callable[[], bool] = field(default=always, compare=False, repr=False)
+    may_begin: Callable[[], bool] = always
     sender: str | None = None
     message_class: str = "transactional"
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, quote_plus
 
 import msgspec
+from msgspec import Struct
 
 from dispatcher.providers.base import OutgoingText
 from postrider.contracts.generic_provider import HEADER_TEXT, NOT_OF_CAMPAIGNS, TOKEN, GenericConfig
@@ -31,24 +31,21 @@ class CannotFill(Exception):
         self.code = code
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Struct, frozen=True):
     method: str
     url: str
     headers: dict[str, str]
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Built:
+class Built(Struct, frozen=True):
     """`request` None: none of the texts can be sent. `refused`: code by the place of the text in the call."""
 
     request: Request | None
     refused: Mapping[int, str]
 
 
-@dataclass(frozen=True, slots=True)
-class _Values:
+class _Values(Struct, frozen=True):
     """What one text puts into the places. Pairs are looked up by the class of the place a placeholder stands in."""
 
     system: Mapping[str, str]

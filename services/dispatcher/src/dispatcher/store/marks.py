@@ -7,9 +7,9 @@ The campaign's state is checked by the caller against definitions confirmed a mo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
+from msgspec import Struct
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -38,8 +38,7 @@ WHERE l.message_id = ANY(CAST(:ids AS uuid[])) AND l.state = clock.queued AND l.
 """)
 
 
-@dataclass(frozen=True, slots=True)
-class Rendered:
+class Rendered(Struct, frozen=True):
     """What is going to be sent in one attempt; `attempt` is the count before it."""
 
     message_id: str

@@ -6,9 +6,9 @@ A late write of somebody who lost his lease changes no row; the caller hands suc
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
+from msgspec import Struct
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -73,8 +73,7 @@ WHERE message_id = ANY(CAST(:ids AS uuid[])) ORDER BY message_id, attempt
 """)
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(Struct, frozen=True):
     """`seq` and `at` of a settlement that changed its row."""
 
     settlement: Settlement
