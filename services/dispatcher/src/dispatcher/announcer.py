@@ -7,8 +7,9 @@ crash leaves, the outbox's relay publishes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import TypeAlias
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -25,6 +26,9 @@ from postrider.postgres.outbox import Outbox, Pending
 
 MOST_KEPT = 2_000
 """Committed rows waiting in memory; more are left to the relay."""
+Changed: TypeAlias = tuple[Message, datetime, Sequence[AttemptSummary]]
+"""A message as it is after a change, with its new seq; the moment of the change; the calls for it."""
+
 MOST_ATTEMPTS = 100
 """The latest calls that a record tells of: a text that was refused for a week must still fit into one."""
 
@@ -40,19 +44,15 @@ class Announcer:
     def moved(self, changes: Sequence[Change]) -> list[Outgoing]:
         return [self._outbox.outgoing(DELIVERY_EVENTS, move.campaign_id, FUNNEL_MOVED, move) for move in moves(changes)]
 
-    def changed(self, message: Message, at: datetime, attempts: Sequence[AttemptSummary]) -> Outgoing:
-        """`message` as it is after the change, with its new seq."""
-        is_test = message.campaign_id == TEST_CAMPAIGN
-        data = MessageChanged(
-            message_id=message.message_id, campaign_id=message.run_id if is_test else message.campaign_id,
-            run_id=TEST_RUN if is_test else message.run_id,
-            occurrence=message.occurrence, user_id=message.user_id, status=message.status, seq=message.seq, at=at,
-            due_at=message.due_at, phone=message.phone, reason=message.reason, variant=message.variant,
-            provider_id=message.provider_id, provider_message_id=message.provider_message_id, body=message.body,
-            parts=message.parts, attempts=list(attempts)[-MOST_ATTEMPTS:],
-        )  # fmt: skip
-        id = f"{message.message_id}:{message.seq}"
-        return self._outbox.outgoing(DELIVERY_EVENTS, message.user_id, MESSAGE_CHANGED, data, id)
+    def changed(self, changes: Iterable[Changed]) -> list[Outgoing]:
+        return self._outbox.outgoing_all(
+            DELIVERY_EVENTS,
+            MESSAGE_CHANGED,
+            (
+                (message.user_id, _news_of(message, at, attempts), f"{message.message_id}:{message.seq}")
+                for message, at, attempts in changes
+            ),
+        )
 
     def suppression(self, changed: Suppression) -> Outgoing:
         phone_hash = changed.phone_hash.hex()
@@ -89,6 +89,18 @@ class Announcer:
                 metrics.PUBLISH_BACKLOG.set(len(self._waiting))
         finally:
             stopping.cancel()
+
+
+def _news_of(message: Message, at: datetime, attempts: Sequence[AttemptSummary]) -> MessageChanged:
+    is_test = message.campaign_id == TEST_CAMPAIGN
+    return MessageChanged(
+        message_id=message.message_id, campaign_id=message.run_id if is_test else message.campaign_id,
+        run_id=TEST_RUN if is_test else message.run_id,
+        occurrence=message.occurrence, user_id=message.user_id, status=message.status, seq=message.seq, at=at,
+        due_at=message.due_at, phone=message.phone, reason=message.reason, variant=message.variant,
+        provider_id=message.provider_id, provider_message_id=message.provider_message_id, body=message.body,
+        parts=message.parts, attempts=list(attempts)[-MOST_ATTEMPTS:],
+    )  # fmt: skip
 
 
 def change_of(before: Message, now: Message) -> Change:

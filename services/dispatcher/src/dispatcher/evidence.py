@@ -16,7 +16,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dispatcher import metrics
 from dispatcher.announcer import Announcer, change_of
-from dispatcher.domain.funnel import Change
 from dispatcher.domain.ledger import ACCEPTED, Event, State, apply, receive
 from dispatcher.domain.message import Message, is_same_text, reference
 from dispatcher.domain.settlement import Attempt
@@ -91,13 +90,11 @@ async def believe(
         tx, [(each, each.state, each.reason, each.provider_id, each.provider_message_id) for each in changed]
     )
     history = await settles.history(tx, [each.message_id for each, _ in rows])
-    changes: list[Change] = []
-    outgoing: list[Outgoing] = []
-    for message, at in rows:
+    for message, _ in rows:
         metrics.SETTLED.labels(message.state.value).inc()
-        changes.append(change_of(before[message.message_id], message))
-        outgoing.append(announcer.changed(message, at, history.get(message.message_id, ())))
-    return Believed(results, [*announcer.moved(changes), *outgoing])
+    moved = announcer.moved([change_of(before[message.message_id], message) for message, _ in rows])
+    told = announcer.changed((message, at, history.get(message.message_id, ())) for message, at in rows)
+    return Believed(results, [*moved, *told])
 
 
 async def by_text(tx: AsyncConnection, items: Sequence[Evidence]) -> Sequence[Evidence]:

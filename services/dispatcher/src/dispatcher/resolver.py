@@ -121,10 +121,9 @@ class Resolver:
                 await settles.keep_attempts(tx, lost)
                 history = await settles.history(tx, [each.message_id for each in found.messages])
                 changes = [change_of(replace(each, state=State.SUBMITTING), each) for each in found.messages]
-                changed = [
-                    self._announcer.changed(each, found.now, history.get(each.message_id, ()))
-                    for each in found.messages
-                ]
+                changed = self._announcer.changed(
+                    (each, found.now, history.get(each.message_id, ())) for each in found.messages
+                )
                 pending = await self._announcer.add(tx, [*self._announcer.moved(changes), *changed])
             self._announcer.publish_later(pending)
             metrics.DOUBTS.labels("lease_over").inc(len(found.messages))

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dispatcher import evidence, metrics
-from dispatcher.announcer import Announcer, change_of
+from dispatcher.announcer import Announcer, Changed, change_of
 from dispatcher.database_clock import DatabaseClock
 from dispatcher.domain.funnel import Change
 from dispatcher.domain.ledger import ACCEPTED, Event, State
@@ -86,7 +87,8 @@ class Settler:
                 if len(self._waiting) < ENOUGH and not stop.is_set():
                     await self._gather(stop)
                 batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
-                await self._write(batch)
+                for part in settles.alike(batch):
+                    await self._write(part)
         finally:
             stopping.cancel()
 
@@ -150,7 +152,7 @@ class Settler:
         ]
         history = await settles.history(tx, repeated)
         changes: list[Change] = []
-        changed: list[Outgoing] = []
+        changed: list[Changed] = []
         for each in told:
             settlement = each.settlement
             now = replace(
@@ -159,8 +161,8 @@ class Settler:
             )  # fmt: skip
             attempts = history.get(now.message_id) or settles.summaries(settlement.attempt, each.at)
             changes.append(change_of(settlement.message, now))
-            changed.append(self._announcer.changed(now, each.at, attempts))
-        return [*self._announcer.moved(changes), *changed]
+            changed.append((now, each.at, attempts))
+        return [*self._announcer.moved(changes), *self._announcer.changed(changed)]
 
     async def _late(self, tx: AsyncConnection, late: Sequence[Settlement]) -> list[Outgoing]:
         """Our lease was over and the row has moved on. What a provider said is still evidence, which waits among the
@@ -206,9 +208,11 @@ class Settler:
     def _tell(self, written: Sequence[Written]) -> None:
         again: set[tuple[int, str]] = set()
         accepted = False
+        settled: Counter[State] = Counter(each.settlement.state for each in written)
+        for state, n in settled.items():
+            metrics.SETTLED.labels(state.value).inc(n)
         for each in written:
             state = each.settlement.state
-            metrics.SETTLED.labels(state.value).inc()
             if state in (State.QUEUED, State.DEFERRED):
                 again.add((each.settlement.message.lane, each.settlement.queue_after))
             accepted = accepted or state in ACCEPTED

@@ -157,9 +157,9 @@ class Sweeper:
             tried = [message.message_id for message, _, _ in swept if message.attempt > 0]
             history = await settles.history(tx, tried)
             changes = [change_from(before, message) for message, before, _ in swept]
-            changed = [
-                self._announcer.changed(message, at, history.get(message.message_id, ())) for message, _, at in swept
-            ]
+            changed = self._announcer.changed(
+                (message, at, history.get(message.message_id, ())) for message, _, at in swept
+            )
             pending = await self._announcer.add(tx, [*self._announcer.moved(changes), *changed])
         self._announcer.publish_later(pending)
         for message, _, _ in swept:

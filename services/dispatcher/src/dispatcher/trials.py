@@ -101,7 +101,7 @@ class Trials:
                 tx, asked.message_id, asked.campaign_id, asked.user_id, asked.phone, hashed, asked.country,
                 _encoder.encode(asked), SECONDS,
             )  # fmt: skip
-            pending = None if kept is None else await self._announcer.add(tx, [self._announcer.changed(*kept, [])])
+            pending = None if kept is None else await self._announcer.add(tx, self._announcer.changed([(*kept, [])]))
         self._announcer.publish_later(pending)
         self._wake.set()
 

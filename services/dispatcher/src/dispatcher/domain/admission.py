@@ -59,7 +59,10 @@ def admit(
     needed = max(minimum_seconds or 1, 1)
     if now >= send_by:
         return Missed("expired", "deadline")
-    stretches = sorted(allowed) if allowed else [(now, send_by)]
+    if not allowed:
+        left = floor((send_by - now).total_seconds())
+        return Admitted(left) if left >= needed else Missed("expired", "validity_too_short")
+    stretches = sorted(allowed)
     later: list[Interval] = []
     for start, end in stretches:
         last = min(end, send_by)

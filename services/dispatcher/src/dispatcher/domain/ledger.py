@@ -10,6 +10,8 @@ from enum import StrEnum
 
 
 class State(StrEnum):
+    __hash__ = str.__hash__  # a move is looked up several times a text; an enum's own hash is written in Python
+
     QUEUED = "QUEUED"
     HELD = "HELD"
     """Its campaign is paused."""
@@ -32,6 +34,8 @@ class State(StrEnum):
 
 
 class Event(StrEnum):
+    __hash__ = str.__hash__
+
     HOLD = "hold"
     RESUME = "resume"
     WAIT = "wait"

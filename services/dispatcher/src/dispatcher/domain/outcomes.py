@@ -13,6 +13,8 @@ from msgspec import Struct
 class Outcome(StrEnum):
     """Exactly one per call. Everything that is not one of the first five is in doubt."""
 
+    __hash__ = str.__hash__  # an enum's own is written in Python, and each text asks several times
+
     ACCEPTED = "accepted"
     """The provider has the text and gave an id."""
     REJECTED_RECIPIENT = "rejected_recipient"

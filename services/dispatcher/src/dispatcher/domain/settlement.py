@@ -57,5 +57,18 @@ class Settlement(Struct, frozen=True):
         return self.message.queue if self.tried is None else queue_of(self.message, self.tried)
 
     @property
+    def is_plain_acceptance(self) -> bool:
+        """The end of a call of which there is nothing to say but that it was accepted, and as what."""
+        attempt = self.attempt
+        return (
+            self.event is Event.ACCEPT
+            and attempt is not None
+            and not attempt.code
+            and attempt.provider_message_id == self.provider_message_id
+            and attempt.started_at == self.message.marked_at
+            and not self.suppress
+        )
+
+    @property
     def is_announced(self) -> bool:
         return self.status != self.message.status or self.attempt is not None

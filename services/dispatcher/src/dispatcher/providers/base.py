@@ -284,6 +284,8 @@ class BatchAdapter(ProviderAdapter, Protocol):
 
 def all_may_begin(texts: Sequence[OutgoingText]) -> Callable[[], bool]:
     """`may_begin` of a call with several texts: it begins only with all of them."""
+    if len(texts) == 1:
+        return texts[0].may_begin
     return lambda: all(text.may_begin() for text in texts)
 
 

@@ -8,7 +8,6 @@ text in doubt is settled by a receipt that names our `$$MessageID`, or by the ca
 from __future__ import annotations
 
 import base64
-import contextlib
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
@@ -89,7 +88,7 @@ class GenericAdapter:
         )
 
     async def submit(self, text: OutgoingText) -> SubmitResult:
-        (result,) = await self.submit_batch([text])
+        (result,) = await self._submit([text])
         if result is None:
             raise CalledOff
         return result
@@ -97,35 +96,43 @@ class GenericAdapter:
     async def submit_batch(self, texts: Sequence[OutgoingText]) -> list[SubmitResult | None]:
         if len({self.batch_key(text) for text in texts}) > 1:
             return [SubmitResult(CONTENT, code="not_one_batch", not_begun=True)] * len(texts)
+        return await self._submit(texts)
+
+    async def _submit(self, texts: Sequence[OutgoingText]) -> list[SubmitResult | None]:
         built = self._template.build(texts)
-        results = {
+        results: dict[int, SubmitResult | None] = {
             place: SubmitResult(CONTENT, code=code, detail="does not fit the configuration", not_begun=True)
             for place, code in built.refused.items()
         }
         if built.request is not None:
             sent = [place for place in range(len(texts)) if place not in results]
-            with contextlib.suppress(CalledOff):
-                results |= zip(sent, await self._call(built.request, [texts[place] for place in sent]), strict=True)
-        return [results.get(place) for place in range(len(texts))]
+            try:
+                results.update(
+                    zip(sent, await self._call(built.request, [texts[place] for place in sent]), strict=True)
+                )
+            except CalledOff:
+                results.update(dict.fromkeys(sent))
+        return [results[place] for place in range(len(texts))]
 
     async def _call(self, request: Request, texts: Sequence[OutgoingText]) -> list[SubmitResult]:
         """One call, at most once on the wire. What it says of each text. Raises CalledOff. The call for a token is
         everybody's, and carries no text: it is not called off."""
-        ends_at = self._monotonic() + self._timeout_seconds
-        may_begin = all_may_begin(texts)
+        seconds = self._timeout_seconds
         token: str | None = None
         if self._tokens is not None:
+            ends_at = self._monotonic() + seconds
             try:
-                token = await self._tokens.token(self._timeout_seconds / 2)
+                token = await self._tokens.token(seconds / 2)
             except NoToken as failure:
                 return [SubmitResult(PROVIDER, code=f"token_{failure.reason}", not_begun=True)] * len(texts)
             request.headers["Authorization"] = f"Bearer {token}"
+            seconds = max(ends_at - self._monotonic(), LEAST_CALL_SECONDS)
         elif self._basic is not None:
             request.headers["Authorization"] = self._basic
-        left = max(ends_at - self._monotonic(), LEAST_CALL_SECONDS)
+        may_begin = all_may_begin(texts)
         try:
             response = await self._http.send(
-                HttpRequest(request.method, request.url, request.headers, request.body, left, may_begin)
+                HttpRequest(request.method, request.url, request.headers, request.body, seconds, may_begin)
             )
         except NotSent as failure:
             return [SubmitResult(PROVIDER, code=failure.reason, detail="not sent", not_begun=True)] * len(texts)

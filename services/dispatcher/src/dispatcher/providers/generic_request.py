@@ -17,9 +17,11 @@ from msgspec import Struct
 from dispatcher.providers.base import OutgoingText
 from postrider.contracts.generic_provider import HEADER_TEXT, NOT_OF_CAMPAIGNS, TOKEN, GenericConfig
 from postrider.contracts.placeholders import CLASSES, NAME, SYSTEM, PairClass, Slot, pieces
+from postrider.sms.filled import NOTHING_FILLED
 
 Template = tuple[str | Slot, ...]
 _VARIABLES = (Slot("TemplateVariables"),)
+_NO_PAIRS: Mapping[PairClass, Mapping[str, str]] = {where: {} for where in CLASSES}
 _UNRESERVED = re.compile(r"[0-9A-Za-z_.~-]*")
 
 
@@ -78,8 +80,9 @@ class RequestTemplate:
         self.config = config
         self._secrets = {name: secrets[name] for name in config.secrets}
         base, mark, query = config.url.partition("?")
-        self._path, self._query = pieces(base), pieces(query) if mark else None
-        self._path_is_filled = any(isinstance(piece, Slot) for piece in self._path)
+        path = pieces(base)
+        self._path = path if any(isinstance(piece, Slot) for piece in path) else None
+        self._base, self._query = base, pieces(query) if mark else None
         self._form = [(name, pieces(value)) for name, value in config.form]
         self._headers = [(name, pieces(value)) for name, value in config.headers]
         self._header_names = {name.lower() for name, _ in config.headers}
@@ -129,7 +132,9 @@ class RequestTemplate:
                 "MessageID": text.reference,
             },
             filled.variables,
-            {
+            _NO_PAIRS
+            if filled is NOTHING_FILLED
+            else {
                 "message": dict(filled.message_pairs),
                 "header": dict(filled.header_pairs),
                 "global": dict(filled.global_pairs),
@@ -141,7 +146,7 @@ class RequestTemplate:
     def _own(self, values: _Values, where: PairClass) -> list[tuple[str, str]]:
         """Pairs that the campaign added, under names of their own. Where the configuration has no place for them (it
         was edited since the campaign was saved) they are left out."""
-        if where not in self.config.own_pairs:
+        if not values.pairs[where] or where not in self.config.own_pairs:
             return []
         added = [pair for pair in values.pairs[where].items() if pair[0] not in self._predefined[where]]
         if not all(re.fullmatch(TOKEN if where == "header" else NAME, name) for name, _ in added):
@@ -149,9 +154,11 @@ class RequestTemplate:
         return added
 
     def _url(self, values: _Values) -> str:
-        path = _fill(self._path, values, self._url_class, _step)
-        if self._path_is_filled and not {".", ".."}.isdisjoint(path.split("/")):
-            raise CannotFill("path_step")
+        path = self._base
+        if self._path is not None:
+            path = _fill(self._path, values, self._url_class, _step)
+            if not {".", ".."}.isdisjoint(path.split("/")):
+                raise CannotFill("path_step")
         parts = [] if self._query is None else [_fill(self._query, values, self._url_class, _encode)]
         if self.config.method == "GET":
             parts += self._pairs(values, _encode)

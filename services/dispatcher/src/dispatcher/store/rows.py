@@ -24,7 +24,9 @@ WIDTH = len(_NAMES)
 CLOCK = "clock AS MATERIALIZED (SELECT db_now() AS now)"
 """One moment for a whole statement: db_now() is the only clock of due times and leases."""
 
-BY_ID = "clock AS MATERIALIZED (SELECT db_now() AS now, 'QUEUED' AS queued, 'IN_DOUBT' AS in_doubt)"
+BY_ID = """clock AS MATERIALIZED (
+    SELECT db_now() AS now, 'QUEUED' AS queued, 'SUBMITTING' AS submitting, 'IN_DOUBT' AS in_doubt
+)"""
 """CLOCK for statements that find their rows by message_id and compare the state: with a value that the planner cannot
 see. It would take a literal for a reason to read the whole index of what waits, where few rows did when it last looked,
 instead of the primary key: a mark then costs as much as the backlog is long."""

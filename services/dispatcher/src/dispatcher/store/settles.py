@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import Any
 
 from msgspec import Struct
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dispatcher.domain.settlement import Attempt, Settlement
-from dispatcher.store.rows import CLOCK
+from dispatcher.store.rows import BY_ID, CLOCK
 from postrider.contracts.delivery_events import AttemptSummary
 
 # One statement writes the states and the ends of calls: a round trip more is paid by every batch. Rows are locked in
@@ -39,6 +40,26 @@ RETURNING v.place, l.seq, v.id, v.attempt, v.called, v.started, v.outcome, v.cod
 ended AS (
 INSERT INTO attempts (message_id, attempt, provider_id, started_at, outcome, code, provider_message_id, ended_at)
 SELECT id, attempt, called, started, outcome, code, given_id, clock.now FROM settled, clock WHERE called IS NOT NULL
+ON CONFLICT DO NOTHING
+RETURNING 1
+)
+SELECT settled.place, settled.seq, clock.now, (SELECT count(*) FROM ended) AS ended FROM settled, clock
+""")
+
+# Nearly every settlement is of this kind, and everything but four words of it is in the row already.
+_ACCEPT = text(f"""
+WITH {BY_ID},
+settled AS (
+UPDATE ledger l SET state = 'ACCEPTED', cause = '', reason = '', next_at = clock.now, not_before = NULL,
+    provider_message_id = v.given_id, seq = l.seq + 1, owner = NULL, lease_until = NULL, updated_at = clock.now
+FROM clock, unnest(CAST(:ids AS uuid[]), CAST(:attempts AS int[]), CAST(:owners AS text[]), CAST(:given_ids AS text[]))
+    WITH ORDINALITY AS v(id, attempt, owner, given_id, place)
+WHERE l.message_id = v.id AND l.attempt = v.attempt AND l.state = clock.submitting AND l.owner = v.owner
+RETURNING v.place, l.seq, v.id, v.attempt, l.provider_id, l.marked_at, v.given_id
+),
+ended AS (
+INSERT INTO attempts (message_id, attempt, provider_id, started_at, outcome, code, provider_message_id, ended_at)
+SELECT id, attempt, provider_id, marked_at, 'accepted', '', given_id, clock.now FROM settled, clock
 ON CONFLICT DO NOTHING
 RETURNING 1
 )
@@ -81,6 +102,15 @@ class Written(Struct, frozen=True):
     at: datetime
 
 
+def alike(settlements: Sequence[Settlement]) -> list[Sequence[Settlement]]:
+    """Plain acceptances, and all else: a statement each, and a transaction each, since rows are locked in one order."""
+    plain: list[Settlement] = []
+    others: list[Settlement] = []
+    for each in settlements:
+        (plain if each.is_plain_acceptance else others).append(each)
+    return [part for part in (plain, others) if part]
+
+
 async def settle(
     tx: AsyncConnection, settlements: Sequence[Settlement]
 ) -> tuple[list[Written], list[tuple[str, Attempt]]]:
@@ -90,32 +120,17 @@ async def settle(
     Two settlements of one message may come together (one of them from a mark that is over): which of them matched the
     row is told by its place, not by the message's id.
     """
-    ordered = sorted(settlements, key=lambda each: each.message.message_id)
-    attempts = [each.attempt for each in ordered]
-    rows = await tx.execute(
-        _SETTLE,
-        {
-            "owners": [each.message.owner for each in ordered],
-            "ids": [each.message.message_id for each in ordered],
-            "attempts": [each.message.attempt for each in ordered],
-            "from_states": [each.message.state.value for each in ordered],
-            "states": [each.state.value for each in ordered],
-            "causes": [each.cause for each in ordered],
-            "reasons": [each.reason for each in ordered],
-            "taken_back": [each.attempts_taken_back for each in ordered],
-            "next_ats": [each.next_at for each in ordered],
-            "not_befores": [each.not_before for each in ordered],
-            "provider_message_ids": [each.provider_message_id for each in ordered],
-            "tried": [",".join(each.tried_after) for each in ordered],
-            "queues": [each.queue_after for each in ordered],
-            "announced": [int(each.is_announced) for each in ordered],
-            "called": [each and each.provider_id for each in attempts],
-            "started": [each and each.started_at for each in attempts],
-            "outcomes": [each and each.outcome for each in attempts],
-            "codes": [each and each.code for each in attempts],
-            "given_ids": [each and each.provider_message_id for each in attempts],
-        },
-    )
+    ordered = sorted(settlements, key=_id_of)
+    arrays: dict[str, Any] = {
+        "ids": [each.message.message_id for each in ordered],
+        "attempts": [each.message.attempt for each in ordered],
+        "owners": [each.message.owner for each in ordered],
+    }
+    if all(each.is_plain_acceptance for each in ordered):
+        arrays["given_ids"] = [each.provider_message_id for each in ordered]
+        rows = await tx.execute(_ACCEPT, arrays)
+    else:
+        rows = await tx.execute(_SETTLE, arrays | _more_arrays(ordered))
     found = rows.all()
     written = [Written(ordered[row.place - 1], row.seq, row.now) for row in found]
     calls = [
@@ -124,6 +139,32 @@ async def settle(
         if each.settlement.attempt is not None
     ]
     return written, await keep_attempts(tx, calls) if calls and found[0].ended < len(calls) else []
+
+
+def _id_of(settlement: Settlement) -> str:
+    return settlement.message.message_id
+
+
+def _more_arrays(ordered: Sequence[Settlement]) -> dict[str, Any]:
+    attempts = [each.attempt for each in ordered]
+    return {
+        "from_states": [each.message.state.value for each in ordered],
+        "states": [each.state.value for each in ordered],
+        "causes": [each.cause for each in ordered],
+        "reasons": [each.reason for each in ordered],
+        "taken_back": [each.attempts_taken_back for each in ordered],
+        "next_ats": [each.next_at for each in ordered],
+        "not_befores": [each.not_before for each in ordered],
+        "provider_message_ids": [each.provider_message_id for each in ordered],
+        "tried": [",".join(each.tried_after) for each in ordered],
+        "queues": [each.queue_after for each in ordered],
+        "announced": [int(each.is_announced) for each in ordered],
+        "called": [each and each.provider_id for each in attempts],
+        "started": [each and each.started_at for each in attempts],
+        "outcomes": [each and each.outcome for each in attempts],
+        "codes": [each and each.code for each in attempts],
+        "given_ids": [each and each.provider_message_id for each in attempts],
+    }
 
 
 async def keep_attempts(tx: AsyncConnection, attempts: Iterable[tuple[str, Attempt]]) -> list[tuple[str, Attempt]]:
