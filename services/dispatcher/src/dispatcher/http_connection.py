@@ -28,6 +28,7 @@ class Connection(asyncio.Protocol):
         self._on_lost = on_lost
         self._transport: asyncio.Transport | None = None
         self._reply: asyncio.Future[HttpResponse] | None = None
+        self._deadline = 0.0
         self._ended: HttpResponse | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._loop = asyncio.get_running_loop()
@@ -39,21 +40,29 @@ class Connection(asyncio.Protocol):
         return self._transport is not None and not self._transport.is_closing() and self._reply is None
 
     async def exchange(self, request: bytes, deadline: float) -> HttpResponse:
-        """Writes the request before it awaits anything. `deadline` is the loop's time. Raises InDoubt; cancelled, it
-        leaves the call in doubt."""
+        """Writes the request before it awaits anything. `deadline` is the loop's time, which whoever has the connection
+        watches (`is_in_time`). Raises InDoubt; cancelled, it leaves the call in doubt."""
         assert self.is_usable and self._transport is not None
         reply: asyncio.Future[HttpResponse] = self._loop.create_future()
         self._reply = reply
         self._start_reply()
+        self._deadline = deadline
         self._transport.write(request)
-        timer = self._loop.call_at(deadline, self._fail, "timeout")
         try:
             return await reply
         finally:
-            timer.cancel()
             if self._reply is not None:
                 self._reply = None
                 self.abort()
+
+    def is_in_time(self, now: float) -> bool:
+        """Whether a call is under way and may go on; one whose deadline is over ends here, in doubt."""
+        if self._reply is None:
+            return False
+        if now < self._deadline:
+            return True
+        self._fail("timeout")
+        return False
 
     def close(self) -> None:
         if self._transport is not None:

@@ -30,6 +30,8 @@ from dispatcher.http_port import CalledOff, HttpRequest, HttpResponse, NotSent
 
 ANOTHER_ADDRESS_AFTER_SECONDS = 0.25
 """RFC 8305: how long an address may be silent before the next one of the name is tried beside it."""
+LOOK_SECONDS = 0.05
+"""How late a time-out may come."""
 _WITHOUT_BODY = frozenset({"GET", "DELETE", "OPTIONS"})
 _HEAD_ONLY = frozenset({"HEAD", "CONNECT"})
 _SHUT_DOWN_SECONDS = 1.0
@@ -75,6 +77,7 @@ class HttptoolsPort:
         self._open: set[Connection] = set()
         self._all_lost = asyncio.Event()
         self._sweep: asyncio.TimerHandle | None = None
+        self._watching: asyncio.TimerHandle | None = None
         self._closed = False
 
     @property
@@ -92,6 +95,7 @@ class HttptoolsPort:
         try:
             if not request.may_begin():
                 raise CalledOff
+            self._watch()
             return await connection.exchange(message, deadline)
         finally:
             self._put_back(host, connection)
@@ -99,8 +103,9 @@ class HttptoolsPort:
 
     async def close(self) -> None:
         self._closed = True
-        if self._sweep is not None:
-            self._sweep.cancel()
+        for timer in (self._sweep, self._watching):
+            if timer is not None:
+                timer.cancel()
         if not self._open:
             return
         for connection in list(self._open):
@@ -225,6 +230,18 @@ class HttptoolsPort:
         )
         if oldest is not None:
             oldest.idle.popleft()[1].close()
+
+    def _watch(self) -> None:
+        if self._watching is None:
+            self._watching = self._loop.call_later(LOOK_SECONDS, self._look)
+
+    def _look(self) -> None:
+        """Ends the calls that are over their time. One timer for all of them: thousands of a second would be set only
+        to be cancelled."""
+        self._watching = None
+        now = self._loop.time()
+        if sum(connection.is_in_time(now) for connection in list(self._open)):
+            self._watch()
 
     def _lost(self, connection: Connection) -> None:
         self._open.discard(connection)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -17,7 +17,7 @@ from dispatcher.domain.message import LANES, lane_of
 from dispatcher.store import intake
 from postrider.contracts import codec
 from postrider.contracts.codec import Unreadable
-from postrider.contracts.envelope import Outgoing, envelope_of
+from postrider.contracts.envelope import Outgoing, type_of
 from postrider.contracts.send_jobs import SEND_JOB, SendJob
 from postrider.kafka.loop import Batch, ConsumerRecord
 from postrider.phones import phone_hash
@@ -32,7 +32,7 @@ _HIGHEST_VERSION = 2**31 - 1
 
 def decode(record: ConsumerRecord) -> SendJob:
     """Raises Unreadable for what could never be sent."""
-    if envelope_of(record.headers).type != SEND_JOB:
+    if type_of(record.headers) != SEND_JOB:
         raise Unreadable(f"the type is not {SEND_JOB}")
     job = codec.decode(record.value, SendJob)
     if not _MESSAGE_ID.fullmatch(job.message_id):
@@ -51,10 +51,15 @@ def decode(record: ConsumerRecord) -> SendJob:
         raise Unreadable("what_version is out of range")
     if len(job.allowed) > _MOST_INTERVALS:
         raise Unreadable(f"more than {_MOST_INTERVALS} intervals")
-    moments = [job.due_at, job.send_by, *(moment for each in job.allowed for moment in (each.start, each.end))]
-    if any(moment.tzinfo is None or moment.utcoffset() != timedelta(0) for moment in moments):
+    if not (_is_utc(job.due_at) and _is_utc(job.send_by)):
+        raise Unreadable("a time is not in UTC")
+    if not all(_is_utc(each.start) and _is_utc(each.end) for each in job.allowed):
         raise Unreadable("a time is not in UTC")
     return job
+
+
+def _is_utc(moment: datetime) -> bool:
+    return moment.tzinfo is UTC or moment.utcoffset() == timedelta(0)
 
 
 class Intake:

@@ -13,7 +13,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from math import ceil
 from typing import cast
 
@@ -296,7 +296,9 @@ class Pipeline:
                 if text.message.message_id not in gone and self._sending.may_carry(text, terms.provider_id)
             ]
         now = self._sending.clock.monotonic()
-        admitted = [(text, validity) for text in group if (validity := self._admit(text, now)) is not None]
+        # The calls begin a moment after this decision; the validity given must not end later than the deadline.
+        moment = self._sending.database_clock.now() + timedelta(seconds=1)
+        admitted = [(text, validity) for text in group if (validity := self._admit(text, now, moment)) is not None]
         if not admitted:
             return
         mark = secrets.token_hex(8)
@@ -337,8 +339,8 @@ class Pipeline:
         if lost:
             await self._give_back([texts[id][0] for id in lost])
 
-    def _admit(self, text: Prepared, now: float) -> int | None:
-        """Seconds of validity, or None: then the text has been settled, or left to its lease."""
+    def _admit(self, text: Prepared, now: float, moment: datetime) -> int | None:
+        """Seconds of validity, or None: then the text has been settled, or left to its lease. `now` is monotonic."""
         if now + LEASE_MARGIN_SECONDS > text.leased_until:
             return None
         campaign = self._sending.definitions.campaigns.get(text.message.campaign_id)
@@ -350,8 +352,6 @@ class Pipeline:
                 self._sending.settle(Settlement(text.message, Event.HOLD, reason="campaign_paused"))
                 return None
         message = text.message
-        # The call begins a moment after this decision; the validity given must not end later than the deadline.
-        moment = self._sending.database_clock.now() + timedelta(seconds=1)
         minimum = self.adapter.capabilities.min_validity_seconds
         verdict = admit(moment, message.send_by, message.allowed, message.on_hit, minimum)
         if isinstance(verdict, Admitted):

@@ -63,6 +63,15 @@ def headers_for(type: str, source: str, time: datetime) -> Callable[[str], tuple
     return lambda id: (before, ("ce_id", id.encode()), *after)
 
 
+def type_of(headers: Headers) -> str:
+    """The type alone, for who reads many."""
+    found = b""
+    for name, value in headers:
+        if name == "ce_type":
+            found = value or b""
+    return found.decode("utf-8", "replace")
+
+
 def envelope_of(headers: Headers) -> Envelope:
     """Missing attributes are empty strings: the reader of a stream decides what it needs."""
     id = type = source = b""

@@ -22,12 +22,12 @@ UPDATE ledger l SET state = 'SUBMITTING', attempt = l.attempt + 1, provider_id =
     provider_message_id = '', body = v.body, encoding = v.encoding, parts = v.parts, marked_at = clock.now,
     lease_until = clock.now + make_interval(secs => :lease), not_before = NULL, look_ups = 0, updated_at = clock.now
 FROM clock, unnest(CAST(:ids AS uuid[]), CAST(:attempts AS int[]), CAST(:bodies AS text[]),
-    CAST(:encodings AS text[]), CAST(:parts AS int[])) AS v(id, attempt, body, encoding, parts)
+    CAST(:encodings AS text[]), CAST(:parts AS int[])) WITH ORDINALITY AS v(id, attempt, body, encoding, parts, place)
 WHERE l.message_id = v.id AND l.state = clock.queued AND l.owner = :owner AND l.attempt = v.attempt
   AND l.lease_until > clock.now AND l.send_by > clock.now
   AND (l.allowed IS NULL OR l.allowed @> clock.now)
   AND NOT EXISTS (SELECT 1 FROM suppressions s WHERE s.phone_hash = l.phone_hash AND s.suppressed)
-RETURNING l.message_id, l.marked_at
+RETURNING v.place, l.marked_at
 """)
 
 _SUPPRESSED = text(f"""
@@ -78,7 +78,7 @@ async def mark(
             "parts": [each.parts for each in texts],
         },
     )
-    return {row.message_id.hex: row.marked_at for row in rows}
+    return {texts[place - 1].message_id: marked_at for place, marked_at in rows}
 
 
 async def suppressed_among(tx: AsyncConnection, owner: str, message_ids: Sequence[str]) -> set[str]:

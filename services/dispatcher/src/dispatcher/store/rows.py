@@ -36,6 +36,8 @@ CLAIMABLE = "('QUEUED', 'DEFERRED')"
 
 WAITING = "('QUEUED', 'DEFERRED', 'HELD')"
 
+_STATES = {state.value: state for state in State}
+"""Looked up, where each row of a claim asks: an enum's own call takes five times as long."""
 _NO_MOMENT = datetime(1970, 1, 1, tzinfo=UTC)
 NEVER: tuple[Interval, ...] = ((_NO_MOMENT, _NO_MOMENT),)
 """The intervals of a job that has some, none of which holds a moment: not the same as a job that may leave any time."""
@@ -51,7 +53,7 @@ def message_of(row: Any) -> Message:
     intervals = () if allowed is None else tuple((each.lower, each.upper) for each in allowed) or NEVER
     return Message(
         message_id.hex, campaign_id, run_id, occurrence, user_id, what_version, lane, phone, country, variables,
-        variant, due_at, send_by, intervals, on_hit, queue, State(state), cause, reason, attempt, provider_id,
+        variant, due_at, send_by, intervals, on_hit, queue, _STATES[state], cause, reason, attempt, provider_id,
         provider_message_id, tuple(tried), marked_at, not_before, look_ups, body, encoding, parts, seq, owner,
         origin,
     )  # fmt: skip
