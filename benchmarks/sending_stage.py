@@ -7,8 +7,8 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +22,7 @@ from postrider.contracts.envelope import Outgoing, headers_of
 from postrider.contracts.send_jobs import SEND_JOB
 from postrider.contracts.topics import SEND_JOBS_BULK
 from postrider.local.parts import Addresses
+from postrider.local.ports import free_port
 from postrider.local.postgres import EmbeddedPostgres
 from tests.support.dispatching import Stage, stage
 from tests.support.parts import create_database, drop_database, session_parts, topic_prefix
@@ -123,39 +124,55 @@ class Sending:
 
 @asynccontextmanager
 async def sending(
-    running: Running, define: Callable[[Stage], Awaitable[None]], more_pids: dict[str, int], **settings: str
+    running: Running,
+    define: Callable[[Stage], Awaitable[None]],
+    more_pids: dict[str, int],
+    replicas: int = 1,
+    **settings: str,
 ) -> AsyncIterator[Sending]:
-    """Fresh topics and a fresh database on running parts. `define` publishes providers, groups, campaigns; `settings`
-    are further variables of the dispatcher's environment."""
+    """Fresh topics and a fresh database on running parts. `define` publishes providers, groups, campaigns; `replicas`:
+    so many dispatchers; `settings` are further variables of their environment."""
     url = await create_database(running.addresses.database_url)
     try:
-        async with stage(running.addresses.bootstrap_servers, url, topic_prefix()) as world:
+        async with stage(running.addresses.bootstrap_servers, url, topic_prefix()) as world, AsyncExitStack() as stack:
             await define(world)
             environment = os.environ | world.environment() | settings
-            log = Path(f".local/bench-dispatcher-{world.port}.log").open("wb")  # noqa: ASYNC230, SIM115
-            with log:
-                process = await asyncio.create_subprocess_exec(sys.executable, "-m", "dispatcher", env=environment,
-                                                               stdout=log, stderr=log)  # fmt: skip
-            try:
-                await _ready(world, process)
-                pids = {"dispatcher": process.pid, "load": os.getpid(), **running.pids, **more_pids}
-                yield Sending(world, pids)
-                await asyncio.to_thread(Path(log.name).unlink)
-            finally:
-                if process.returncode is None:
-                    process.terminate()
-                await process.wait()
+            ports = [world.port, *(free_port() for _ in range(replicas - 1))]
+            processes = [await stack.enter_async_context(_dispatcher(port, environment)) for port in ports]
+            for port, process in zip(ports, processes, strict=True):
+                await _ready(port, process)
+            names = ["dispatcher", *(f"dispatcher {number}" for number in range(2, replicas + 1))]
+            pids = {name: process.pid for name, process in zip(names, processes, strict=True)}
+            yield Sending(world, {**pids, "load": os.getpid(), **running.pids, **more_pids})
     finally:
         await drop_database(url)
 
 
-async def _ready(world: Stage, process: asyncio.subprocess.Process) -> None:
+@asynccontextmanager
+async def _dispatcher(port: int, environment: Mapping[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Its log stays when something went wrong."""
+    log = Path(f".local/bench-dispatcher-{port}.log").open("wb")  # noqa: ASYNC230, SIM115
+    with log:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "dispatcher", env={**environment, "POSTRIDER_DISPATCHER_PORT": str(port)},
+            stdout=log, stderr=log,
+        )  # fmt: skip
+    try:
+        yield process
+        await asyncio.to_thread(Path(log.name).unlink)
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await process.wait()
+
+
+async def _ready(port: int, process: asyncio.subprocess.Process) -> None:
     async with httpx.AsyncClient(trust_env=False) as http, asyncio.timeout(60):
         while True:
             if process.returncode is not None:
                 raise RuntimeError("the dispatcher has ended: see .local/bench-dispatcher-*.log")
             try:
-                if (await http.get(f"http://127.0.0.1:{world.port}/readyz")).status_code == 200:
+                if (await http.get(f"http://127.0.0.1:{port}/readyz")).status_code == 200:
                     return
             except httpx.TransportError:
                 await asyncio.sleep(0.05)
