@@ -16,7 +16,7 @@ _ABANDONED = text(f"""
 WITH {CLOCK},
 picked AS (
     SELECT l.message_id FROM ledger l, clock WHERE l.state = 'SUBMITTING' AND l.lease_until < clock.now
-    ORDER BY l.lease_until LIMIT :n FOR UPDATE OF l SKIP LOCKED
+    ORDER BY l.message_id LIMIT :n FOR UPDATE OF l SKIP LOCKED
 )
 UPDATE ledger l SET state = 'IN_DOUBT', reason = 'lease_over', owner = NULL, lease_until = NULL, next_at = clock.now,
     look_ups = 0, seq = l.seq + 1, updated_at = clock.now,
