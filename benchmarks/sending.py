@@ -1,5 +1,5 @@
-"""`make bench-kannel`: texts a second from job to the provider's 2xx: the dispatcher with its ledger on, Kannel, and a
-naive sender, in turns in one run, all to the same nginx; then the dispatcher with a provider that answers in 50 ms.
+"""`make bench-kannel`: texts a second from job to the provider's 2xx: one dispatcher and two with the ledger on, Kannel,
+and a naive sender, in turns in one run, all to the same nginx; then one dispatcher and a provider that takes 50 ms.
 
 Ours: jobs are published to Kafka, and the last text counts when the ledger says accepted. Kannel: requests to sendsms,
 until the sink has answered the last. The naive sender: an INSERT, an awaited httpx call, an UPDATE for each text.
@@ -15,7 +15,6 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
 from pathlib import Path
 
 import asyncpg
@@ -26,6 +25,7 @@ from benchmarks import nginx_sink
 from benchmarks.debian import Unavailable, Unpacked, unpacked
 from benchmarks.processes import spent, usage_of
 from benchmarks.sending_stage import Cost, Running, running_parts, sending, told
+from benchmarks.stage import durability
 from postrider.local.parts import print_line as say
 from tests.standins.running import twilio_process
 from tests.support.dispatching import ACCOUNT_SID, AUTH_TOKEN, Stage
@@ -35,6 +35,8 @@ ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
 NAIVE_TEXTS = 400
 WARM_UP = 2_000
 SLOW_MS = 50
+OURS = {"one dispatcher, ledger on": 1, "two dispatchers, ledger on": 2}
+"""Name and replicas. Kannel's threads use both cores; a dispatcher's work in Python uses one."""
 
 Define = Callable[[Stage], Awaitable[None]]
 
@@ -81,6 +83,12 @@ async def naive(database_url: str, port: int) -> float:
         await connection.close()
 
 
+async def ours_once(parts: Running, sink: nginx_sink.Sink, replicas: int) -> Cost:
+    async with sending(parts, define_generic(sink.port), {"nginx": sink.pid}, replicas) as ours:
+        await ours.send(WARM_UP, sink.texts)
+        return await ours.send(TEXTS, sink.texts)
+
+
 async def kannel_once(packages: Unpacked, manner: peer.Manner, sink: nginx_sink.Sink) -> Cost:
     async with peer.kannel(packages, manner, sink, pending=64) as kannel:
         await kannel.send(sink, WARM_UP)
@@ -100,17 +108,16 @@ async def instant(parts: Running) -> None:
         kannel = packages
     except Unavailable as error:
         say(f"without Kannel: {error}")
+    say(f"Postgres: {await durability(parts.addresses.database_url)}")
     results: dict[str, list[Cost]] = defaultdict(list)
-    async with nginx_sink.sink(nginx) as sink, AsyncExitStack() as stack:
-        ours = await stack.enter_async_context(sending(parts, define_generic(sink.port), {"nginx": sink.pid}))
-        say(f"Postgres: {await ours.durability()}")
-        await ours.send(WARM_UP, sink.texts)
+    async with nginx_sink.sink(nginx) as sink:
         for _ in range(ROUNDS):
-            results["dispatcher, ledger on"].append(await ours.send(TEXTS, sink.texts))
+            for name, replicas in OURS.items():
+                results[name].append(await ours_once(parts, sink, replicas))
             if kannel is not None:
                 for manner in peer.MANNERS:
                     results[manner.name].append(await kannel_once(kannel, manner, sink))
-            rate = await naive(ours.world.database_url, sink.port)
+            rate = await naive(parts.addresses.database_url, sink.port)
             results["naive sender"].append(Cost(NAIVE_TEXTS, rate, {}, 0))
     report(results)
 
@@ -144,10 +151,9 @@ def report(results: dict[str, list[Cost]]) -> None:
     load = ", ".join(f"{each:.1f}" for each in os.getloadavg())
     say(f"{TEXTS:,} texts a round, {ROUNDS} rounds in turns; {os.cpu_count()} cores, load average {load}")
     best = {name: max(costs, key=lambda each: each.per_second) for name, costs in results.items()}
-    ours = next(iter(best.items()))
     for name, costs in results.items():
-        ratio = "" if name == ours[0] else f"; ours is {ours[1].per_second / best[name].per_second:.2f} times that"
-        say(f"{name}: {tell(costs)}{ratio}")
+        ratios = [f"{best[ours].per_second / best[name].per_second:.2f}" for ours in OURS]
+        say(f"{name}: {tell(costs)}" + ("" if name in OURS else f"; ours is {' and '.join(ratios)} times that"))
         if best[name].cpu:
             wal = f"; WAL {best[name].wal_per_text:,.0f} bytes a text" if best[name].wal_bytes else ""
             say(f"  CPU s per 1,000 texts: {told(best[name].cpu_per_thousand)}{wal}")
