@@ -66,7 +66,8 @@ class Settlement(Struct, frozen=True):
             and not attempt.code
             and attempt.provider_message_id == self.provider_message_id
             and attempt.started_at == self.message.marked_at
-            and not self.suppress
+            and self
+            == Settlement(self.message, Event.ACCEPT, attempt=attempt, provider_message_id=self.provider_message_id)
         )
 
     @property
