@@ -1,5 +1,5 @@
-"""`make bench-kannel`: texts a second from job to the provider's 2xx: one dispatcher and two, Kannel, a naive sender, in
-turns in one run, all to the same nginx; then one dispatcher and a provider that takes 50 ms.
+"""`make bench-kannel`: texts a second from job to the provider's 2xx: one dispatcher, two, Kannel and a naive sender
+in turns in one run, all to the same nginx; then one dispatcher and a provider that takes 50 ms.
 
 Ours: jobs are published to Kafka, and the last text counts when the ledger says accepted. Kannel: requests to sendsms,
 until the sink has answered the last. The naive sender: an INSERT, an awaited httpx call, an UPDATE for each text.

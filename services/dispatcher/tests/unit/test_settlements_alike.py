@@ -14,8 +14,8 @@ from dispatcher.store.settles import alike
 
 NOW = datetime(2026, 11, 26, 12, 0, tzinfo=UTC)
 MESSAGE = Message(
-    "0" * 32, "cmp_1", "run_1", "", "u-1", 1, 1, "+15551000001", "US", b"{}", "", NOW, NOW, (), "discard", "cmp_1|1|US|",
-    State.SUBMITTING, "", "", 1, "prv_a", "", (), NOW, None, 0, "Hi", "GSM-7", 1, 0, "mark", "origin",
+    "0" * 32, "cmp_1", "run_1", "", "u-1", 1, 1, "+15551000001", "US", b"{}", "", NOW, NOW, (), "discard",
+    "cmp_1|1|US|", State.SUBMITTING, "", "", 1, "prv_a", "", (), NOW, None, 0, "Hi", "GSM-7", 1, 0, "mark", "origin",
 )  # fmt: skip
 ATTEMPT = Attempt(1, "prv_a", NOW, "accepted", "", "SM1")
 PLAIN = Settlement(MESSAGE, Event.ACCEPT, attempt=ATTEMPT, provider_message_id="SM1")
