@@ -16,10 +16,10 @@ branch_labels = None
 depends_on = None
 
 STATEMENTS = (
-    "LOCK TABLE attempts",
+    "ALTER TABLE attempts RENAME TO attempts_before",
     "SET LOCAL maintenance_work_mem = '256MB'",
     """
-    CREATE TABLE attempts_by_day (
+    CREATE TABLE attempts (
         day date NOT NULL DEFAULT CAST(db_now() AT TIME ZONE 'UTC' AS date),
         message_id uuid NOT NULL,
         attempt integer NOT NULL,
@@ -32,13 +32,12 @@ STATEMENTS = (
     )
     """,
     """
-    INSERT INTO attempts_by_day
+    INSERT INTO attempts
     SELECT CAST(l.created_at AT TIME ZONE 'UTC' AS date), a.message_id, a.attempt, a.provider_id, a.started_at,
         a.outcome, a.code, a.provider_message_id, a.ended_at
-    FROM attempts a JOIN ledger l USING (message_id)
+    FROM attempts_before a JOIN ledger l USING (message_id)
     """,
-    "DROP TABLE attempts",
-    "ALTER TABLE attempts_by_day RENAME TO attempts",
+    "DROP TABLE attempts_before",
     "ALTER TABLE attempts ADD CONSTRAINT attempts_pkey PRIMARY KEY (day, message_id, attempt)",
     """
     CREATE UNIQUE INDEX attempts_provider_message ON attempts (day, provider_message_id, provider_id)
