@@ -1,5 +1,6 @@
 """`make bench-ledger`: texts a second with an empty ledger and with one that remembers ten million texts, in turns in
-one run, each with its housekeeping (discovery of queues, sweeps, retention) beside it.
+one run, each with its housekeeping (discovery of queues, sweeps, retention) beside it. A checkpoint comes right before
+the first round: the texts have to write each page that they touch into Postgres's log in full.
 
 Two worlds on one Kafka and one Postgres, alike but for what their ledgers remember; one dispatcher at a time has work.
 BENCH_LEDGER (10000000) rows, BENCH_TEXTS (20000) a round, BENCH_ROUNDS (3). Ten million rows and their attempts take
@@ -14,6 +15,9 @@ import shutil
 import sys
 import time
 from collections import defaultdict
+from datetime import UTC, datetime
+
+import asyncpg
 
 from benchmarks import nginx_sink
 from benchmarks.debian import unpacked
@@ -28,23 +32,28 @@ BYTES_A_ROW = 1_500
 DAYS = 25
 """The texts are spread over so many days before today: below the retention, so that none of them is forgotten."""
 
-LEDGER = """
+AT = """
+SELECT CAST(:today AS timestamptz) - make_interval(days => :days) * (1 - n::float8 / :rows) - interval '1 day' AS at
+"""
+LEDGER = f"""
 INSERT INTO ledger (message_id, campaign_id, run_id, occurrence, user_id, what_version, lane, phone, phone_hash,
     country, variables, variant, message_class, zone, due_at, send_by, on_hit, queue, state, attempt, provider_id,
     provider_message_id, next_at, marked_at, body, encoding, parts, seq, created_at, updated_at)
 SELECT md5('old-' || n)::uuid, c.name, 'run_old', 'once', 'old-' || n, 1, 1, '+1444' || (1000000 + n % 9000000),
-    decode(md5('p-' || n) || md5('q-' || n), 'hex'), 'US', '{"profile":{"name":"old"},"event":{}}', '',
+    decode(md5('p-' || n) || md5('q-' || n), 'hex'), 'US', '{{"profile":{{"name":"old"}},"event":{{}}}}', '',
     'transactional', 'UTC', t.at, t.at + interval '1 hour', 'expire', c.name || '|1|US|',
     (ARRAY['ACCEPTED', 'DELIVERED', 'DELIVERED', 'UNDELIVERED', 'EXPIRED'])[1 + n % 5], 1, 'prv_a', md5('id-' || n),
     t.at, t.at, 'Hi old-' || n, 'GSM-7', 1, 2, t.at, t.at
 FROM generate_series(CAST(:first AS bigint), CAST(:last AS bigint)) n,
     LATERAL (SELECT 'cmp_old_' || n % 200 AS name) c,
-    LATERAL (SELECT now() - make_interval(days => :days) * (1 - n::float8 / :rows) - interval '1 day' AS at) t
+    LATERAL ({AT}) t
 """
-ATTEMPTS = """
-INSERT INTO attempts (message_id, attempt, provider_id, started_at, outcome, provider_message_id)
-SELECT md5('old-' || n)::uuid, 1, 'prv_a', now() - interval '1 day', 'accepted', md5('id-' || n)
-FROM generate_series(CAST(:first AS bigint), CAST(:last AS bigint)) n
+ATTEMPTS = f"""
+INSERT INTO attempts (day, message_id, attempt, provider_id, started_at, outcome, provider_message_id, ended_at)
+SELECT CAST(t.at AT TIME ZONE 'UTC' AS date), md5('old-' || n)::uuid, 1, 'prv_a', t.at, 'accepted', md5('id-' || n),
+    t.at
+FROM generate_series(CAST(:first AS bigint), CAST(:last AS bigint)) n,
+    LATERAL ({AT}) t
 """
 
 
@@ -54,15 +63,16 @@ async def fill(world: Stage, rows: int) -> None:
     if free < rows * BYTES_A_ROW * 1.3:
         needed = rows * BYTES_A_ROW * 1.3
         raise SystemExit(f"{rows:,} rows need {needed / 1e9:.0f} GB of disk; {free / 1e9:.0f} are free")
-    began = time.monotonic()
+    began, today = time.monotonic(), datetime.now(UTC)
     for first in range(1, rows + 1, AT_ONCE):
         last = min(first + AT_ONCE - 1, rows)
-        await world.execute(LEDGER, first=first, last=last, rows=rows, days=DAYS)
-        await world.execute(ATTEMPTS, first=first, last=last)
-    for table in ("ledger", "attempts"):
-        async with world.database.engine.connect() as connection:
-            await connection.execution_options(isolation_level="AUTOCOMMIT")
-            await connection.exec_driver_sql(f"VACUUM (ANALYZE) {table}")
+        for statement in (LEDGER, ATTEMPTS):
+            await world.execute(statement, first=first, last=last, rows=rows, days=DAYS, today=today)
+        say(f"  {last:,} texts after {time.monotonic() - began:.0f} s")
+    owner = await asyncpg.connect(world.database_url)
+    for statement in ("VACUUM (ANALYZE) dispatcher.ledger", "VACUUM (ANALYZE) dispatcher.attempts", "CHECKPOINT"):
+        await owner.execute(statement, timeout=600)
+    await owner.close()
     say(f"filled: {rows:,} texts in {time.monotonic() - began:.0f} s")
 
 

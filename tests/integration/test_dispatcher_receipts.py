@@ -229,9 +229,10 @@ async def test_what_each_vendor_says_of_a_doubt_and_of_the_person(stage: Stage, 
 
 
 async def test_a_receipt_of_an_unknown_id_waits_until_its_text_is_known(stage: Stage, door: httpx.AsyncClient) -> None:
-    """By the vendor's id alone, before our own reply is written."""
+    """By the vendor's id alone, before our own reply is written. The text is one of some days ago."""
     job = stage.job()
     text = await in_doubt(stage, job, "prv_twilio")
+    await stage.execute("UPDATE ledger SET created_at = created_at - interval '5 days'")
     nameless = Callback(twilio(text, "delivered", "").form)
     assert await posted(door, "twilio", nameless, text) == 204
 
@@ -243,8 +244,10 @@ async def test_a_receipt_of_an_unknown_id_waits_until_its_text_is_known(stage: S
     await eventually(waits)
     await state_is(stage, text, "IN_DOUBT")
     await stage.execute(
-        "WITH a AS (INSERT INTO attempts (message_id, attempt, provider_id, started_at, outcome, provider_message_id)"
-        " VALUES (CAST(:id AS uuid), 1, 'prv_twilio', db_now(), 'accepted', :sid))"
+        "WITH a AS (INSERT INTO attempts"
+        " (day, message_id, attempt, provider_id, started_at, outcome, provider_message_id)"
+        " VALUES ((SELECT CAST(created_at AT TIME ZONE 'UTC' AS date) FROM ledger), CAST(:id AS uuid), 1,"
+        " 'prv_twilio', db_now(), 'accepted', :sid))"
         " UPDATE ledger SET state = 'ACCEPTED', provider_message_id = :sid WHERE message_id = CAST(:id AS uuid)",
         id=job.message_id, sid=text.id,
     )  # fmt: skip

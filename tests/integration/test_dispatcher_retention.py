@@ -41,6 +41,7 @@ async def test_the_ledger_forgets_what_is_over(stage: Stage) -> None:
         ("inbound", "received_at"), ("suppressions", "at"),
     ):  # fmt: skip
         await stage.execute(f"UPDATE {table} SET {moment} = db_now() - interval '4 days'")
+    await stage.execute("UPDATE attempts SET day = day - 4")
     await stage.execute(
         "INSERT INTO receipts (provider_id, provider_message_id, status, raw_status, received_at, next_at)"
         " VALUES ('prv_a', 'early', 'sent', 'sent', db_now() - interval '4 days', db_now() + interval '1 hour')"

@@ -139,10 +139,14 @@ class Receipts:
 
     async def _name(self, tx: AsyncConnection, due: Sequence[StoredReceipt]) -> list[tuple[StoredReceipt, Evidence]]:
         """Which message each speaks of: by the provider's id, or by our reference when that id is new to us."""
-        known = await store.attempts_by_provider_id(tx, [(r.provider_id, r.provider_message_id) for r in due])
+        ids = {receipt.id: (receipt.provider_id, receipt.provider_message_id) for receipt in due}
+        references = {receipt.id: parse_reference(receipt.reference) for receipt in due}
+        known = await store.new_attempts_by_provider_id(tx, list(ids.values()))
+        unnamed = [ids[id] for id, named in references.items() if named is None and ids[id] not in known]
+        known |= await store.attempts_by_provider_id(tx, unnamed)
         named = []
         for receipt in due:
-            found = known.get((receipt.provider_id, receipt.provider_message_id)) or parse_reference(receipt.reference)
+            found = known.get(ids[receipt.id]) or references[receipt.id]
             if found is not None:
                 item = Evidence(*found, receipt.provider_id, receipt.provider_message_id, receipt.status, receipt.code)
                 named.append((receipt, item))

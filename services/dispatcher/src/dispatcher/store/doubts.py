@@ -10,7 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dispatcher.domain.message import Message
-from dispatcher.store.rows import BY_ID, CLOCK, COLUMNS, WIDTH, message_of
+from dispatcher.store.rows import BY_ID, CLOCK, COLUMNS, DAYS, WIDTH, message_of
 
 _ABANDONED = text(f"""
 WITH {CLOCK},
@@ -48,10 +48,11 @@ FROM clock, unnest(CAST(:ids AS uuid[]), CAST(:attempts AS int[]), CAST(:nexts A
 WHERE l.message_id = v.id AND l.attempt = v.attempt AND l.state = clock.in_doubt AND l.owner = :owner
 """)
 
-_HOLDERS = text("""
-SELECT provider_message_id FROM attempts
-WHERE provider_message_id = ANY(CAST(:ids AS text[])) AND provider_id = :provider_id
-  AND message_id <> CAST(:message_id AS uuid)
+_HOLDERS = text(f"""
+WITH RECURSIVE {DAYS}
+SELECT a.provider_message_id FROM unnest(CAST(:ids AS text[])) AS v(id) CROSS JOIN days d
+JOIN attempts a ON a.day = d.day AND a.provider_message_id = v.id AND a.provider_id = :provider_id
+WHERE a.message_id <> CAST(:message_id AS uuid)
 """)
 
 _TWIN = text("""

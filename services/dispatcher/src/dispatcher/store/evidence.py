@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dispatcher.domain.ledger import State
 from dispatcher.domain.message import Message
-from dispatcher.store.rows import CLOCK, COLUMNS, WIDTH, message_of
+from dispatcher.store.rows import CLOCK, COLUMNS, DAY, DAYS, WIDTH, message_of
 
 _LOCK = text(f"""
 SELECT {COLUMNS} FROM ledger l WHERE l.message_id = ANY(CAST(:ids AS uuid[])) ORDER BY l.message_id FOR UPDATE
@@ -32,16 +32,25 @@ WHERE l.message_id = v.id
 RETURNING {COLUMNS}, clock.now
 """)
 
-_ATTEMPT_OF = text("""
+_ATTEMPT_OF = """
 SELECT a.provider_id, a.provider_message_id, a.message_id, a.attempt
 FROM unnest(CAST(:providers AS text[]), CAST(:ids AS text[])) AS v(provider_id, provider_message_id)
-JOIN attempts a ON a.provider_message_id = v.provider_message_id AND a.provider_id = v.provider_id
+CROSS JOIN days d
+JOIN attempts a ON a.day = d.day AND a.provider_message_id = v.provider_message_id AND a.provider_id = v.provider_id
+ORDER BY a.day
+"""
+_NEW_ATTEMPT_OF = text(f"""
+WITH {CLOCK},
+days AS (SELECT CAST(clock.now AT TIME ZONE 'UTC' AS date) - ago AS day FROM clock, generate_series(0, 1) AS ago)
+{_ATTEMPT_OF}
 """)
+_ANY_ATTEMPT_OF = text(f"WITH RECURSIVE {DAYS} {_ATTEMPT_OF}")
 
-_END_OF = text("""
+_END_OF = text(f"""
 SELECT a.message_id, a.attempt, a.provider_id, a.provider_message_id
 FROM unnest(CAST(:ids AS uuid[]), CAST(:attempts AS int[])) AS v(id, attempt)
-JOIN attempts a ON a.message_id = v.id AND a.attempt = v.attempt
+JOIN ledger l ON l.message_id = v.id
+JOIN attempts a ON a.day = {DAY} AND a.message_id = v.id AND a.attempt = v.attempt
 """)
 
 
@@ -68,12 +77,24 @@ async def write(
     return [(message_of(row), row[WIDTH]) for row in rows]
 
 
-async def attempts_by_provider_id(
-    tx: AsyncConnection, ids: Sequence[tuple[str, str]]
-) -> dict[tuple[str, str], tuple[str, int]]:
-    """(provider_id, provider_message_id) → (message_id, attempt) of those that are known."""
+Names = dict[tuple[str, str], tuple[str, int]]
+"""(provider_id, provider_message_id) → (message_id, attempt) of those that are known, the newest where a provider has
+given an id again."""
+
+
+async def new_attempts_by_provider_id(tx: AsyncConnection, ids: Sequence[tuple[str, str]]) -> Names:
+    """Of texts of yesterday and today, as nearly all are that are heard of."""
+    return await _names(tx, _NEW_ATTEMPT_OF, ids)
+
+
+async def attempts_by_provider_id(tx: AsyncConnection, ids: Sequence[tuple[str, str]]) -> Names:
+    """An index probe for each day that the ledger remembers."""
+    return await _names(tx, _ANY_ATTEMPT_OF, ids) if ids else {}
+
+
+async def _names(tx: AsyncConnection, statement: TextClause, ids: Sequence[tuple[str, str]]) -> Names:
     rows = await tx.execute(
-        _ATTEMPT_OF, {"providers": [provider for provider, _ in ids], "ids": [each for _, each in ids]}
+        statement, {"providers": [provider for provider, _ in ids], "ids": [each for _, each in ids]}
     )
     return {(row.provider_id, row.provider_message_id): (row.message_id.hex, row.attempt) for row in rows}
 

@@ -8,18 +8,18 @@ from __future__ import annotations
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from dispatcher.store.rows import CLOCK
+from dispatcher.store.rows import CLOCK, DAY
 
 _MESSAGES = text(f"""
 WITH {CLOCK},
 old AS (
-    SELECT l.message_id FROM ledger l, clock
+    SELECT l.message_id, {DAY} AS day FROM ledger l, clock
     WHERE l.created_at < clock.now - make_interval(days => :days)
       AND l.updated_at < clock.now - make_interval(days => :days)
       AND l.state NOT IN ('QUEUED', 'DEFERRED', 'HELD', 'SUBMITTING', 'IN_DOUBT')
     LIMIT :n FOR UPDATE OF l SKIP LOCKED
 ),
-ended AS (DELETE FROM attempts a USING old WHERE a.message_id = old.message_id)
+ended AS (DELETE FROM attempts a USING old WHERE a.day = old.day AND a.message_id = old.message_id)
 DELETE FROM ledger l USING old WHERE l.message_id = old.message_id
 """)
 

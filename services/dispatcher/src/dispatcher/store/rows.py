@@ -31,6 +31,16 @@ BY_ID = """clock AS MATERIALIZED (
 see. It would take a literal for a reason to read the whole index of what waits, where few rows did when it last looked,
 instead of the primary key: a mark then costs as much as the backlog is long."""
 
+DAY = "CAST(l.created_at AT TIME ZONE 'UTC' AS date)"
+"""Of a row of `ledger l`: the day that keys of its attempts begin with. They are found by it and the message's id."""
+
+DAYS = """days AS (
+    SELECT max(day) AS day FROM attempts
+    UNION ALL
+    SELECT (SELECT max(a.day) FROM attempts a WHERE a.day < d.day) FROM days d WHERE d.day IS NOT NULL
+)"""
+"""For WITH RECURSIVE: every day that has attempts, one index probe each: to look for a provider's id in all of them."""
+
 CLAIMABLE = "('QUEUED', 'DEFERRED')"
 """States of what may be claimed when its moment has come; these words are the index's too."""
 

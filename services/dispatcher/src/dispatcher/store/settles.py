@@ -5,7 +5,7 @@ A late write of somebody who lost his lease changes no row; the caller hands suc
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -14,7 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dispatcher.domain.settlement import Attempt, Settlement
-from dispatcher.store.rows import BY_ID, CLOCK
+from dispatcher.store.rows import BY_ID, CLOCK, DAY, DAYS
 from postrider.contracts.delivery_events import AttemptSummary
 
 # One statement writes the states and the ends of calls: a round trip more is paid by every batch. Rows are locked in
@@ -35,11 +35,12 @@ FROM clock, unnest(CAST(:ids AS uuid[]), CAST(:attempts AS int[]), CAST(:from_st
     AS v(id, attempt, from_state, state, cause, reason, taken_back, next_at, not_before, provider_message_id, tried,
          queue, announced, owner, called, started, outcome, code, given_id, place)
 WHERE l.message_id = v.id AND l.attempt = v.attempt AND l.state = v.from_state AND l.owner = v.owner
-RETURNING v.place, l.seq, v.id, v.attempt, v.called, v.started, v.outcome, v.code, v.given_id
+RETURNING v.place, l.seq, {DAY} AS day, v.id, v.attempt, v.called, v.started, v.outcome, v.code, v.given_id
 ),
 ended AS (
-INSERT INTO attempts (message_id, attempt, provider_id, started_at, outcome, code, provider_message_id, ended_at)
-SELECT id, attempt, called, started, outcome, code, given_id, clock.now FROM settled, clock WHERE called IS NOT NULL
+INSERT INTO attempts (day, message_id, attempt, provider_id, started_at, outcome, code, provider_message_id, ended_at)
+SELECT day, id, attempt, called, started, outcome, code, given_id, clock.now
+FROM settled, clock WHERE called IS NOT NULL
 ON CONFLICT DO NOTHING
 RETURNING 1
 )
@@ -55,42 +56,67 @@ UPDATE ledger l SET state = 'ACCEPTED', cause = '', reason = '', next_at = clock
 FROM clock, unnest(CAST(:ids AS uuid[]), CAST(:attempts AS int[]), CAST(:owners AS text[]), CAST(:given_ids AS text[]))
     WITH ORDINALITY AS v(id, attempt, owner, given_id, place)
 WHERE l.message_id = v.id AND l.attempt = v.attempt AND l.state = clock.submitting AND l.owner = v.owner
-RETURNING v.place, l.seq, v.id, v.attempt, l.provider_id, l.marked_at, v.given_id
+RETURNING v.place, l.seq, {DAY} AS day, v.id, v.attempt, l.provider_id, l.marked_at, v.given_id
 ),
 ended AS (
-INSERT INTO attempts (message_id, attempt, provider_id, started_at, outcome, code, provider_message_id, ended_at)
-SELECT id, attempt, provider_id, marked_at, 'accepted', '', given_id, clock.now FROM settled, clock
+INSERT INTO attempts (day, message_id, attempt, provider_id, started_at, outcome, code, provider_message_id, ended_at)
+SELECT day, id, attempt, provider_id, marked_at, 'accepted', '', given_id, clock.now FROM settled, clock
 ON CONFLICT DO NOTHING
 RETURNING 1
 )
 SELECT settled.place, settled.seq, clock.now, (SELECT count(*) FROM ended) AS ended FROM settled, clock
 """)
 
-_ATTEMPTS = text("""
-INSERT INTO attempts (message_id, attempt, provider_id, started_at, outcome, code, provider_message_id)
-SELECT * FROM unnest(CAST(:ids AS uuid[]), CAST(:attempts AS int[]), CAST(:providers AS text[]),
+# The index keeps a provider's id to one message of a day; whoever writes here waits for others who write the same id,
+# and looks through all days. A settlement is spared that: it has the id from the provider's own reply.
+_ONE_BY_ONE = text("""
+SELECT pg_advisory_xact_lock(k.key) FROM (
+    SELECT DISTINCT hashtextextended(v.id || ' ' || v.provider, 0) AS key
+    FROM unnest(CAST(:provider_message_ids AS text[]), CAST(:providers AS text[])) AS v(id, provider) ORDER BY 1
+) k
+""")
+
+_HELD = text(f"""
+WITH RECURSIVE {DAYS}
+SELECT v.id, v.attempt
+FROM unnest(CAST(:ids AS uuid[]), CAST(:attempts AS int[]), CAST(:providers AS text[]),
+    CAST(:provider_message_ids AS text[])) AS v(id, attempt, provider, provider_message_id)
+CROSS JOIN days d
+JOIN attempts o ON o.day = d.day AND o.provider_message_id = v.provider_message_id AND o.provider_id = v.provider
+WHERE NOT (o.message_id = v.id AND o.attempt = v.attempt)
+""")
+
+_ATTEMPTS = text(f"""
+INSERT INTO attempts (day, message_id, attempt, provider_id, started_at, outcome, code, provider_message_id)
+SELECT {DAY}, v.*
+FROM unnest(CAST(:ids AS uuid[]), CAST(:attempts AS int[]), CAST(:providers AS text[]),
     CAST(:started AS timestamptz[]), CAST(:outcomes AS text[]), CAST(:codes AS text[]),
     CAST(:provider_message_ids AS text[])) AS v(id, attempt, provider, started, outcome, code, provider_message_id)
+JOIN ledger l ON l.message_id = v.id
 ORDER BY v.id
 ON CONFLICT DO NOTHING
 RETURNING message_id, attempt
 """)
 
-_ATTEMPT_AGAIN = text("""
-INSERT INTO attempts AS a (message_id, attempt, provider_id, started_at, outcome, code, provider_message_id)
-VALUES (CAST(:id AS uuid), :attempt, :provider, :started, :outcome, :code,
+_ATTEMPT_AGAIN = text(f"""
+WITH RECURSIVE {DAYS}
+INSERT INTO attempts AS a (day, message_id, attempt, provider_id, started_at, outcome, code, provider_message_id)
+SELECT {DAY}, l.message_id, CAST(:attempt AS int), :provider, CAST(:started AS timestamptz), :outcome, :code,
     (SELECT CAST(:provider_message_id AS text) WHERE NOT EXISTS (
-        SELECT 1 FROM attempts o WHERE o.provider_message_id = :provider_message_id AND o.provider_id = :provider
-        AND NOT (o.message_id = CAST(:id AS uuid) AND o.attempt = :attempt))))
-ON CONFLICT (message_id, attempt) DO UPDATE SET outcome = excluded.outcome,
+        SELECT 1 FROM days d JOIN attempts o ON o.day = d.day AND o.provider_message_id = :provider_message_id
+            AND o.provider_id = :provider
+        WHERE NOT (o.message_id = CAST(:id AS uuid) AND o.attempt = :attempt)))
+FROM ledger l WHERE l.message_id = CAST(:id AS uuid)
+ON CONFLICT (day, message_id, attempt) DO UPDATE SET outcome = excluded.outcome,
     code = CASE excluded.code WHEN '' THEN a.code ELSE excluded.code END,
     provider_message_id = COALESCE(a.provider_message_id, excluded.provider_message_id)
 RETURNING provider_message_id
 """)
 
-_HISTORY = text("""
-SELECT message_id, attempt, provider_id, started_at, outcome, code, ended_at FROM attempts
-WHERE message_id = ANY(CAST(:ids AS uuid[])) ORDER BY message_id, attempt
+_HISTORY = text(f"""
+SELECT a.message_id, a.attempt, a.provider_id, a.started_at, a.outcome, a.code, a.ended_at
+FROM ledger l JOIN attempts a ON a.day = {DAY} AND a.message_id = l.message_id
+WHERE l.message_id = ANY(CAST(:ids AS uuid[])) ORDER BY a.message_id, a.attempt
 """)
 
 
@@ -173,18 +199,13 @@ async def keep_attempts(tx: AsyncConnection, attempts: Iterable[tuple[str, Attem
     wanted = {(message_id, attempt.attempt): attempt for message_id, attempt in attempts}
     if not wanted:
         return []
-    rows = await tx.execute(
-        _ATTEMPTS,
-        {
-            "ids": [message_id for message_id, _ in wanted],
-            "attempts": [number for _, number in wanted],
-            "providers": [each.provider_id for each in wanted.values()],
-            "started": [each.started_at for each in wanted.values()],
-            "outcomes": [each.outcome for each in wanted.values()],
-            "codes": [each.code for each in wanted.values()],
-            "provider_message_ids": [each.provider_message_id for each in wanted.values()],
-        },
-    )
+    held = await _held_elsewhere(tx, wanted)
+    free = {key: attempt for key, attempt in wanted.items() if key not in held}
+    rows = await tx.execute(_ATTEMPTS, _columns(free) | {
+        "started": [each.started_at for each in free.values()],
+        "outcomes": [each.outcome for each in free.values()],
+        "codes": [each.code for each in free.values()],
+    })  # fmt: skip
     new = {(row.message_id.hex, row.attempt) for row in rows}
     taken = []
     for (message_id, number), attempt in wanted.items():
@@ -205,6 +226,33 @@ async def keep_attempts(tx: AsyncConnection, attempts: Iterable[tuple[str, Attem
         if attempt.provider_message_id is not None and again.scalar_one() != attempt.provider_message_id:
             taken.append((message_id, attempt))
     return taken
+
+
+async def _held_elsewhere(tx: AsyncConnection, wanted: Mapping[tuple[str, int], Attempt]) -> set[tuple[str, int]]:
+    """Those whose provider message id another attempt has, of whatever day, or an earlier one of these. Until the
+    transaction ends nobody else comes through here with these ids."""
+    named: dict[tuple[str, int], Attempt] = {}
+    held = set()
+    first: dict[tuple[str, str], tuple[str, int]] = {}
+    for key, attempt in wanted.items():
+        if attempt.provider_message_id is not None:
+            named[key] = attempt
+            if first.setdefault((attempt.provider_id, attempt.provider_message_id), key) != key:
+                held.add(key)
+    if named:
+        columns = _columns(named)
+        await tx.execute(_ONE_BY_ONE, {name: columns[name] for name in ("providers", "provider_message_ids")})
+        held |= {(row.id.hex, row.attempt) for row in await tx.execute(_HELD, columns)}
+    return held
+
+
+def _columns(attempts: Mapping[tuple[str, int], Attempt]) -> dict[str, list[object]]:
+    return {
+        "ids": [message_id for message_id, _ in attempts],
+        "attempts": [number for _, number in attempts],
+        "providers": [each.provider_id for each in attempts.values()],
+        "provider_message_ids": [each.provider_message_id for each in attempts.values()],
+    }
 
 
 def summaries(attempt: Attempt | None, ended_at: datetime) -> list[AttemptSummary]:
