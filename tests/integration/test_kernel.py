@@ -15,6 +15,7 @@ from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from postrider import metrics
 from postrider.clock import SystemClock
 from postrider.contracts import codec
 from postrider.contracts.codec import Unreadable
@@ -273,6 +274,47 @@ async def test_a_lane_that_fails_leaves_the_other_its_work_and_is_replayed_exact
     for planned in failed.ranges:
         first = next(each for each in replayed if each.partition == planned.partition)
         assert first == planned
+
+
+class Unruly(SystemClock):
+    """Asked for the time, which is before each batch, it lets all partitions be taken away and given back in the next
+    moment: as a rebalance can, between any two steps of a reader."""
+
+    reader: ConsumerLoop[str] | None = None
+    rebalances = 0
+
+    def monotonic(self) -> float:
+        if self.reader is not None:
+            asyncio.get_running_loop().call_soon(self._rebalance, self.reader)
+        return super().monotonic()
+
+    def _rebalance(self, reader: ConsumerLoop[str]) -> None:
+        owned = [TopicPartition(*where) for where in reader.positions]
+        if owned:
+            self.rebalances += 1
+            reader._forget(owned)
+            reader._adopt(owned)
+
+
+@pytest.mark.parametrize(("planned", "lanes"), [(False, 1), (True, 2)])
+async def test_partitions_that_go_in_the_moment_before_a_batch_end_nothing_and_double_nothing(
+    bench: Bench, planned: bool, lanes: int
+) -> None:
+    failures = metrics.BATCH_FAILURES.labels("scheduler", "handler")
+    before = failures._value.get()
+    await bench.send(*(f"a{number}" for number in range(60)))
+    clock = Unruly()
+    clock.reader = bench.loop(planned=planned, lanes=lanes, max_records=10, clock=clock)
+    async with running(clock.reader) as reading:
+
+        async def all_seen() -> bool:
+            if reading.done():
+                reading.result()
+            return await _has(bench, 60)
+
+        await eventually(all_seen, 30)
+    assert len(set(await bench.seen())) == len(await bench.seen()) == 60
+    assert clock.rebalances >= 6 and failures._value.get() == before
 
 
 async def test_what_a_crash_left_in_the_outbox_is_published_by_the_next_start(bench: Bench) -> None:
