@@ -355,7 +355,7 @@ class ConsumerLoop(Generic[T]):
 
     async def _transact_by_lane(self, cut: dict[TopicPartition, list[ConsumerRecord]]) -> list[Pending]:
         """Raises what one of them raised, once all are over."""
-        # Before anything is awaited: from then on a rebalance may take a partition away, and its epoch tells whose it is.
+        # Before anything is awaited: a rebalance may take a partition away at any moment; its epoch tells whose it is.
         parts = [(part, self._advances(part)) for part in parts_of(cut, self._lanes)]
         outcomes = await asyncio.gather(
             *(self._transact(part, advances) for part, advances in parts), return_exceptions=True
