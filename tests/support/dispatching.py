@@ -293,7 +293,7 @@ async def dispatching(stage: Stage, *, connected: int = 0, **settings: Any) -> A
     dispatcher = Dispatcher(stage.settings(**settings))
     service = Service(
         dispatcher.app(), dispatcher.health, "127.0.0.1", dispatcher.settings.port, dispatcher.components(),
-        dispatcher.settings.drain_seconds,
+        dispatcher.settings.drain_seconds, [dispatcher.outbox.flush],
     )  # fmt: skip
     stop = asyncio.Event()
     await dispatcher.publisher.start()

@@ -46,7 +46,7 @@ async def run_stages(stages: Sequence[Sequence[Run]], stop: asyncio.Event, ready
 
 @contextmanager
 def woken_at(stop: asyncio.Event, wake: asyncio.Event) -> Iterator[None]:
-    """`stop` sets `wake`, too: who sleeps until woken, or until its next look, ends at once. Stages of a drain add up."""
+    """`stop` sets `wake`, too, so that who sleeps until it is woken ends at once: the stages of a drain add up."""
     stopping = asyncio.create_task(stop.wait())
     stopping.add_done_callback(lambda _: wake.set())
     try:
