@@ -361,3 +361,18 @@ async def test_definitions_are_read_to_the_end_and_older_versions_are_ignored(be
     assert reader.campaigns["cmp_1"].version == 4
     stop.set()
     await asyncio.wait_for(task, 15)
+
+
+async def test_a_reader_ends_when_it_is_told_to_while_somebody_asks_for_news(bench: Bench) -> None:
+    reader = DefinitionsReader(bench.config, [CAMPAIGN_DEFINITIONS], confirm_seconds=60)
+    reading = asyncio.create_task(reader.run(asyncio.Event()))
+    await asyncio.wait_for(reader.wait_until_confirmed(), 20)
+    await asyncio.sleep(0.1)  # it waits until somebody asks
+    asking = asyncio.create_task(reader.wait_until_confirmed())
+    await asyncio.sleep(0)
+    reading.cancel()
+    over, _ = await asyncio.wait({reading}, timeout=10)
+    asking.cancel()
+    reading.cancel()
+    await asyncio.gather(reading, asking, return_exceptions=True)
+    assert over
