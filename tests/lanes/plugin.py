@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from postrider.local.child import die_with
+from postrider.runtime import COLLECT_AFTER
 
 STOP = "stop"
 TIERS = ("e2e", "integration", "contract", "unit")
@@ -31,6 +32,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     die_with(os.getppid(), signal.SIGINT)
+    gc.set_threshold(*COLLECT_AFTER)  # as in the services' own processes
     config.pluginmanager.register(Lane(config.getoption("lanes"), config.getoption("lane")))
 
 
