@@ -178,6 +178,21 @@ async def test_a_crash_in_a_call_is_found_by_its_lease_and_resolved(stage: Stage
     assert await stage.funnel(2) == {"awaiting_receipt": 2}
 
 
+async def test_what_a_dead_process_left_waits_for_its_provider_no_longer_than_that_asks_for(stage: Stage) -> None:
+    """Also what is found in the first moment of a start: two minutes are for providers that nobody knows any more."""
+    await stage.provider("prv_a", in_doubt_wait_seconds=1, timeout_seconds=1, receipt="none")
+    await stage.group(["prv_a"])
+    await stage.campaign(status="paused")
+    async with dispatching(stage):
+        await stage.order(stage.jobs(3))
+        await settled(stage, {"HELD": 3})
+    await abandon(stage)
+    await stage.campaign(status="running")
+    async with dispatching(stage, connected=8):
+        await settled(stage, {"ACCEPTED": 3})
+    assert await stage.rows("SELECT DISTINCT attempt FROM ledger") == [(2,)]
+
+
 async def test_who_comes_back_after_his_lease_changes_nothing_but_brings_evidence(stage: Stage) -> None:
     """The call takes longer than its lease: the text goes in doubt, and the late reply ends the doubt, once."""
     await stage.provider("prv_a", latency_ms=2500, timeout_seconds=4, in_doubt_wait_seconds=60, receipt="none")

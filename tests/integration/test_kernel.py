@@ -15,6 +15,7 @@ from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from postrider import metrics
 from postrider.clock import SystemClock
 from postrider.contracts import codec
 from postrider.contracts.codec import Unreadable
@@ -275,6 +276,47 @@ async def test_a_lane_that_fails_leaves_the_other_its_work_and_is_replayed_exact
         assert first == planned
 
 
+class Unruly(SystemClock):
+    """Asked for the time, which is before each batch, it lets all partitions be taken away and given back in the next
+    moment: as a rebalance can, between any two steps of a reader."""
+
+    reader: ConsumerLoop[str] | None = None
+    rebalances = 0
+
+    def monotonic(self) -> float:
+        if self.reader is not None:
+            asyncio.get_running_loop().call_soon(self._rebalance, self.reader)
+        return super().monotonic()
+
+    def _rebalance(self, reader: ConsumerLoop[str]) -> None:
+        owned = [TopicPartition(*where) for where in reader.positions]
+        if owned:
+            self.rebalances += 1
+            reader._forget(owned)
+            reader._adopt(owned)
+
+
+@pytest.mark.parametrize(("planned", "lanes"), [(False, 1), (True, 2)])
+async def test_partitions_that_go_in_the_moment_before_a_batch_end_nothing_and_double_nothing(
+    bench: Bench, planned: bool, lanes: int
+) -> None:
+    failures = metrics.BATCH_FAILURES.labels("scheduler", "handler")
+    before = failures._value.get()
+    await bench.send(*(f"a{number}" for number in range(60)))
+    clock = Unruly()
+    clock.reader = bench.loop(planned=planned, lanes=lanes, max_records=10, clock=clock)
+    async with running(clock.reader) as reading:
+
+        async def all_seen() -> bool:
+            if reading.done():
+                reading.result()
+            return await _has(bench, 60)
+
+        await eventually(all_seen, 30)
+    assert len(set(await bench.seen())) == len(await bench.seen()) == 60
+    assert clock.rebalances >= 6 and failures._value.get() == before
+
+
 async def test_what_a_crash_left_in_the_outbox_is_published_by_the_next_start(bench: Bench) -> None:
     topic = TARGET.full_name(bench.config.topic_prefix)
     async with bench.database.begin() as tx:
@@ -319,3 +361,18 @@ async def test_definitions_are_read_to_the_end_and_older_versions_are_ignored(be
     assert reader.campaigns["cmp_1"].version == 4
     stop.set()
     await asyncio.wait_for(task, 15)
+
+
+async def test_a_reader_ends_when_it_is_told_to_while_somebody_asks_for_news(bench: Bench) -> None:
+    reader = DefinitionsReader(bench.config, [CAMPAIGN_DEFINITIONS], confirm_seconds=60)
+    reading = asyncio.create_task(reader.run(asyncio.Event()))
+    await asyncio.wait_for(reader.wait_until_confirmed(), 20)
+    await asyncio.sleep(0.1)  # it waits until somebody asks
+    asking = asyncio.create_task(reader.wait_until_confirmed())
+    await asyncio.sleep(0)
+    reading.cancel()
+    over, _ = await asyncio.wait({reading}, timeout=10)
+    asking.cancel()
+    reading.cancel()
+    await asyncio.gather(reading, asking, return_exceptions=True)
+    assert over

@@ -10,7 +10,7 @@ import os
 import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -287,15 +287,20 @@ async def is_open(port: int) -> bool:
 
 
 @asynccontextmanager
-async def dispatching(stage: Stage, **settings: Any) -> AsyncIterator[Dispatcher]:
-    """A dispatcher that is ready; drained at the end of the block. One that failed fails the test."""
+async def dispatching(stage: Stage, *, connected: int = 0, **settings: Any) -> AsyncIterator[Dispatcher]:
+    """A dispatcher that is ready; drained at the end of the block. One that failed fails the test. `connected`: how
+    many of its connections to Postgres are open when its parts start, as a busy intake leaves them."""
     dispatcher = Dispatcher(stage.settings(**settings))
     service = Service(
         dispatcher.app(), dispatcher.health, "127.0.0.1", dispatcher.settings.port, dispatcher.components(),
-        dispatcher.settings.drain_seconds,
+        dispatcher.settings.drain_seconds, [dispatcher.outbox.flush],
     )  # fmt: skip
     stop = asyncio.Event()
     await dispatcher.publisher.start()
+    async with AsyncExitStack() as connections:
+        for _ in range(connected):
+            tx = await connections.enter_async_context(dispatcher.database.begin())
+            await tx.execute(text("SELECT 1"))
     running = asyncio.create_task(serve("dispatcher", service, stop))
     try:
         await dispatcher.definitions.wait_until_read()

@@ -24,6 +24,7 @@ from dispatcher.fleet import Fleet
 from dispatcher.pipeline import Pipeline
 from dispatcher.planner import Planner, Wants, is_simple
 from dispatcher.preparation import prepare
+from dispatcher.sending import woken_at
 from dispatcher.steps import not_admitted
 from dispatcher.store import claims
 from dispatcher.store.alone import alone
@@ -68,6 +69,10 @@ class Claimer:
         self._wake.set()
 
     async def run(self, stop: asyncio.Event) -> None:
+        with woken_at(stop, self._wake):
+            await self._run(stop)
+
+    async def _run(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
             try:
                 if await self._claim_once():

@@ -21,6 +21,7 @@ from dispatcher.group_commit import GroupCommit
 from dispatcher.providers.base import OPTED_IN, REPLY_ATTEMPT, Receipt
 from dispatcher.providers.clevertap_callback import said_of
 from dispatcher.replies import Replies
+from dispatcher.sending import woken_at
 from dispatcher.store import evidence as store
 from dispatcher.store import receipts, suppressions
 from dispatcher.store.receipts import StoredReceipt
@@ -81,6 +82,10 @@ class Receipts:
             self._wake.set()
 
     async def run(self, stop: asyncio.Event) -> None:
+        with woken_at(stop, self._wake):
+            await self._run(stop)
+
+    async def _run(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
             try:
                 if await self._apply_some(self._batch) == self._batch:

@@ -40,6 +40,7 @@ from dispatcher.providers.base import (
     ProviderAdapter,
     Unavailable,
 )
+from dispatcher.sending import woken_at
 from dispatcher.store import doubts, settles
 from dispatcher.store.alone import alone
 from postrider.kafka.definitions import DefinitionsReader
@@ -87,6 +88,10 @@ class Resolver:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`; then waits for look-ups under way (they change nothing that is lost if they are cut off)."""
+        with woken_at(stop, self._wake):
+            await self._run(stop)
+
+    async def _run(self, stop: asyncio.Event) -> None:
         abandoned_at = 0.0
         loop = asyncio.get_running_loop()
         while not stop.is_set():

@@ -5,13 +5,15 @@ brought is settled, then it is told. What is left when time runs out is recovere
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 Run = Callable[[asyncio.Event], Awaitable[None]]
 
 
 async def run_stages(stages: Sequence[Sequence[Run]], stop: asyncio.Event, ready: Awaitable[None]) -> None:
-    """A component. All stages start once `ready`; on `stop` each ends before the next is told to.
+    """A component. All stages start once `ready`, the last one first: whom others ask has begun when they do. On `stop`
+    each ends before the next is told to.
 
     Whatever fails ends all of it with its error.
     """
@@ -24,8 +26,8 @@ async def run_stages(stages: Sequence[Sequence[Run]], stop: asyncio.Event, ready
         if not waiting.done():
             return
         waiting.result()
-        for stage, event in zip(stages, events, strict=True):
-            running.append([asyncio.ensure_future(run(event)) for run in stage])
+        for stage, event in reversed(list(zip(stages, events, strict=True))):
+            running.insert(0, [asyncio.ensure_future(run(event)) for run in stage])
         everything = {stopping, *(task for tasks in running for task in tasks)}
         done, _ = await asyncio.wait(everything, return_when=asyncio.FIRST_COMPLETED)
         if stopping not in done:
@@ -40,3 +42,14 @@ async def run_stages(stages: Sequence[Sequence[Run]], stop: asyncio.Event, ready
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
+
+
+@contextmanager
+def woken_at(stop: asyncio.Event, wake: asyncio.Event) -> Iterator[None]:
+    """`stop` sets `wake`, too, so that who sleeps until it is woken ends at once: the stages of a drain add up."""
+    stopping = asyncio.create_task(stop.wait())
+    stopping.add_done_callback(lambda _: wake.set())
+    try:
+        yield
+    finally:
+        stopping.cancel()

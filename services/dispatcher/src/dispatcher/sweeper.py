@@ -20,6 +20,7 @@ from dispatcher.calls import Definitions
 from dispatcher.domain.admission import campaign_says, cancel_reason
 from dispatcher.domain.fence import CONFIRMED_WITHIN_SECONDS
 from dispatcher.domain.ledger import State
+from dispatcher.sending import woken_at
 from dispatcher.store import settles, sweeps
 from dispatcher.store.sweeps import Swept
 from postrider.contracts.definitions import CampaignDefinition
@@ -75,6 +76,10 @@ class Sweeper:
         self._wake.set()
 
     async def run(self, stop: asyncio.Event) -> None:
+        with woken_at(stop, self._wake):
+            await self._run(stop)
+
+    async def _run(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
             try:
                 if await self._turn():

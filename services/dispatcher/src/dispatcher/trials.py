@@ -21,6 +21,7 @@ from dispatcher.domain.message import LIVE, TEST_CAMPAIGN, Message, Queue
 from dispatcher.domain.settlement import Settlement
 from dispatcher.fleet import Fleet
 from dispatcher.preparation import prepare
+from dispatcher.sending import woken_at
 from dispatcher.steps import not_admitted
 from dispatcher.store import trials as store
 from dispatcher.store.alone import alone
@@ -124,6 +125,10 @@ class Trials:
         return others
 
     async def run(self, stop: asyncio.Event) -> None:
+        with woken_at(stop, self._wake):
+            await self._run(stop)
+
+    async def _run(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
             try:
                 if await self._take_some() == BATCH:

@@ -37,7 +37,8 @@ class LogEnds:
                 for name in self._names:
                     numbers = await self._numbers(consumer, name)
                     partitions += [TopicPartition(name, number) for number in sorted(numbers)]
-                ends = await asyncio.wait_for(consumer.end_offsets(partitions), ANSWER_SECONDS)
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    ends = await consumer.end_offsets(partitions)
             except Exception as error:
                 if is_kafka_outage(error):
                     await self._disconnect()

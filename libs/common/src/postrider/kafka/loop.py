@@ -355,8 +355,10 @@ class ConsumerLoop(Generic[T]):
 
     async def _transact_by_lane(self, cut: dict[TopicPartition, list[ConsumerRecord]]) -> list[Pending]:
         """Raises what one of them raised, once all are over."""
+        # Before anything is awaited: a rebalance may take a partition away at any moment; its epoch tells whose it is.
+        parts = [(part, self._advances(part)) for part in parts_of(cut, self._lanes)]
         outcomes = await asyncio.gather(
-            *(self._transact(part) for part in parts_of(cut, self._lanes)), return_exceptions=True
+            *(self._transact(part, advances) for part, advances in parts), return_exceptions=True
         )
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
@@ -367,14 +369,19 @@ class ConsumerLoop(Generic[T]):
         for each in pending:
             await self._outbox.publish(each)
 
-    async def _transact(self, cut: dict[TopicPartition, list[ConsumerRecord]]) -> Pending | None:
-        advances, ranges = [], []
+    def _advances(self, cut: dict[TopicPartition, list[ConsumerRecord]]) -> list[progress.Advance]:
+        advances = []
         for partition, records in cut.items():
             owned = self._owned[partition]
             upto = owned.planned_to or records[-1].offset + 1
-            name = (partition.topic, partition.partition)
-            advances.append(progress.Advance(*name, owned.epoch, owned.next_offset, upto))
-            ranges.append(Range(*name, owned.next_offset, upto))
+            advances.append(
+                progress.Advance(partition.topic, partition.partition, owned.epoch, owned.next_offset, upto)
+            )
+        return advances
+
+    async def _transact(
+        self, cut: dict[TopicPartition, list[ConsumerRecord]], advances: Sequence[progress.Advance]
+    ) -> Pending | None:
         if self._planned:
             async with self._database.begin() as tx:
                 await progress.plan(tx, self._group, advances)
@@ -387,6 +394,7 @@ class ConsumerLoop(Generic[T]):
         self._dead_letters.check(read, len(dead), now)
         async with self._database.begin() as tx:
             await progress.advance(tx, self._group, advances)
+            ranges = [Range(each.topic, each.partition, each.from_offset, each.to_offset) for each in advances]
             outgoing = await self._handler(tx, Batch(received, ranges)) if received else ()
             pending = await self._outbox.add(tx, [*outgoing, *dead])
         self._dead_letters.committed(read, len(dead), now)
