@@ -37,6 +37,8 @@ BEFORE = (
     " ended_at timestamptz, PRIMARY KEY (message_id, attempt))",
     "INSERT INTO attempts SELECT message_id, 1, 'prv_a', db_now(), 'accepted', '7', message_id::text, marked_at"
     " FROM ledger",
+    "DROP INDEX ledger_calling",
+    "CREATE INDEX ledger_submitting ON ledger (lease_until) WHERE state = 'SUBMITTING'",
     "UPDATE alembic_version SET version_num = '0006'",
 )
 """How the version before kept them."""

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 Run = Callable[[asyncio.Event], Awaitable[None]]
 
 
-async def run_stages(stages: Sequence[Sequence[Run]], stop: asyncio.Event, ready: Awaitable[object]) -> None:
+async def run_stages(stages: Sequence[Sequence[Run]], stop: asyncio.Event, ready: Awaitable[None]) -> None:
     """A component. All stages start once `ready`, the last one first: whom others ask has begun when they do. On `stop`
     each ends before the next is told to.
 
