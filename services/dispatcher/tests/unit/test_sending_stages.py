@@ -16,14 +16,14 @@ async def test_whom_others_ask_starts_first_and_stops_last() -> None:
         await asyncio.sleep(0)
         seen.append(f"{name} ends")
 
-    async def is_ready() -> None:
+    async def read() -> None:
         await ready.wait()
 
     stages = [
         [lambda stop: part("claimer", stop), lambda stop: part("resolver", stop)],
         [lambda stop: part("fleet", stop)],
     ]
-    running = asyncio.create_task(run_stages(stages, stop, is_ready()))
+    running = asyncio.create_task(run_stages(stages, stop, read()))
     await asyncio.sleep(0)
     assert seen == []
     ready.set()
