@@ -12,6 +12,7 @@ Too many dead letters stop the consumer, not the process: a bad deploy must not 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Generic, TypeVar
 
@@ -479,7 +480,7 @@ def _size(cut: dict[TopicPartition, list[ConsumerRecord]]) -> int:
 
 
 async def _sleep_or(stop: asyncio.Event, seconds: float) -> None:
-    try:
-        await asyncio.wait_for(stop.wait(), seconds)
-    except TimeoutError:
-        return
+    # Not `wait_for`: Python 3.11's forgets a cancellation that comes with the event, and by one this loop ends.
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await stop.wait()

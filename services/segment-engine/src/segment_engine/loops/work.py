@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 
 from postrider.kafka.clients import is_kafka_outage
@@ -52,10 +53,9 @@ async def unless(stop: asyncio.Event, waiting: Awaitable[None]) -> bool:
 
 async def first_of(event: asyncio.Event, seconds: float) -> None:
     """Until the event or the time."""
-    try:
-        await asyncio.wait_for(event.wait(), seconds)
-    except TimeoutError:
-        return
+    with contextlib.suppress(TimeoutError):  # not `wait_for`: Python 3.11's forgets a cancellation that comes with it
+        async with asyncio.timeout(seconds):
+            await event.wait()
 
 
 async def either(stop: asyncio.Event, wake: asyncio.Event, seconds: float) -> None:
