@@ -39,6 +39,7 @@ BEFORE = (
     " FROM ledger",
     "DROP INDEX ledger_calling",
     "CREATE INDEX ledger_submitting ON ledger (lease_until) WHERE state = 'SUBMITTING'",
+    "DROP TABLE former_ids",
     "UPDATE alembic_version SET version_num = '0006'",
 )
 """How the version before kept them."""

@@ -12,7 +12,7 @@ from msgspec import Struct
 from postrider.contracts import audience, codec, definitions, delivery_events, qualified, send_jobs, suppressions
 from postrider.contracts.codec import Unreadable
 from postrider.contracts.envelope import envelope_of, headers_of
-from postrider.contracts.ids import message_id, run_id
+from postrider.contracts.ids import former_message_id, message_id, run_id
 from postrider.contracts.topics import TOPICS
 from postrider.contracts.user_events import EventProblem, Ignored, UserEvent, parse, parse_bytes
 
@@ -146,8 +146,11 @@ def test_a_reason_never_repeats_a_value() -> None:
 
 
 def test_the_send_key_knows_no_version_and_no_instant() -> None:
-    assert message_id("cmp_1", "once", "u-1") == "ff391e39e8bbc2f2df86f7b67efa6359"
+    assert message_id("cmp_1", "once", "u-1") == "14ebc4c3ff391e39e8bbc2f2df86f7b6"
+    assert former_message_id("cmp_1", "once", "u-1") == "ff391e39e8bbc2f2df86f7b67efa6359"
     assert message_id("cmp_1", "once", "u-1") != message_id("cmp_1", "once", "u-2")
+    assert message_id("cmp_1", "once", "u-1")[:8] == message_id("cmp_1", "once", "u-2")[:8], "neighbours in a run"
+    assert message_id("cmp_1", "once", "u-1")[:8] != message_id("cmp_1", "twice", "u-1")[:8]
     assert run_id("cmp_1", "once") == run_id("cmp_1", "once")
 
 

@@ -39,6 +39,7 @@ STATEMENTS = {
     "receipts": text(_by_time("receipts", "received_at", "AND t.next_at IS NULL")),
     "inbound": text(_by_time("inbound", "received_at")),
     "sandbox_inbox": text(_by_time("sandbox_inbox", "at")),
+    "former_ids": text(_by_time("former_ids", "at")),
     "keyword_replies": text(_by_time("keyword_replies", "created_at", "AND t.next_at IS NULL")),
 }
 

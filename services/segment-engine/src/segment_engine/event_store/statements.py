@@ -129,7 +129,9 @@ WHERE run_id = {run_id:String} AND zone = {zone:String} AND rank > {after_rank:I
 LIMIT {limit:UInt64}"""
 
 UNEXPANDED = f"""INSERT INTO messages ({", ".join(MESSAGE_COLUMNS)})
-SELECT campaign_id, substring(lower(hex(SHA256(concat(campaign_id, '\\n', occurrence, '\\n', user_id)))), 1, 32),
+SELECT campaign_id,
+  concat(substring(lower(hex(SHA256(concat(campaign_id, '\\n', occurrence)))), 1, 8),
+         substring(lower(hex(SHA256(concat(campaign_id, '\\n', occurrence, '\\n', user_id)))), 1, 24)),
   run_id, occurrence, user_id, phone, {{status:String}}, {{reason:String}}, '', 0, '', '[]', '',
   {{due_at:Int64}}, {{updated_at:Int64}}, {{seq:UInt64}}
 FROM (
