@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 
 from dispatcher.domain.fence import BEGIN_WITHIN_SECONDS, CONFIRMED_WITHIN_SECONDS
+from dispatcher.sending import woken_at
 from dispatcher.store import suppressions
 from dispatcher.store.alone import alone
 from postrider.clock import Clock
@@ -44,9 +45,7 @@ class OptOutNews:
         return now - marked_at <= BEGIN_WITHIN_SECONDS or now - self._read_at <= CONFIRMED_WITHIN_SECONDS
 
     async def run(self, stop: asyncio.Event) -> None:
-        stopping = asyncio.create_task(stop.wait())
-        stopping.add_done_callback(lambda _: self._wake.set())
-        try:
+        with woken_at(stop, self._wake):
             while not stop.is_set():
                 if self._clock.monotonic() - self._asked_at > WANTED_SECONDS:
                     self._wake.clear()
@@ -55,8 +54,6 @@ class OptOutNews:
                 await self._read()
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), EVERY_SECONDS)
-        finally:
-            stopping.cancel()
 
     async def _read(self) -> None:
         began = self._clock.monotonic()

@@ -32,6 +32,7 @@ from dispatcher.domain.settlement import Settlement
 from dispatcher.domain.sharing import Sharing
 from dispatcher.http_checks import connect_seconds
 from dispatcher.providers.base import BatchAdapter, ProviderAdapter
+from dispatcher.sending import woken_at
 from dispatcher.steps import marked_of, not_admitted, rendered
 from dispatcher.store import claims, marks
 from dispatcher.store.alone import alone
@@ -153,9 +154,7 @@ class Pipeline:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`; then gives back what is claimed and waits for the calls under way."""
-        stopping = asyncio.create_task(stop.wait())
-        stopping.add_done_callback(lambda _: self._wake.set())
-        try:
+        with woken_at(stop, self._wake):
             while not stop.is_set():
                 pause = await self._turn()
                 self._show()
@@ -164,8 +163,6 @@ class Pipeline:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), pause)
                 self._wake.clear()
-        finally:
-            stopping.cancel()
         await self._give_back(self._waiting.drain())
         await self.caller.wait()
 

@@ -25,6 +25,7 @@ from dispatcher.http_port import CalledOff
 from dispatcher.providers.base import REPLY_ATTEMPT, OutgoingText
 from dispatcher.providers.keyword_texts import text_of
 from dispatcher.providers.keywords import languages_of
+from dispatcher.sending import woken_at
 from dispatcher.store import replies as store
 from dispatcher.store import suppressions
 from dispatcher.store.replies import Heard, Reply
@@ -93,25 +94,26 @@ class Replies:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`; then until the calls under way have ended."""
-        stopping = asyncio.create_task(stop.wait())
-        stopping.add_done_callback(lambda _: self._wake.set())
         try:
-            while not stop.is_set():
-                try:
-                    await self._turn()
-                except Exception as error:
-                    if not is_outage(error):
-                        raise
-                    log.warning("keyword_replies_wait", **failure(error))
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), IDLE_SECONDS)
-                self._wake.clear()
+            with woken_at(stop, self._wake):
+                await self._run(stop)
             if self._under_way:
                 await asyncio.wait(set(self._under_way.values()))
         finally:
-            stopping.cancel()
             for task in self._under_way.values():
                 task.cancel()
+
+    async def _run(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            try:
+                await self._turn()
+            except Exception as error:
+                if not is_outage(error):
+                    raise
+                log.warning("keyword_replies_wait", **failure(error))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), IDLE_SECONDS)
+            self._wake.clear()
 
     async def _turn(self) -> None:
         async with self._database.begin() as tx:

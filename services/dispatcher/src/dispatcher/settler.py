@@ -23,6 +23,7 @@ from dispatcher.domain.message import reference
 from dispatcher.domain.settlement import Settlement
 from dispatcher.evidence import Evidence
 from dispatcher.providers.base import Receipt
+from dispatcher.sending import woken_at
 from dispatcher.store import receipts, settles, suppressions
 from dispatcher.store.settles import Written
 from postrider.contracts.envelope import Outgoing
@@ -76,9 +77,7 @@ class Settler:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`, and then until nothing waits."""
-        stopping = asyncio.create_task(stop.wait())
-        stopping.add_done_callback(lambda _: self._wake.set())
-        try:
+        with woken_at(stop, self._wake):
             while not stop.is_set() or self._waiting:
                 if not self._waiting:
                     await self._wake.wait()
@@ -89,8 +88,6 @@ class Settler:
                 batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
                 for part in settles.alike(batch):
                     await self._write(part)
-        finally:
-            stopping.cancel()
 
     async def _gather(self, stop: asyncio.Event) -> None:
         for _ in range(MOMENTS):
